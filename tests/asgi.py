@@ -150,7 +150,7 @@ def _latin(text: str | bytes) -> bytes:
 
 
 class _Bell:
-    """Wakes whoever waits for something to become true. For one event loop."""
+    """Wakes tasks that wait for something to become true. For one event loop."""
 
     def __init__(self) -> None:
         self._waiting: set[asyncio.Future[None]] = set()

@@ -18,7 +18,7 @@ EPOCH = 1_800_000_000.0
 
 
 class _Leaping(selectors.SelectSelector):
-    """Waits for nobody: moves the clock of the loop on to when the next timer is due."""
+    """Waits for nothing: moves the clock of the loop on to when the next timer is due."""
 
     loop: "SimulatedLoop"
 

@@ -1,4 +1,4 @@
-"""The rooms of the house and who may walk into which, read from the source by `ast`."""
+"""Which module may import which, and what else the source shows of itself, read by `ast`."""
 
 import ast
 import re
@@ -492,7 +492,7 @@ def test_every_field_of_the_exchange_names_its_writer() -> None:
     assert set(declared_writers()) == set(Exchange.__struct_fields__)
 
 
-def test_nobody_else_writes_a_field_of_the_exchange() -> None:
+def test_no_other_module_writes_a_field_of_the_exchange() -> None:
     declared = declared_writers()
     wrong = {
         f"{module.name}:{line} writes {field}; its writer is {' or '.join(sorted(declared[field]))}"
@@ -504,7 +504,7 @@ def test_nobody_else_writes_a_field_of_the_exchange() -> None:
 
 
 def test_every_field_of_the_exchange_is_written() -> None:
-    """A field that nobody writes any more is a field to delete."""
+    """A field without a writer is a field to delete."""
     written = {field for module in SOURCE for field, _ in writes(module)}
     assert set(Exchange.__struct_fields__) - written == {"started"}
 

@@ -25,7 +25,7 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 class Ticker:
-    """Streams one chunk for every `tick`, and stops when told or when the client has left."""
+    """Streams one chunk for every `tick`, and stops on request or when the client has left."""
 
     def __init__(self) -> None:
         self.ticks: asyncio.Queue[bytes] = asyncio.Queue()
@@ -122,7 +122,7 @@ async def test_what_the_app_raises_is_never_lost() -> None:
     with pytest.raises(LookupError):
         async with Call(broken) as call:
             await call.started()
-    with pytest.raises(LookupError):  # though nobody asks
+    with pytest.raises(LookupError):  # though none is awaited
         async with Call(broken) as call:
             while call.running:
                 await asyncio.sleep(0)
@@ -227,7 +227,7 @@ async def test_lifespan_runs_around_the_block() -> None:
     assert said == ["startup", "shutdown"]
 
 
-async def test_a_failed_startup_is_told() -> None:
+async def test_failed_startup_is_reported() -> None:
     async def refuses(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
         await send({"type": "lifespan.startup.failed", "message": "no store"})

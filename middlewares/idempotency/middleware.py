@@ -103,6 +103,7 @@ class IdempotencyMiddleware:
         "_ttl",
         "app",
         "memory",
+        "memory",
     )
 
     def __init__(

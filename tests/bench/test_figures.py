@@ -39,14 +39,14 @@ def test_a_figure_missing_in_one_round_does_not_shift_the_others() -> None:
     base = Result("them", rounds=[measured(10, 1), {}, measured(30, 1)])
     assert ratio(ours, base, FIGURES["plain"]) == Spread(3.0, 3.0, 3.0)
     assert spread(ours, FIGURES["plain"]) == Spread(65.0, 40.0, 90.0)
-    assert spread(Result("nobody", rounds=[{}]), FIGURES["plain"]) is None
+    assert spread(Result("none", rounds=[{}]), FIGURES["plain"]) is None
 
 
 def test_a_difference_is_taken_in_each_round_before_the_median() -> None:
     ours = Result("us", rounds=[measured(10, 1), measured(40, 1), {}, measured(90, 1)])
     base = Result("them", rounds=[measured(12, 1), measured(20, 1), measured(1, 1), measured(0, 1)])
     assert difference(ours, base, FIGURES["plain"]) == Spread(20.0, -2.0, 90.0)
-    assert difference(ours, Result("nobody", rounds=[{}] * 4), FIGURES["plain"]) is None
+    assert difference(ours, Result("none", rounds=[{}] * 4), FIGURES["plain"]) is None
 
 
 @pytest.mark.parametrize(("limited", "met_by_it"), [(115.0, True), (115.1, False)])

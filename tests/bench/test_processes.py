@@ -55,7 +55,7 @@ def test_memory_is_that_of_the_tree(child: subprocess.Popen[str]) -> None:
     assert 0 < alone["pss"] <= alone["rss"] < both["rss"]
 
 
-def test_nobody_uses_nothing() -> None:
+def test_usage_of_no_process_is_zero() -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as gone:
         gone.wait()
     assert processes.tree(gone.pid) == []

@@ -41,7 +41,7 @@ def test_what_limits_add_is_a_table_of_differences() -> None:
     assert "over foundation" not in render(full_run())
 
 
-def test_a_figure_nobody_has_is_a_dash() -> None:
+def test_figure_without_a_value_is_a_dash() -> None:
     assert row(render(full_run()), "requests/s at saturation") == ["-", "-"]
 
 
@@ -49,7 +49,7 @@ def test_what_gave_no_result_is_named_with_its_reason() -> None:
     assert "- litellm, not measured in a round: `pip said no`" in render(full_run())
 
 
-def test_fewer_streams_than_the_others_are_told() -> None:
+def test_fewer_streams_than_the_others_are_reported() -> None:
     run = full_run()
     run.subjects["nginx"].rounds[1] = {**measured(20, 12), "event_streams": 50}
     run.subjects["litellm"].rounds[0] = {**measured(900, 800), "event_streams": 10}

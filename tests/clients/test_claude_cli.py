@@ -1,7 +1,7 @@
 """Models behind the real Claude command-line client, through a real gateway.
 
 The client is signed in to the simulator. What reaches the simulator is what the client made of it;
-its answers repeat what it was told.
+its answers repeat what it was asked.
 """
 
 import asyncio
@@ -136,14 +136,14 @@ def text_of(dialect: str, answer: httpx.Response, *, stream: bool) -> str:
             case "messages":
                 return str(whole["content"][0]["text"])
         return str(whole["output"][0]["content"][0]["text"])
-    told = events(answer)
+    reported = events(answer)
     match dialect:
         case "chat":
-            deltas = [event["choices"][0]["delta"] for event in told if event["choices"]]
+            deltas = [event["choices"][0]["delta"] for event in reported if event["choices"]]
             return "".join(delta.get("content") or "" for delta in deltas)
         case "messages":
-            return "".join(event.get("delta", {}).get("text", "") for event in told)
-    return "".join(event["delta"] for event in told if event["type"].endswith("text.delta"))
+            return "".join(event.get("delta", {}).get("text", "") for event in reported)
+    return "".join(event["delta"] for event in reported if event["type"].endswith("text.delta"))
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])
@@ -153,7 +153,7 @@ def test_an_answer_in_every_dialect(gateway: Gateway, dialect: str, stream: bool
     assert text_of(dialect, answer, stream=stream) == f"You said: Hello, naïve café ☕{SAID}"
 
 
-def test_a_stream_is_told_as_it_comes_and_counted_by_the_vendor(
+def test_stream_passes_as_it_comes_and_is_counted_by_the_vendor(
     gateway: Gateway, simulator: Program
 ) -> None:
     body = {
@@ -173,9 +173,9 @@ def test_a_stream_is_told_as_it_comes_and_counted_by_the_vendor(
             pass
         assert running(simulator) == 1, "the first words come before the last are made"
     none_left(gateway)
-    told = events(ask(gateway, "messages", "[[sim tokens=7]]", stream=True))
-    (start,) = [event["message"] for event in told if event["type"] == "message_start"]
-    (end,) = [event for event in told if event["type"] == "message_delta"]
+    reported = events(ask(gateway, "messages", "[[sim tokens=7]]", stream=True))
+    (start,) = [event["message"] for event in reported if event["type"] == "message_start"]
+    (end,) = [event for event in reported if event["type"] == "message_delta"]
     assert start["model"] == "on-cli"
     assert start["usage"]["cache_creation_input_tokens"] > 0
     assert end["usage"]["output_tokens"] == 7
@@ -235,8 +235,8 @@ def test_a_call_of_a_tool_goes_to_the_caller_in_chat(gateway: Gateway, stream: b
         {"role": "tool", "tool_call_id": id_, "content": "3 days of sun"},
     ]
     answer = gateway.post("/v1/chat/completions", body)
-    told = text_of("chat", answer, stream=stream)
-    assert told.startswith("The tool returned: 3 days of sun")
+    reported = text_of("chat", answer, stream=stream)
+    assert reported.startswith("The tool returned: 3 days of sun")
 
 
 def test_a_call_of_a_tool_goes_to_the_caller_in_responses(gateway: Gateway) -> None:
@@ -315,7 +315,7 @@ async def test_a_hang_up_leaves_no_process(
 def test_a_gateway_that_is_killed_takes_its_clients_along(
     simulator: Program, tmp_path: Path
 ) -> None:
-    """SIGKILL: nobody is left to tell them; one is at work, one waits to be."""
+    """SIGKILL leaves no parent to end them: one is at work, one is spare."""
     env = {**KEY, "TMPDIR": str(tmp_path)}  # where its folder is left behind
     gateway = Gateway(tmp_path, document(simulator, tmp_path / "home", prewarm=1), env=env)
     try:
@@ -362,7 +362,7 @@ async def test_words_stay_words(gateway: Gateway, tmp_path: Path) -> None:
     assert gateway.key
     async with httpx.AsyncClient(base_url=gateway.url, trust_env=False, timeout=120) as client:
 
-        async def told(text: str) -> str:
+        async def reported(text: str) -> str:
             history = [{"role": role, "content": text} for role in ("user", "assistant")]
             body = {
                 "model": "on-cli",
@@ -375,7 +375,7 @@ async def test_words_stay_words(gateway: Gateway, tmp_path: Path) -> None:
             )
             return text_of("messages", answer, stream=False)
 
-        said = await asyncio.gather(*map(told, texts))
+        said = await asyncio.gather(*map(reported, texts))
     assert said == [f"You said: {text}{SAID}" for text in texts]
     assert not (tmp_path / "harm").exists()
 
@@ -474,8 +474,8 @@ def test_without_a_client_that_is_signed_in_there_is_no_model(broken: Gateway, n
     assert error["code"] == "upstream_unavailable"
     assert "claude" not in error["message"].lower()
     assert int(answer.headers["retry-after"]) >= 1
-    told = broken.request_line(answer.headers["x-request-id"])
-    assert MISSING[name][2] in told["reason"]
+    reported = broken.request_line(answer.headers["x-request-id"])
+    assert MISSING[name][2] in reported["reason"]
 
 
 REFUSALS = {
@@ -500,8 +500,8 @@ def test_a_refusal_keeps_its_meaning(gateway: Gateway, fault: str) -> None:
 @pytest.mark.parametrize("fault", ["cut:40", "error-event:40", "garbage:40"])
 def test_a_stream_that_breaks_ends_with_an_error(gateway: Gateway, fault: str) -> None:
     words = f"[[sim tokens=200 rate=200 fault={fault}]]"
-    told = events(ask(gateway, "messages", words, stream=True))
-    kinds = [event["type"] for event in told]
+    reported = events(ask(gateway, "messages", words, stream=True))
+    kinds = [event["type"] for event in reported]
     assert "content_block_delta" in kinds
     assert kinds[-1] == "error"
     assert "message_stop" not in kinds

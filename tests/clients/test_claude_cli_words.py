@@ -50,8 +50,8 @@ async def made(
     vendor.recent.clear()
     body = {"model": MODEL, "max_tokens": 321, **members}
     answer = await client.open(Request(b"POST", b"/v1/messages", (), json.dumps(body).encode()))
-    told = await answer.read()
-    assert answer.status == 200, told
+    shown = await answer.read()
+    assert answer.status == 200, shown
     (seen,) = [request for request in vendor.recent if request.method == b"POST"]
     assert isinstance(seen.body, bytes)
     asked: dict[str, Any] = json.loads(seen.body)
@@ -60,19 +60,19 @@ async def made(
 
 def said(asked: dict[str, Any]) -> list[dict[str, Any]]:
     """The messages, less what the client says on its own, and its marks of what to cache."""
-    told = [message for message in asked["messages"] if message["role"] != "system"]
-    for message in told:
+    shown = [message for message in asked["messages"] if message["role"] != "system"]
+    for message in shown:
         if isinstance(message["content"], list):
             for block in message["content"]:
                 block.pop("cache_control", None)
-    return told
+    return shown
 
 
 async def test_everything_arrives_as_it_was(
     client: ClaudeCLIUpstream, vendor: SimulatorServer, tmp_path: Path
 ) -> None:
     secret = tmp_path / "secret.txt"
-    secret.write_text("not to be told")
+    secret.write_text("not to be shown")
     picture = {
         "type": "image",
         "source": {"type": "base64", "media_type": "image/png", "data": PIXEL},
@@ -124,7 +124,7 @@ async def test_everything_arrives_as_it_was(
 async def test_what_is_cut_off_is_asked_for_once(
     client: ClaudeCLIUpstream, vendor: SimulatorServer
 ) -> None:
-    """The client would go on by itself, for a bill that nobody gets."""
+    """The client would go on by itself, and no caller would be billed."""
     question = [{"role": "user", "content": "[[sim tokens=99 rate=100]]"}]
     await made(client, vendor, messages=question, max_tokens=30)
     await client.aclose()
@@ -138,9 +138,9 @@ async def test_a_schema_that_the_client_cannot_read(
     tools = [{"name": "w", "input_schema": {"type": "object", "properties": 5}}]
     messages = [{"role": "user", "content": "hi"}]
     body = {"model": MODEL, "max_tokens": 9, "messages": messages, "tools": tools}
-    told = await client.open(Request(b"POST", b"/v1/messages", (), json.dumps(body).encode()))
-    assert told.status == 400
-    assert b"tools: " in await told.read()
+    shown = await client.open(Request(b"POST", b"/v1/messages", (), json.dumps(body).encode()))
+    assert shown.status == 400
+    assert b"tools: " in await shown.read()
     assert not [request for request in vendor.recent if request.method == b"POST"]
 
 

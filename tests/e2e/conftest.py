@@ -96,7 +96,7 @@ def simulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
 
 @pytest.fixture(scope="session")
 def gateway(tmp_path_factory: pytest.TempPathFactory, simulator: Program) -> Iterator[Gateway]:
-    """A gateway that nobody changes. Its models `brief-chat`, `brief-claude` and `brief-resp` give
+    """A gateway that no test changes. Its models `brief-chat`, `brief-claude` and `brief-resp` give
     up upstreams that stall for two seconds."""
     document = over_http(simulator.url)
     document["server"] = {"max_body": "1MiB"}

@@ -1,6 +1,6 @@
 """What goes wrong with an upstream, and what its caller sees then: the table, and who plays it.
 
-The simulator plays most of it, told by a header that its upstream's configuration has. What is
+The simulator plays most of it, as a header says that its upstream's configuration has. What is
 wrong before any HTTP is played by sockets of our own (`bad_places`).
 """
 
@@ -66,8 +66,8 @@ class Fault(msgspec.Struct, frozen=True, eq=False, kw_only=True):
 
     plain, stream: the kind, of an unstreamed answer and of a stream; None where the fault is none.
     words: for the simulator. limits: of the upstream; they are short only where they are the fault.
-    elsewhere: whether another target is tried. retry_after: seconds the caller is told to wait.
-    tells: whether it may come after the upstream has told some of its usage.
+    elsewhere: whether another target is tried. retry_after: seconds of the answer's `Retry-After`.
+    tells: whether it may come after the upstream has reported some of its usage.
     """
 
     name: str
@@ -329,7 +329,7 @@ def _origin(listening: socket.socket) -> str:
 
 @contextmanager
 def refusing() -> Iterator[str]:
-    """A port that is taken, and at which nobody listens."""
+    """A port that is taken, and at which no process listens."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         yield _origin(bound)
@@ -337,7 +337,7 @@ def refusing() -> Iterator[str]:
 
 @contextmanager
 def _listening(backlog: int) -> Iterator[str]:
-    """Connections are made by the system, and nobody ever takes them up."""
+    """Connections are made by the system, and no process accepts them."""
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen(backlog)
@@ -375,7 +375,7 @@ class _Server(socketserver.ThreadingTCPServer):
 
 @contextmanager
 def _unvouched() -> Iterator[str]:
-    """HTTPS with a certificate of an authority that nobody knows."""
+    """HTTPS with a certificate of an unknown authority."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
     handler = type("_Unvouched", (_Handshake,), {"context": context})

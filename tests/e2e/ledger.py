@@ -116,8 +116,8 @@ def price(model: str, tokens: dict[str, int]) -> int:
 
 def used(simulator: Program) -> dict[str, dict[str, int]]:
     """What a simulator says that its whole answers used: by model, answers and tokens by kind."""
-    told = httpx.get(f"{simulator.url}/stats", trust_env=False).json()["used"]
-    return {name: dict(total) for name, total in told.items()}
+    shown = httpx.get(f"{simulator.url}/stats", trust_env=False).json()["used"]
+    return {name: dict(total) for name, total in shown.items()}
 
 
 class Standing(msgspec.Struct, frozen=True):
@@ -148,10 +148,10 @@ async def _limits(gateway: Gateway, key: str) -> Reply:
 
 async def standing(gateway: Gateway, key: str) -> Standing:
     """Where the one window of a key stands."""
-    told = await limits(gateway, key)
-    (window,) = told["windows"]
+    shown = await limits(gateway, key)
+    (window,) = shown["windows"]
     money = {name: nano(window[name]) for name in ("cap", "used", "reserved", "remaining")}
-    return Standing(**money, in_use=(told["concurrency"] or {"in_use": 0})["in_use"])
+    return Standing(**money, in_use=(shown["concurrency"] or {"in_use": 0})["in_use"])
 
 
 def credits_of(amount: int) -> float:

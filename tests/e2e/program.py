@@ -1,4 +1,4 @@
-"""The real program as a process of its own: started, asked, told to stop, seen to be gone."""
+"""The real program in a process of its own: start, request, stop, and check that it is gone."""
 
 import json
 import os

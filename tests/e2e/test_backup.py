@@ -39,7 +39,7 @@ async def test_a_backup_of_a_running_gateway_restores_it(
 ) -> None:
     """A request that runs meanwhile has its row once; what came after the backup is gone."""
     document = paid(simulator.url)
-    folder = tmp_path / "house"
+    folder = tmp_path / "gateway"
     (folder / "var").mkdir(parents=True)
     document["store"] = {
         "sql": f"sqlite:///{folder}/var/penstock.db",

@@ -113,7 +113,7 @@ def test_just_under_is_answered_and_just_over_is_refused_by_path(
     attacked: Gateway, body: Body, most: int, paths: tuple[str, str, str], at: int
 ) -> None:
     dialect = DIALECTS[MODELS[at]]
-    model = MODELS[(at + 1) % 3]  # of another dialect, so that it is read and written anew
+    model = MODELS[(at + 1) % 3]  # of another dialect, so that it is translated
     answer = _post(attacked, dialect, body(dialect, model, most))
     assert answer.status_code == 200, answer.text
     _refused(_post(attacked, dialect, body(dialect, model, most + 1)), paths[at], most)

@@ -99,7 +99,9 @@ async def place(deployment: Gateway, key: str, order: Order) -> Reply:
     return await ask(deployment.url, path, body, headers)
 
 
-async def test_nobody_is_served_for_nothing(deployment: Gateway, simulator: Program) -> None:
+async def test_account_without_money_is_never_served(
+    deployment: Gateway, simulator: Program
+) -> None:
     """maximhq/bifrost#2873: not one of these reaches an upstream without money."""
     key = await asyncio.to_thread(deployment.new_key, "k", plan="broke")
     asked = stats(simulator)["requests"]
@@ -185,7 +187,7 @@ async def test_one_idempotency_key_for_everything(deployment: Gateway, simulator
     dice = random.Random(7)
 
     async def one(number: int) -> int:
-        # Twelve bodies; of each, one client has the patience to see what becomes of it.
+        # Twelve bodies; of each, one client has the patience to read its answer.
         patience = DEADLINE if number // 12 == 1 else dice.choice((0.01, 0.1, 0.3, DEADLINE))
         path, model = ((CHAT, "chat"), (MESSAGES, "claude"))[number % 2]
         text = f"{number % 3} [[sim tokens=20 rate=40]]"

@@ -301,9 +301,9 @@ async def test_tries_share_one_slot_and_count_once(deployment: Deployment) -> No
     for n, reply in enumerate(replies):
         said = text_of(reply.body) if n % 2 else summary("chat", reply.body).text
         assert said == WHOLE
-    told = (await ask(deployment.gateway.url, "/v1/limits", headers=key)).json()
-    assert told["concurrency"] == {"limit": 1, "in_use": 0}
-    (rate,) = told["rates"]
+    shown = (await ask(deployment.gateway.url, "/v1/limits", headers=key)).json()
+    assert shown["concurrency"] == {"limit": 1, "in_use": 0}
+    (rate,) = shown["rates"]
     assert rate["remaining"] >= 60 - 8  # 120 with the burst, which this leaves out
 
 
@@ -342,7 +342,7 @@ async def test_the_other_model_may_fall_back_in_its_turn(deployment: Deployment)
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_another_model_where_the_money_is_short(deployment: Deployment, stream: bool) -> None:
-    """It costs nothing; one that costs something is refused as well, and nobody is asked."""
+    """It costs nothing; one that costs something is refused as well, and no target is asked."""
     key = await deployment.key("broke")
     reply = await deployment.ask(key, "c", stream=stream)
     headers = dict(reply.headers)
@@ -480,7 +480,7 @@ async def test_a_second_target_is_heard_out(deployment: Deployment) -> None:
     assert row["usage"]["input_tokens"] == seen["input"]
 
 
-async def test_nobody_is_asked_for_a_client_that_is_gone(deployment: Deployment) -> None:
+async def test_no_target_is_asked_for_a_client_that_is_gone(deployment: Deployment) -> None:
     """Its plan hears upstreams out; but the one that there was has failed."""
     key = await deployment.key("drains")
     for model, stream in (("unheard", True), ("unread", False)):

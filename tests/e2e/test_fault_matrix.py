@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 import httpx
 import pytest
 
-from edge.upstreams.simulator import SECRETS as TOLD
+from edge.upstreams.simulator import SECRETS as HIDDEN
 from tests.schemas import check, check_stream, summary
 
 from .conftest import SECRETS
@@ -188,7 +188,7 @@ async def played(deployment: Deployment, cases: list[Case]) -> list[Seen]:
             else:
                 reply = await ask(url, by.path, body, sent)
         shown = reply.head + reply.body
-        hidden = (*TOLD, "upbad-", "upgood-", "far-", "near-", "127.0.0.1")
+        hidden = (*HIDDEN, "upbad-", "upgood-", "far-", "near-", "127.0.0.1")
         assert not [secret for secret in hidden if secret.encode() in shown], shown
         assert reply.whole
         return reply
@@ -197,18 +197,18 @@ async def played(deployment: Deployment, cases: list[Case]) -> list[Seen]:
     async with httpx.AsyncClient(base_url=deployment.gateway.url, headers=headers) as client:
         found = []
         for case, reply in zip(cases, replies, strict=True):
-            told = await client.get(f"/v1/requests/{reply.header('x-request-id')}")
-            assert told.status_code == 200, told.text
-            found.append(Seen(case, reply, told.json()))
+            reported = await client.get(f"/v1/requests/{reply.header('x-request-id')}")
+            assert reported.status_code == 200, reported.text
+            found.append(Seen(case, reply, reported.json()))
     return found
 
 
 async def stats(deployment: Deployment) -> dict[str, dict[str, int]]:
-    """By model there: requests, and the tokens that were told, once all are over."""
+    """By model there: requests, and the reported tokens, once all are over."""
     async with asyncio.timeout(DEADLINE):
-        while (told := (await ask(deployment.simulator.url, "/stats")).json())["running"]:
+        while (reported := (await ask(deployment.simulator.url, "/stats")).json())["running"]:
             await asyncio.sleep(0.02)
-    seen: dict[str, dict[str, int]] = told["seen"]
+    seen: dict[str, dict[str, int]] = reported["seen"]
     return seen
 
 
@@ -247,7 +247,7 @@ def check_answer(case: Case, reply: Reply) -> None:
         said = check_stream(dialect, reply.body, include_usage=usage)
     else:
         said = summary(dialect, reply.body)
-        assert reply.json()["model"] == f"m{case.n}"  # as asked, whoever it was
+        assert reply.json()["model"] == f"m{case.n}"  # as asked, whichever model answered
     assert (said.text, said.stop, said.others) == (WHOLE, "end", ())
     headers = dict(reply.headers)
     if case.help == "model":
@@ -260,7 +260,7 @@ def check_answer(case: Case, reply: Reply) -> None:
 
 
 def check_paid(seen: Seen, bad: dict[str, int], good: dict[str, int]) -> None:
-    """The row has what the simulator says that it has told, of each try by its price."""
+    """The row has what the simulator says that it has reported, of each attempt by its price."""
     usage, case = seen.row["usage"], seen.case
     for kind in KINDS:
         assert usage[f"{kind}_tokens"] == bad[kind] + good[kind], kind
@@ -289,14 +289,14 @@ def check_all(found: list[Seen], right: Callable[[Seen], None]) -> None:
 
 @pytest.mark.parametrize("fault", BEFORE, ids=ids)
 async def test_before_the_content(deployment: Deployment, fault: Fault) -> None:
-    """Alone a true error; with help one whole answer. One try each, and only what was told paid."""
+    """Alone an error, with help one whole answer; one attempt each, billed by reported usage."""
     found = await played(deployment, deployment.cases(fault))
-    told = await stats(deployment)
+    reported = await stats(deployment)
 
     def right(seen: Seen) -> None:
         case, reply, row = seen
-        bad = told.get(f"upbad-{case.n}", NOTHING)
-        good = told.get(f"upgood-{case.n}", NOTHING)
+        bad = reported.get(f"upbad-{case.n}", NOTHING)
+        good = reported.get(f"upgood-{case.n}", NOTHING)
         bad = {**bad, "output": 0}  # in `message_start` it is only a beginning, and not believed
         assert bad["requests"] == (fault.played == "simulator")
         problems = [one["problem"] for one in row["path"]]
@@ -333,7 +333,7 @@ def check_record(seen: Seen) -> None:
 async def test_after_content(deployment: Deployment, fault: Fault) -> None:
     """What was said stays, once; then one error event, and the other target is not tried."""
     found = await played(deployment, deployment.cases(fault))
-    told = await stats(deployment)
+    reported = await stats(deployment)
 
     def right(seen: Seen) -> None:
         case, reply, row = seen
@@ -344,13 +344,13 @@ async def test_after_content(deployment: Deployment, fault: Fault) -> None:
         assert WHOLE.startswith(said)
         assert said != WHOLE
         check_event(case, reply.body)
-        assert told[f"upbad-{case.n}"]["requests"] == 1
-        assert f"upgood-{case.n}" not in told
+        assert reported[f"upbad-{case.n}"]["requests"] == 1
+        assert f"upgood-{case.n}" not in reported
         assert (row["ended"], row["status"], row["measured"]) == ("cut", 200, False)
         assert [one["problem"] for one in row["path"]] == [case.kind]
 
     check_all(found, right)
-    if "fault" in fault.words:  # as far as the upstream came, whoever asked
+    if "fault" in fault.words:  # as far as the upstream came, for any caller
         for dialect in DIALECTS:
             assert len({text_of(x.reply.body) for x in found if x.case.dialect == dialect}) == 1
 

@@ -121,7 +121,7 @@ async def test_the_log_says_which_limit_passed(gateway: Gateway) -> None:
     await asyncio.gather(*map(one, FAR))
 
 
-async def test_an_upstream_that_is_not_there_is_not_told_of(gateway: Gateway) -> None:
+async def test_address_of_an_unreachable_upstream_is_not_shown(gateway: Gateway) -> None:
     reply = await ask(gateway.url, CHAT, chat(model="nowhere"), gateway.bearer)
     assert reply.status == 503
     assert b"127.0.0.1" not in reply.head + reply.body

@@ -125,7 +125,7 @@ def _nothing(database: Path, saved: Path) -> None:
 
 
 def _sides_are_back(database: Path, saved: Path) -> None:
-    """Whoever opens it before, as we do to read it, opens another database than the gateway has."""
+    """Opened before, as we do to read it, it is another database than the gateway's."""
     until(lambda: all(database.with_name(f"{database.name}{side}").exists() for side in SIDES))
 
 
@@ -172,8 +172,8 @@ async def test_a_database_that_is_taken_away_loses_no_row(
     """One after the other, on one gateway with two workers; requests go on all the while."""
     shared = {"counters": redis_server.url(), "counters_timeout": "5s"}
     document = paid(simulator.url)
-    gateway = await asyncio.to_thread(deployment, start, document, tmp_path / "house", **shared)
-    database = tmp_path / "house/sql/penstock.db"
+    gateway = await asyncio.to_thread(deployment, start, document, tmp_path / "gateway", **shared)
+    database = tmp_path / "gateway/sql/penstock.db"
     books = Books(gateway, await asyncio.to_thread(gateway.new_key, "k"))
     await books.ask(10)
     for name, (deed, repair) in DEEDS.items():
@@ -442,9 +442,9 @@ async def test_a_period_from_before_a_clock_was_set_back_does_not_count(
     """The ledger has a row of tomorrow, by which the cap is spent for as long as it counts."""
     plan = {"id": "metered", "windows": [{"length": "5h", "credits": "1.00"}]}
     document = paid(simulator.url, plan)
-    database = tmp_path / "house/sql/penstock.db"
+    database = tmp_path / "gateway/sql/penstock.db"
     shared = {"counters": redis_server.url(), "counters_timeout": "5s"}
-    gateway = await asyncio.to_thread(deployment, start, document, tmp_path / "house", **shared)
+    gateway = await asyncio.to_thread(deployment, start, document, tmp_path / "gateway", **shared)
     key = await asyncio.to_thread(gateway.new_key, "k", plan="metered")
     account = json.loads(await asyncio.to_thread(gateway.run, "keys", "show", "k", "--json"))["id"]
     tomorrow = time.time() + 86_400
@@ -471,7 +471,7 @@ async def test_all_of_var_is_removed_under_a_gateway(
     start: Start, simulator: Program, tmp_path: Path
 ) -> None:
     """Database and journal in one folder, as they are by default."""
-    var = tmp_path / "house/var"
+    var = tmp_path / "gateway/var"
     database = var / "penstock.db"
     document = paid(simulator.url)
     document["store"] = {"sql": f"sqlite:///{database}", "journal": str(var / "journal")}
@@ -506,8 +506,8 @@ async def test_rows_of_a_worker_that_dies_while_the_database_is_away_are_recover
     """Another worker takes its place meanwhile, and SIGTERM ends all of it."""
     shared = {"counters": redis_server.url(), "counters_timeout": "5s"}
     document = paid(simulator.url)
-    gateway = await asyncio.to_thread(deployment, start, document, tmp_path / "house", **shared)
-    database = tmp_path / "house/sql/penstock.db"
+    gateway = await asyncio.to_thread(deployment, start, document, tmp_path / "gateway", **shared)
+    database = tmp_path / "gateway/sql/penstock.db"
     books = Books(gateway, await asyncio.to_thread(gateway.new_key, "k"))
     await books.ask(6)
     await books.balance()

@@ -1,8 +1,8 @@
 """Clients that leave in the moment in which the gateway stops: none of them is waited for.
 
-Without connections the server ends at once, and tells nobody who listens later, or whose turn has
-not come, that the client has left. The drain is longer than any wait of a test: a gateway that
-waits for one of these does not end in time.
+Without connections the server ends at once. A task that listens later, or whose turn has not come,
+does not hear then that its client has left. The drain is longer than any wait of a test: a gateway
+that waits for one of these does not end in time.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """A hostile caller beside 100 open streams: what is within a bound is served, what is beyond it is
 refused by name, and neither costs the others more than a moment.
 
-How long the others wait depends on what else the machine does, so that is measured and told; what
+How long the others wait depends on the load of the machine, so that is measured and printed; what
 has to hold is the processor time that a request takes of the worker, and the worker's size. For the
 strict figures, on a quiet machine: `python -m bench.hostile`.
 """
@@ -237,7 +237,7 @@ async def drip(arena: Arena, seconds: float) -> None:
                 await connection.send(b" ")
 
 
-async def test_thirty_slow_uploads_keep_nobody_out(arena: Arena, figures: Figures) -> None:
+async def test_thirty_slow_uploads_keep_no_other_out(arena: Arena, figures: Figures) -> None:
     uploads = [asyncio.create_task(drip(arena, 8.0)) for _ in range(30)]
     await asyncio.sleep(2.0)
     body = DIALECTS["chat"].body("chat")

@@ -209,7 +209,7 @@ async def test_twenty_streams_of_one_key(gateway: Gateway) -> None:
         assert reply.body.endswith(b"data: [DONE]\n\n")
 
 
-async def test_a_client_that_does_not_read_holds_up_nobody(
+async def test_client_that_does_not_read_delays_no_other(
     gateway: Gateway, simulator: Program
 ) -> None:
     """Its upstream is slowed down instead, and the rest comes when it reads again."""

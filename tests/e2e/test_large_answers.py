@@ -112,7 +112,7 @@ def asking(gateway: Gateway) -> socket.socket:
     return client
 
 
-def test_large_answers_that_nobody_reads_make_room_for_one_that_is_read(gateway: Gateway) -> None:
+def test_unread_large_answers_make_room_for_one_that_is_read(gateway: Gateway) -> None:
     (worker,) = gateway.workers
     idle = [asking(gateway) for _ in range(IDLE)]
     try:

@@ -65,7 +65,7 @@ async def test_60_a_minute_and_10_at_once_for_an_address(start: Start) -> None:
     assert left == sorted(left, reverse=True)
     assert last.header("x-ratelimit-remaining") == "0"
     assert before + 60 <= int(last.header("x-ratelimit-reset")) <= time() + 72
-    # Whoever waits as long as it is told to is let in again.
+    # After the seconds of `Retry-After` requests are admitted again.
     await asyncio.sleep(int(last.header("retry-after")))
     assert (await ask(gateway.url, CHAT, chat())).status == 200
 
@@ -80,14 +80,14 @@ async def test_plans_of_30_and_400_a_minute(start: Start) -> None:
         assert replies[0].header("x-ratelimit-limit") == str(count)
 
 
-async def test_the_safety_net_holds_before_any_key_is_looked_at(start: Start) -> None:
+async def test_address_limit_holds_before_any_key_is_looked_up(start: Start) -> None:
     """5,000 in ten minutes, a hundredth of it: also for those who have no key."""
     gateway = await asyncio.to_thread(start, {**NEAR, "limits": {"safety_net": "50/10min"}})
     started = monotonic()
     async with line(gateway.url) as connection:
         statuses = []
         for _ in range(60):
-            reply = await once(connection, CHAT, chat(), bearer("sk-nobody-live-" + "x" * 43))
+            reply = await once(connection, CHAT, chat(), bearer("sk-unknown-live-" + "x" * 43))
             statuses.append(reply.status)
     refilled = (monotonic() - started) * 50 / 600
     strangers = statuses.index(429)
@@ -172,7 +172,7 @@ async def test_sdks_do_not_ask_again_for_money_that_is_gone(
         request_id = raised.value.response.headers["x-request-id"]
         assert gateway.request_line(request_id)["outcome"] == "refused"
     refused = [entry for entry in gateway.log if entry.get("outcome") == "refused"]
-    assert len(refused) == 2  # nobody has asked again
+    assert len(refused) == 2  # no client has asked again
 
 
 # Changes while it runs
@@ -195,8 +195,8 @@ async def test_credits_are_in_force_while_it_runs(
             await asyncio.sleep(0.02)
     (row,) = await rows_when(gateway, 1)
     assert row.from_credits == row.cost > 0
-    told = await limits(gateway, key)
-    assert told["credits"] == {"balance": decimal(500_000_000 - row.cost), "reserved": "0.00"}
+    shown = await limits(gateway, key)
+    assert shown["credits"] == {"balance": decimal(500_000_000 - row.cost), "reserved": "0.00"}
     await asyncio.to_thread(gateway.run, "credits", "remove", "k", "0.50")
     async with asyncio.timeout(promised):
         while (reply := await ask(gateway.url, CHAT, body, bearer(key))).status != 429:

@@ -67,7 +67,7 @@ class Deployment(msgspec.Struct):
         assert CAP - NANO // 1000 < now.taken <= CAP, now
 
     def served(self) -> bool:
-        """Whether each replica answers again, as whoever asks on new connections sees it."""
+        """Whether each replica answers again, as seen on new connections."""
         for gateway in self.gateways:
             for _ in range(4):
                 gateway.forget_connections()
@@ -93,7 +93,7 @@ class Deployment(msgspec.Struct):
 
 
 async def held(gateway: Gateway, key: str) -> asyncio.Task[Reply]:
-    """A stream that has begun, and goes on when the simulator is told to release it."""
+    """A stream that has begun, and goes on when the simulator releases it."""
     body = {
         **chat(f"Hello [[sim tokens={TOKENS} fault=hold:5]]", "chat", stream=True),
         "max_tokens": TOKENS,

@@ -64,8 +64,8 @@ def test_a_caller_sees_what_its_request_did(start: Start) -> None:
     )
     assert rate["remaining"] in (59, 60)  # a second gives one back
 
-    told = json.loads(gateway.run("usage", "ann", "--json"))
-    assert told["total"] == total
+    shown = json.loads(gateway.run("usage", "ann", "--json"))
+    assert shown["total"] == total
     asked = gateway.get(f"/admin/v1/ledger/{one['id']}", headers=ADMIN).json()
     assert (asked["cost"], asked["attempts"][0]["upstream"]) == (one["credits"], "near")
 

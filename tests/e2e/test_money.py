@@ -77,13 +77,13 @@ class Order(msgspec.Struct, frozen=True):
 
 
 class Seen(msgspec.Struct):
-    """What a client saw. told: what it was said to cost."""
+    """What a client saw. stated: the cost that its answer stated."""
 
     order: Order
     request_id: str = ""
     status: int = 0
     whole: bool = False
-    told: str = ""
+    stated: str = ""
 
 
 def orders(seed: int, number: int) -> Iterator[Order]:
@@ -145,9 +145,9 @@ async def place(deployment: Gateway, key: str, order: Order) -> Seen:
         if reply.status == 200:
             if order.body.get("stream"):
                 (said,) = SAID.findall(reply.body)
-                seen.told = said.decode()
+                seen.stated = said.decode()
             else:
-                seen.told = reply.header("x-credits-used")
+                seen.stated = reply.header("x-credits-used")
         return seen
 
 
@@ -173,7 +173,7 @@ async def test_the_ledger_is_what_the_upstreams_used(
     deployment: Gateway, provider: Program, full: bool, figures: Figures
 ) -> None:
     """BerriAI/litellm#31069, #9812, #11789, QuantumNous/new-api#4168, #7062: every kind of token,
-    however it was asked for, whoever left, to the nano-credit."""
+    however it was asked for, whether a client left or not, to the nano-credit."""
     before = used(provider)
     key = await asyncio.to_thread(deployment.new_key, "k", plan="drained")
     todo = list(orders(20, FULL if full else QUICK))
@@ -200,9 +200,9 @@ async def test_the_ledger_is_what_the_upstreams_used(
         assert all(row.cost == price(model, row.tokens) for row in mine)
 
     by_id = {row.id: row for row in ledger}
-    told = [seen for seen in done if seen.told]
-    assert len(told) > len(todo) // 2
-    assert all(seen.told == decimal(by_id[seen.request_id].cost) for seen in told)
+    shown = [seen for seen in done if seen.stated]
+    assert len(shown) > len(todo) // 2
+    assert all(seen.stated == decimal(by_id[seen.request_id].cost) for seen in shown)
 
     cost = sum(row.cost for row in ledger)
     standing = (await limits(deployment, key))["windows"][0]
@@ -232,12 +232,12 @@ async def test_streamed_and_unstreamed_twins_cost_the_same(
         assert one.cost > 0
         assert (one.stream, other.stream) == (False, True)
         assert (one.tokens, one.cost) == (other.tokens, other.cost)
-        assert plain.told == streamed.told == decimal(one.cost)
+        assert plain.stated == streamed.stated == decimal(one.cost)
 
 
 async def test_no_key_is_kept_anywhere(deployment: Gateway, request: pytest.FixtureRequest) -> None:
     """BerriAI/litellm#18731, #31620: not in the journal, the ledger, Redis or the log; also not
-    one that nobody has."""
+    one that no caller has."""
     key = await asyncio.to_thread(deployment.new_key, "k", plan="drained")
     unknown = key[:-6] + "canary"
     body = SURFACES["chat"].body("Hello [[sim tokens=60 rate=30]]", "chat", True, Wish())

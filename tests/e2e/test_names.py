@@ -16,7 +16,7 @@ from .program import Gateway, Program
 from .wire import CHAT, Reply, ask, chat
 
 DEAD = 6
-"""Names that nobody answers for: more than the threads that an event loop has for lookups."""
+"""Names without an answer: more than the threads that an event loop has for lookups."""
 SERVER = "127.77.53.53"
 _SILENT = """
 import socket, threading
@@ -70,7 +70,7 @@ class Resolver:
 
 
 def document(simulator: str) -> dict[str, Any]:
-    """Upstreams at an address and at a name of this machine, and at names that nobody answers for,
+    """Upstreams at an address and at a name of this machine, and at names without an answer,
     over each transport."""
     by_name = simulator.replace("127.0.0.1", "localhost")
     bases = {"address": simulator, "name": by_name}
@@ -115,7 +115,7 @@ def gateway(
             assert program.stop() == 0, program.stderr
 
 
-async def test_silent_name_server_concerns_only_the_names_nobody_knows(
+async def test_silent_name_server_concerns_only_unknown_names(
     gateway: tuple[Gateway, Resolver], figures: Figures
 ) -> None:
     """Every request to a dead name fails by its limit and says so; none to another does."""

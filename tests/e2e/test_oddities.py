@@ -144,11 +144,11 @@ async def _played(deployment: Deployment, cases: list[Case]) -> list[Seen]:
     seen = []
     async with httpx.AsyncClient(base_url=deployment.gateway.url, headers=headers) as client:
         for case, reply in zip(cases, replies, strict=True):
-            told = await client.get(f"/v1/requests/{reply.header('x-request-id')}")
-            assert told.status_code == 200, told.text
+            reported = await client.get(f"/v1/requests/{reply.header('x-request-id')}")
+            assert reported.status_code == 200, reported.text
             asked = deployment.upstream.asked
             calls = (len(asked[f"{HIDDEN}-{case.n}"]), len(asked[f"second-{case.n}"]))
-            seen.append(Seen(case, reply, told.json(), calls))
+            seen.append(Seen(case, reply, reported.json(), calls))
     return seen
 
 
@@ -185,8 +185,8 @@ def _check_error(seen: Seen, kind: Any) -> None:
     if case.oddity.retry_after is not None:
         assert int(reply.header("retry-after")) >= case.oddity.retry_after
     assert row["ended"] == "failed"
-    told = case.oddity.plain is not None and b"usage" in case.oddity.plain.pieces[0]
-    assert told or Decimal(row["credits"]) == 0
+    reported = case.oddity.plain is not None and b"usage" in case.oddity.plain.pieces[0]
+    assert reported or Decimal(row["credits"]) == 0
 
 
 def _check_said(seen: Seen) -> None:

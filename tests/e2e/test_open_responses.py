@@ -1,6 +1,6 @@
 """What the Open Responses compliance suite asks of an implementation, over each upstream dialect.
 
-Source: openresponses.org, the HTTP tests of its suite, written anew against the checks of
+Source: openresponses.org, the HTTP tests of its suite, rewritten against the checks of
 `tests.schemas`. Every response object and every event of a stream is checked whole.
 """
 

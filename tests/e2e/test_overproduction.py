@@ -144,7 +144,7 @@ async def test_hang_up_before_the_end_pays_no_more_than_was_asked_for(
 
 
 @pytest.mark.parametrize("stream", [True, False])
-async def test_whole_answer_that_nobody_counted_costs_no_more_than_was_asked_for(
+async def test_uncounted_whole_answer_costs_no_more_than_was_asked_for(
     gateway: Gateway, stream: bool
 ) -> None:
     """One that its upstream counted is believed, however much that is."""

@@ -1,4 +1,4 @@
-"""Redis hangs, or is gone: requests go on as the settings say, and nobody waits for it."""
+"""Redis hangs, or is gone: requests go on as the settings say and do not wait for it."""
 
 import asyncio
 from collections.abc import Callable
@@ -186,7 +186,7 @@ async def assert_spent(gateway: Gateway, key: str, cost: int) -> None:
             await asyncio.sleep(0.05)
 
 
-async def test_counters_are_made_anew_from_the_ledger(
+async def test_lost_counters_are_restored_from_the_ledger(
     request: pytest.FixtureRequest, start: Start, simulator: Program, redis_server: RedisServer
 ) -> None:
     """FLUSHALL between requests, and in the middle of a stream."""

@@ -60,7 +60,7 @@ def models(gateway: Gateway) -> set[str]:
     return {model["id"] for model in answer.json()["data"]}
 
 
-def test_a_changed_file_is_taken_over_without_being_told(start: Start) -> None:
+def test_changed_file_is_reloaded_without_a_signal(start: Start) -> None:
     gateway = start(NEAR)
     code, said, _ = run_status(gateway)
     assert code == 0
@@ -73,8 +73,8 @@ def test_a_changed_file_is_taken_over_without_being_told(start: Start) -> None:
     (worker,) = gateway.workers
     shown = gateway.metrics()["penstock_config_hash", (("pid", str(worker.pid)),)]
     assert shown == int(digest[:12], 16)
-    (told,) = [entry for entry in gateway.log if entry.get("logger") == "edge.server.reload"]
-    assert (told["level"], digest in told["event"]) == ("info", True)
+    (reported,) = [entry for entry in gateway.log if entry.get("logger") == "edge.server.reload"]
+    assert (reported["level"], digest in reported["event"]) == ("info", True)
 
 
 def test_a_rotated_secret_is_taken_over_and_stays_one(start: Start, simulator: Program) -> None:
@@ -208,7 +208,7 @@ async def test_a_running_idempotency_key_and_a_rate_outlast_a_reload(
     assert statuses == [200, 429]  # the two before were counted, in the one and in the other
 
 
-async def test_a_worker_that_is_started_anew_runs_the_last_good_one(start: Start) -> None:
+async def test_restarted_worker_runs_the_last_good_configuration(start: Start) -> None:
     gateway = await asyncio.to_thread(start, NEAR)
     assert await asyncio.to_thread(models, gateway) == {"sim-1"}
     good = change(gateway, models=[{"id": "second", "targets": ["near/sim-1"]}])
@@ -312,8 +312,8 @@ async def test_a_storm_of_reloads_under_load(
     assert end["config_valid"]
     assert reloads(gateway, "applied") + 1 == end["workers"][0]["generation"]
     assert reloads(gateway, "refused") >= times // 5
-    told = Counter(entry["logger"] for entry in gateway.log if entry["level"] != "info")
-    assert told == {"edge.server.reload": reloads(gateway, "refused")}
+    reported = Counter(entry["logger"] for entry in gateway.log if entry["level"] != "info")
+    assert reported == {"edge.server.reload": reloads(gateway, "refused")}
     outcomes = {entry["outcome"] for entry in gateway.log if entry["event"] == "request"}
     assert outcomes == {"completed"}
     figures(

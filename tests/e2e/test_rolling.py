@@ -1,4 +1,4 @@
-"""One gateway follows another on the same address, behind a real nginx, and nobody notices."""
+"""One gateway follows another on the same address, behind a real nginx; no client notices."""
 
 import asyncio
 import signal
@@ -102,10 +102,10 @@ async def test_a_restart_under_200_streams_breaks_none(
             for _ in streams:
                 await crowd.begun.acquire()
         comers = [asyncio.create_task(crowd.come_and_go()) for _ in range(4)]
-        told = monotonic()
+        shown = monotonic()
         old.process.send_signal(signal.SIGTERM)
         new = await asyncio.to_thread(start, document, folder=old.folder, listener=listener)
-        took = monotonic() - told
+        took = monotonic() - shown
         assert not any(stream.done() for stream in streams)
         await asyncio.to_thread(release, simulator)
         await asyncio.to_thread(until, crowd.more(500), what="requests that the new one serves")

@@ -119,7 +119,7 @@ async def test_a_stream_ends_when_its_money_is_gone(
     (row,) = await rows_when(gateway, 1)
     assert (row.ended, row.measured) == ("cut", False)
     cap = NANO // 100
-    # As tokens are told by their bytes, it may come a little early or late.
+    # As tokens are estimated by their bytes, it may come a little early or late.
     assert 0.7 * cap < row.cost < 1.1 * cap
     again = await ask(gateway.url, path, body, {**bearer(key), **ANTHROPIC})
     assert again.status in (200, 429)

@@ -30,7 +30,7 @@ def unready(gateway: Gateway) -> bool:
 async def test_running_streams_end_whole_after_sigterm(
     start: Start, simulator: Program, everybody: bool
 ) -> None:
-    """Whether the parent alone is told or, as service managers do, every process."""
+    """Whether the parent alone is signalled or, as service managers do, every process."""
     document = over_http(simulator.url)
     document["server"] = {"drain_delay": "3s", "drain": "120s"}
     gateway = await asyncio.to_thread(start, document)
@@ -134,7 +134,7 @@ async def test_what_goes_on_without_its_client_is_waited_for_and_paid(
         await left_alone(gateway, kept, 40, **{"idempotency-key": "once"}),
     ]
     assert await asyncio.to_thread(gateway.stop) == 0
-    # Whether the gateway has seen the client leave before it has to stop is nobody's promise.
+    # Whether the gateway has seen the client leave before it has to stop is not promised.
     found = await rows(gateway.sql)
     assert {row.id: (row.measured, row.output) for row in found} == dict.fromkeys(ids, (True, 40))
     assert {row.ended for row in found} <= {"drained", "completed"}
@@ -165,7 +165,7 @@ async def test_what_goes_on_without_its_client_is_ended_with_the_drain(
     ],
 )
 async def test_an_idle_gateway_ends_at_once(start: Start, signals: tuple[signal.Signals]) -> None:
-    """However often and to however many of its processes it is said, and whoever is connected."""
+    """However often and to however many processes it is said, and with any connections."""
     gateway = await asyncio.to_thread(start, NEAR)
     (worker,) = gateway.workers
     async with line(gateway.url) as silent, line(gateway.url) as idle:

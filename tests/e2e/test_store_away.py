@@ -48,9 +48,9 @@ async def test_sql_away_is_said_and_known_keys_are_served(
     await asyncio.to_thread(postgres.stop)
     try:
         await asyncio.to_thread(until, lambda: ready(gateway) == 503, what="not being ready")
-        told = gateway.get("/readyz").json()
-        assert told["store"] == "sql: does not answer"
-        assert "known ones are served" in told["reason"]
+        shown = gateway.get("/readyz").json()
+        assert shown["store"] == "sql: does not answer"
+        assert "known ones are served" in shown["reason"]
         for path, headers, method, body in (
             ("/admin/v1/keys", ADMIN, "GET", None),
             ("/admin/v1/keys", ADMIN, "POST", {"name": "x"}),
@@ -72,7 +72,7 @@ async def test_sql_away_is_said_and_known_keys_are_served(
         said = await ask(gateway.url, "/v1/usage", headers=claude)
         assert said.status == 503
 
-        # A known key is served, and its account is known; of another nobody can tell.
+        # A known key is served, and its account is known; of another that is unknown.
         assert (await ask(gateway.url, CHAT, BODY, bearer(key))).status == 200
         assert (await ask(gateway.url, "/v1/limits", headers=bearer(key))).status == 200
         for path, headers in ((CHAT, {}), (MESSAGES, ANTHROPIC)):

@@ -69,7 +69,7 @@ def kill_a_worker(gateway: Gateway) -> None:
 
 
 def fleet(gateway: Gateway, field: str) -> float | None:
-    """A field of what /status says of all workers; None while nobody answers."""
+    """A field of what /status says of all workers; None while no worker answers."""
     try:
         found: float = status(gateway)["fleet"][field]
     except httpx.TransportError:
@@ -213,9 +213,9 @@ def test_workers_that_cannot_be_started_are_tried_for_ever_while_others_serve(
             until(refused_starts(gateway), what="three failures")
             found = status(gateway)["fleet"]
             assert (found["wanted"], found["alive"], found["ready"]) == (2, 1, 1)
-            told = gateway.get("/readyz")
-            assert told.status_code == 200
-            assert told.json()["workers"] == {"wanted": 2, "alive": 1, "ready": 1}
+            reported = gateway.get("/readyz")
+            assert reported.status_code == 200
+            assert reported.json()["workers"] == {"wanted": 2, "alive": 1, "ready": 1}
             assert gateway.post(CHAT, chat("Hi", "m")).status_code == 200
             code, _, said = run_status(gateway)
             assert code == 1
@@ -349,7 +349,7 @@ def test_closed_standard_streams_gateway_starts_and_writes_into_no_file(
         assert database.execute("SELECT count(*) FROM ledger").fetchone()[0] >= 2
 
 
-def test_nobody_reads_the_log_gateway_serves_dumps_and_stops(start: Start) -> None:
+def test_gateway_with_an_unread_log_serves_dumps_and_stops(start: Start) -> None:
     reader, writer = os.pipe()
     try:
         gateway = start({**NEAR, "auth": {"mode": "none"}}, errors=writer)

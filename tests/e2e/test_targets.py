@@ -136,7 +136,7 @@ def p99(asked: list[Asked], model: str, *, stream: bool) -> float:
 
 
 @pytest.mark.parametrize("balance", ["weight", pytest.param("order", marks=pytest.mark.full)])
-async def test_nobody_notices_that_two_of_three_fail(
+async def test_two_of_three_failing_targets_go_unnoticed(
     start: Start, simulator: Program, full: bool, figures: Figures, balance: str
 ) -> None:
     count = WHOLE_SIZE if full else SMALL
@@ -148,7 +148,7 @@ async def test_nobody_notices_that_two_of_three_fail(
         tried = await asyncio.to_thread(attempts, gateway)
     assert Counter(one.model for one in asked) == {"three": count, "one": count // 2}
 
-    # Nobody has noticed: each has a whole answer, once, and none is lost or made twice.
+    # Clients notice nothing: each has a whole answer, once, and none is lost or made twice.
     assert {one.reply.status for one in asked} == {200}
     assert all(one.reply.whole for one in asked)
     text = said(asked[0]).partition(":")[0]
@@ -165,12 +165,14 @@ async def test_nobody_notices_that_two_of_three_fail(
     assert answers("up-one") == count // 2
     assert tried["bad", "200"] == answers("up-bad")
     assert tried["well", "200"] == answers("up-well") + answers("up-one")
-    told = {kind: after["up-bad"][kind] - before.get("up-bad", {}).get(kind, 0) for kind in _TOKENS}
+    shown = {
+        kind: after["up-bad"][kind] - before.get("up-bad", {}).get(kind, 0) for kind in _TOKENS
+    }
     for model in ("up-well", "up-one"):
         for kind in _TOKENS:
-            told[kind] += after[model][kind] - before.get(model, {}).get(kind, 0)
+            shown[kind] += after[model][kind] - before.get(model, {}).get(kind, 0)
     paid = await rows_when(gateway, len(asked))
-    assert {kind: sum(getattr(row, kind) for row in paid) for kind in _TOKENS} == told
+    assert {kind: sum(getattr(row, kind) for row in paid) for kind in _TOKENS} == shown
 
     # Both were tried, failed, and were soon left alone.
     assert set(tried) == {

@@ -122,7 +122,7 @@ class Disk:
     """A folder for temporary files that can be filled up.
 
     A file system of 256 KiB in a mount namespace. Where there are none to be had, Python's own
-    calls say that there is no room, whoever opens a file of the folder to write.
+    calls say that there is no room, for every file of the folder that is opened to write.
     """
 
     def __init__(self, folder: Path) -> None:

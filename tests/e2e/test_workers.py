@@ -1,4 +1,4 @@
-"""Two worker processes and a real Redis: one gateway to whoever looks at it from outside."""
+"""Two worker processes and a real Redis are one gateway, as seen from outside."""
 
 import asyncio
 import sqlite3

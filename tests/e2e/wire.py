@@ -45,7 +45,7 @@ class Reply(msgspec.Struct):
 
 
 class Line:
-    """One connection. Everything may be cut, delayed or left out by whoever uses it."""
+    """One connection. A test may cut, delay or leave out anything."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader

@@ -1,4 +1,4 @@
-"""Bytes that nobody meant, for every decoder and encoder of the dialects.
+"""Random bytes for every decoder and encoder of the dialects.
 
     targets    what is fed, and what must hold whatever it is
     seeds      what mutation begins with: the golden cases

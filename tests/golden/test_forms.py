@@ -37,7 +37,7 @@ def cases(dialect: Dialect) -> list[tuple[str, Case]]:
     return found
 
 
-def told(reply: Reply) -> tuple[Any, ...]:
+def shown(reply: Reply) -> tuple[Any, ...]:
     """What a caller has of a reply; where its text is cut into blocks is the form's own."""
     said: dict[str, str] = {}
     calls = []
@@ -67,7 +67,7 @@ def test_stream_put_together_is_the_answer_that_it_makes(dialect: Dialect) -> No
         stream = case.stream()
         if stream is not None:
             made = plain(dialect, body_of_stream(stream, dialect))
-            assert told(made) == told(streamed(dialect, stream)), name
+            assert shown(made) == shown(streamed(dialect, stream)), name
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
@@ -76,4 +76,4 @@ def test_whole_answer_as_a_stream_is_the_same_answer(dialect: Dialect) -> None:
         body = case.body()
         if body is not None:
             made = streamed(dialect, stream_of_body(body, dialect))
-            assert told(made) == told(plain(dialect, body)), name
+            assert shown(made) == shown(plain(dialect, body)), name

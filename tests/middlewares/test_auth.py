@@ -1,4 +1,4 @@
-"""Who gets in, who does not, and what each is told."""
+"""Authentication: which keys are accepted, and how the others are refused."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -154,7 +154,7 @@ async def test_two_different_keys_are_refused_even_when_both_are_good(
 async def test_whatever_is_wrong_the_caller_reads_the_same(
     app: AuthMiddleware, store: MemoryKeyStore, fields: dict[str, Any], reason: str
 ) -> None:
-    stranger, exchange = await ask(app, ("x-api-key", "sk-nobody"))
+    stranger, exchange = await ask(app, ("x-api-key", "sk-unknown"))
     assert code(stranger) == (401, "invalid_key")
     assert exchange.reason == "no such key"
     key, secret = await put(store, **fields)
@@ -199,7 +199,7 @@ async def test_the_secret_before_the_rotation_works_for_its_grace(store: MemoryK
         (("2001:db8::/32", "192.0.2.7/32"), "192.0.2.7", 200),
         (("2001:db8::/32", "192.0.2.7/32"), "192.0.2.8", 401),
         (("0.0.0.0/0",), "nonsense", 401),
-        (("127.0.0.0/8",), "", 200),  # nobody worked the address out: the socket's own
+        (("127.0.0.0/8",), "", 200),  # without an address of the router: the socket's own
         (("127.0.0.0/8",), "8.8.8.8", 401),
     ],
 )
@@ -241,7 +241,7 @@ async def test_endpoints(
         assert exchange.principal is None
 
 
-async def test_an_edit_is_in_force_at_once_where_it_is_told(
+async def test_edited_key_is_in_force_at_once_where_the_directory_hears_of_it(
     app: AuthMiddleware, store: MemoryKeyStore, directory: KeyDirectory
 ) -> None:
     key, secret = await put(store)
@@ -394,6 +394,6 @@ def test_a_wrong_configuration_is_refused_in_a_sentence() -> None:
     ],
 )
 async def test_without_keys_an_ipv6_caller_is_its_network(address: str, principal: str) -> None:
-    """Whoever has a /64 has more addresses than anybody can count."""
+    """A /64 has more addresses than can be counted one by one."""
     _, exchange = await ask(AuthMiddleware(inner, mode="none"), client=address)
     assert exchange.principal == Principal(principal)

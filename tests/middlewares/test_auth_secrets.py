@@ -1,4 +1,4 @@
-"""What callers send as a key is seen by nobody, and moves nobody."""
+"""What callers send as a key appears in no log, answer or query."""
 
 import asyncio
 import logging

@@ -79,7 +79,7 @@ async def test_read_body_of_many_tiny_pieces_is_refused(size: int) -> None:
     assert sender.asked < 8300
 
 
-async def test_discard_waits_no_longer_than_told() -> None:
+async def test_discard_waits_no_longer_than_its_limit() -> None:
     sender = Sender(part(b"a", more=True))
     await discard(sender, seconds=0.01)
     assert sender.asked == 2
@@ -93,7 +93,7 @@ async def test_who_stops_sending_is_refused_and_the_task_goes_on() -> None:
     assert task is not None and task.cancelling() == 0
 
 
-async def test_each_piece_begins_the_wait_anew() -> None:
+async def test_each_piece_restarts_the_wait() -> None:
     pieces = [part(b"a" * 200, more=True)] * 6 + [part(b"b", more=False)]
 
     async def slowly() -> Message:

@@ -43,7 +43,7 @@ def test_bounded_map_without_room_is_refused() -> None:
         BoundedMap[str, int](0)
 
 
-def test_expiring_entry_ends_after_its_seconds_or_when_told() -> None:
+def test_expiring_entry_ends_after_its_seconds_or_when_dropped() -> None:
     now = 100.0
     kept: ExpiringMap[str, int] = ExpiringMap(3, 10.0, lambda: now)
     kept.put("a", 1)

@@ -134,7 +134,7 @@ class Bank:
         return row
 
     async def used(self, budget: Budget) -> tuple[int, int]:
-        """Used of the first window, held included; and held. They are told by the counters."""
+        """Used of the first window, held included; and held. By the counters."""
         standing = await self.accounts.standing("key-1", budget)
         held = sum(standing.held.values())
         return standing.windows[0].used if standing.windows else -standing.credits, held
@@ -243,8 +243,8 @@ async def test_many_attempts_settle_once(bank: Bank) -> None:
 
 
 @pytest.mark.parametrize("answered", [True, False])
-async def test_what_upstreams_told_of_failed_attempts_is_paid(bank: Bank, answered: bool) -> None:
-    """Each at the price of its own model; nothing for those that told nothing."""
+async def test_usage_of_failed_attempts_is_paid(bank: Bank, answered: bool) -> None:
+    """Each at the price of its own model; nothing for those that reported nothing."""
     budget = five_hours(NANO)
     asked = attempts(500, 503, 200 if answered else 502)
     asked["attempts"][0].usage = Usage(40, 2, cache_read=5)
@@ -258,7 +258,7 @@ async def test_what_upstreams_told_of_failed_attempts_is_paid(bank: Bank, answer
     assert await bank.settled(budget) == row.cost
 
 
-async def test_what_the_only_try_told_is_paid_where_none_followed(bank: Bank) -> None:
+async def test_usage_of_the_only_attempt_is_paid_where_none_followed(bank: Bank) -> None:
     """Another was about to be made, and could not be."""
     budget = five_hours(NANO)
     asked = attempts(200)
@@ -271,7 +271,7 @@ async def test_what_the_only_try_told_is_paid_where_none_followed(bank: Bank) ->
 
 
 @pytest.mark.parametrize("status", [0, 200, 503])
-async def test_who_left_between_two_tries_pays_what_the_first_told(bank: Bank, status: int) -> None:
+async def test_client_gone_between_two_attempts_pays_the_first(bank: Bank, status: int) -> None:
     """It has failed, whether it was connected or not, so that nothing is estimated."""
     budget = five_hours(NANO)
     asked = attempts(status)
@@ -279,10 +279,10 @@ async def test_who_left_between_two_tries_pays_what_the_first_told(bank: Bank, s
     await bank.ask(bank.app(Scripted(asked, LEFT), budget))
     row = await bank.row()
     assert (row.cost, row.input, row.ended) == (0, 0, "hung_up")
-    told = {"usage": Usage(60, 3), "request_id": "r2"}
+    reported = {"usage": Usage(60, 3), "request_id": "r2"}
     asked = attempts(200)
     asked["attempts"][0].problem = "upstream_error"
-    await bank.ask(bank.app(Scripted(asked, told, LEFT), budget))
+    await bank.ask(bank.app(Scripted(asked, reported, LEFT), budget))
     assert await bank.settled(budget) == 60 * IN + 3 * OUT
 
 
@@ -376,20 +376,20 @@ async def test_a_drain_that_was_not_heard_to_its_end_is_an_estimate(bank: Bank) 
     assert row.cost == 100 * IN + 7 * OUT
 
 
-@pytest.mark.parametrize("told", [None, Usage(40)])
+@pytest.mark.parametrize("reported", [None, Usage(40)])
 @pytest.mark.parametrize("answered", [False, True])
 async def test_a_failure_costs_only_what_the_upstream_reported(
-    bank: Bank, told: Usage | None, answered: bool
+    bank: Bank, reported: Usage | None, answered: bool
 ) -> None:
     budget = five_hours(NANO)
     problem = Problem("upstream_error")
     ending: Any = problem if answered else lambda *_: _raise(problem)
-    inner = Scripted(attempts(500, 500), {"usage": told}, ending)
+    inner = Scripted(attempts(500, 500), {"usage": reported}, ending)
     assert (await bank.ask(bank.app(inner, budget))).status == 502
     row = await bank.row()
     assert (row.ended, row.status) == ("failed", 0 if answered else 502)
     assert len(row.attempts) == 2
-    assert row.cost == (40 * IN if told else 0)
+    assert row.cost == (40 * IN if reported else 0)
     assert await bank.settled(budget) == row.cost
 
 
@@ -440,7 +440,7 @@ async def test_nothing_is_settled_twice_when_cancelled(
 
 
 async def test_cancelled_while_it_waits_for_the_counters(bank: Bank) -> None:
-    """The answer may have been given, and nobody took it."""
+    """The answer may have been given, and the client did not take it."""
     budget = five_hours(NANO)
     asked = asyncio.Event()
 
@@ -496,7 +496,7 @@ async def test_what_costs_nothing_by_its_nature_passes_untouched(bank: Bank) -> 
     assert await bank.rows() == []
 
 
-async def test_nobody_is_refused_without_a_limit(bank: Bank) -> None:
+async def test_account_without_a_limit_is_never_refused(bank: Bank) -> None:
     bill = Quote(Budget(on_hangup="drain"), "", 100, 200, PRICE)
     app = BudgetMiddleware(
         Scripted(ASKED, COUNTED),
@@ -679,7 +679,7 @@ async def test_the_last_of_it_is_lent_to_one_at_a_time(bank: Bank) -> None:
 
 
 @pytest.mark.parametrize(("on", "cut_off"), [(True, 200), (False, 0)])
-async def test_cut_off_is_told_when_it_is_wanted(bank: Bank, on: bool, cut_off: int) -> None:
+async def test_cut_off_is_reported_when_it_is_wanted(bank: Bank, on: bool, cut_off: int) -> None:
     scope = bank.scope()
     app = bank.app(Scripted(ASKED, COUNTED), five_hours(NANO, cut_off=on))
     async with Call(app, scope) as call:
@@ -744,7 +744,7 @@ async def test_a_reset_is_never_shown_too_early(bank: Bank) -> None:
     assert answer.header("retry-after") == str(5 * 3600 - 60)
 
 
-async def test_who_is_in_the_way_of_himself_is_told_so(bank: Bank) -> None:
+async def test_refusal_by_own_reservations_says_so(bank: Bank) -> None:
     budget = five_hours(BOUND)
     inside, go = asyncio.Event(), asyncio.Event()
 
@@ -781,7 +781,7 @@ async def test_no_request_is_served_that_cannot_be_written_down() -> None:
 
 
 @pytest.mark.parametrize("dialect", ["openai", "anthropic"])
-async def test_counters_that_do_not_answer_let_nobody_spend(dialect: str) -> None:
+async def test_unavailable_counters_stop_all_spending(dialect: str) -> None:
     class Gone(MemoryCounters):
         async def reserve(self, *args: Any, **rest: Any) -> Hold | InsufficientFunds | None:
             raise CountersUnavailable("no route to 10.0.0.9")
@@ -795,7 +795,7 @@ async def test_counters_that_do_not_answer_let_nobody_spend(dialect: str) -> Non
         assert await bank.rows() == []
 
 
-async def test_a_ledger_that_does_not_answer_lets_nobody_spend(
+async def test_unavailable_ledger_stops_all_spending(
     bank: Bank, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def gone(*args: Any) -> Any:

@@ -173,7 +173,7 @@ async def test_exceptions_after_the_start_propagate(wrap: Wrap, case: Case) -> N
 
 
 class Stop(BaseException):
-    """Neither an error nor a cancellation; nobody but the server may catch it."""
+    """Neither an error nor a cancellation; only the server may catch it."""
 
 
 @pytest.mark.parametrize("when", ["before the start", "after the start"])

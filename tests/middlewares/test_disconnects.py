@@ -72,7 +72,7 @@ async def test_a_message_that_has_come_as_it_ends_does_not_keep_it_from_ending()
         assert waiting.cancelling() == 0
 
 
-async def test_who_listens_apart_is_not_told() -> None:
+async def test_apart_listener_hears_of_no_disconnect() -> None:
     """Nor are tasks that it starts; who has started it is."""
     goes_on = asyncio.Event()
 

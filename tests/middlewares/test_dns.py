@@ -70,7 +70,7 @@ def flights() -> int:
         ("fe80::1%lo", ("fe80::1", 80, 0, socket.if_nametoindex("lo"))),
     ],
 )
-async def test_lookup_literal_asks_nobody(
+async def test_lookup_of_a_literal_asks_no_server(
     system: System, host: str, address: tuple[object, ...]
 ) -> None:
     assert [one[4] for one in await Lookup(system)(host, 80)] == [address]

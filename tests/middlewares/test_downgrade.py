@@ -83,7 +83,7 @@ async def test_another_model_serves(kind: str, model: str) -> None:
     assert (exchange.problem, exchange.reason, exchange.outcome) == ("", "", "")
 
 
-async def test_it_may_be_refused_too_and_that_is_told() -> None:
+async def test_refusal_of_the_downgraded_request_is_answered() -> None:
     script = Script(refuses("rate_limited"), refuses("budget_exceeded"))
     answer, exchange = await ask(script)
     assert answer.json()["error"]["code"] == "budget_exceeded"
@@ -91,14 +91,14 @@ async def test_it_may_be_refused_too_and_that_is_told() -> None:
     assert len(script.found) == 2
 
 
-async def test_other_refusals_are_told() -> None:
+async def test_other_refusals_are_answered() -> None:
     script = Script(refuses("insufficient_credits"))
     answer, exchange = await ask(script)
     assert answer.json()["error"]["code"] == "insufficient_credits"
     assert exchange.downgrade_to == ""
 
 
-async def test_what_an_upstream_refused_is_told() -> None:
+async def test_refusal_of_an_upstream_is_answered() -> None:
     """Its limit is not the caller's."""
 
     async def asked(scope: Scope, receive: Receive, send: Send) -> None:
@@ -164,7 +164,7 @@ async def test_cancelled_before_the_second_call() -> None:
 
 
 async def test_around_a_limiter() -> None:
-    """The limit is one of the large model; whoever is beyond it gets the small one."""
+    """The limit is one of the large model; a request beyond it gets the small one."""
     counters = MemoryCounters()
 
     async def model(scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,4 +1,4 @@
-"""What becomes of an exception, by when it comes."""
+"""The answer to an exception, before the response starts and after."""
 
 import asyncio
 import logging
@@ -55,7 +55,7 @@ async def test_a_problem_answers_for_itself() -> None:
 
 
 @pytest.mark.parametrize("dialect", ["openai", "anthropic"])
-async def test_any_other_exception_is_internal_and_logged_but_not_told(
+async def test_unknown_exception_is_internal_and_only_logged(
     dialect: Dialect, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.ERROR):
@@ -97,7 +97,7 @@ async def test_a_stream_that_has_ended_well_stays_ended(end: bytes) -> None:
     assert (answer.body, answer.complete, raised) == (b"1" + end, True, None)
 
 
-async def test_a_text_that_looks_like_the_end_of_a_stream_is_none() -> None:
+async def test_text_like_the_end_of_a_stream_is_no_end() -> None:
     said = b'data: {"content":"[DONE] data: [DONE]"}\n\n'
     answer, _, _ = await run(fails(KeyError("x"), start=SSE, chunks=(said,), ended=True))
     assert answer.body.startswith(said + b'data: {"error"')
@@ -197,7 +197,7 @@ def test_a_brand_must_be_something() -> None:
         ErrorsMiddleware(app, brand="")
 
 
-async def test_without_a_brand_nobody_is_named() -> None:
+async def test_answer_without_a_brand_names_none() -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         raise ValueError("inside")
 
@@ -243,7 +243,7 @@ async def ended_by(
     left: list[Message] = []
 
     async def receive() -> Message:
-        raise AssertionError("nobody reads")
+        raise AssertionError("it was read")
 
     async def send(message: Message) -> None:
         left.append(message)

@@ -69,8 +69,8 @@ class Server:
         """Its address, when it listens."""
         deadline = time.monotonic() + DEADLINE
         while self._process.poll() is None and time.monotonic() < deadline:
-            told = re.search(r"running on http://127\.0\.0\.1:(\d+)", self.output)
-            port = port or (int(told[1]) if told else 0)
+            reported = re.search(r"running on http://127\.0\.0\.1:(\d+)", self.output)
+            port = port or (int(reported[1]) if reported else 0)
             if port:
                 try:
                     socket.create_connection(("127.0.0.1", port), timeout=1).close()
@@ -124,10 +124,10 @@ def simulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT)
     try:
         deadline = time.monotonic() + DEADLINE
-        while not (told := re.search(r"http://\S+", output.read_text())):
+        while not (reported := re.search(r"http://\S+", output.read_text())):
             assert process.poll() is None and time.monotonic() < deadline, output.read_text()
             time.sleep(0.01)
-        yield f"{told[0]}/v1"
+        yield f"{reported[0]}/v1"
     finally:
         process.terminate()
         process.wait(DEADLINE)

@@ -82,7 +82,7 @@ def test_figures_of_an_exchange() -> None:
         Attempt(Target("b", "x"), 0.0),
     ]
     metrics.finished(exchange, 102.0)
-    # What a failed try was told to have used counts too.
+    # The reported usage of a failed attempt counts too.
     for kind, tokens in FIGURES.items():
         assert sample(metrics, "penstock_tokens_total", model="m1", kind=kind) == tokens
     attempts = "penstock_upstream_attempts_total"
@@ -134,7 +134,7 @@ def test_one_scrape_is_right_for_all_processes(tmp_path: Path) -> None:
     env = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
     totals = []
     for count in (3, 4):
-        told = subprocess.run(
+        reported = subprocess.run(
             [sys.executable, "-c", COUNT, str(count)],
             env=env,
             cwd=Path(__file__).parents[2],
@@ -144,7 +144,7 @@ def test_one_scrape_is_right_for_all_processes(tmp_path: Path) -> None:
         ).stdout
         samples = {
             sample.name: sample.value
-            for family in text_string_to_metric_families(told)
+            for family in text_string_to_metric_families(reported)
             for sample in family.samples
         }
         totals.append(samples["penstock_requests_total"])
@@ -193,16 +193,16 @@ RELOADS = """
 import os
 from middlewares import Metrics
 from middlewares.metrics import ReloadMetrics
-told = ReloadMetrics()
-told.record("applied", valid=True)
+reloads = ReloadMetrics()
+reloads.record("applied", valid=True)
 there, here = os.pipe()
 if not os.fork():  # as a worker is, and it has files of its own from now on
     Metrics().flush()
     os.read(there, 1)
     print(Metrics().exposition()[0].decode(), flush=True)
     os._exit(0)
-told.record("applied", valid=True)
-told.record("refused", valid=False)
+reloads.record("applied", valid=True)
+reloads.record("refused", valid=False)
 os.write(here, b"1")
 os.wait()
 """

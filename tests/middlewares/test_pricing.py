@@ -153,14 +153,14 @@ def test_cost_calls_of_hosted_tools_are_added() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "told", "factor"),
+    ("asked", "reported", "factor"),
     [
         ((), (), "1"),
         (("priority", "", ""), (), "2"),
         (("priority", "", ""), ("priority", "", ""), "2"),
         (("priority", "", ""), ("default", "", ""), "1"),
         (("priority", "", ""), ("flex", "", ""), "0.5"),
-        (("flex", "", ""), (), "1"),  # that it was flex nobody has said
+        (("flex", "", ""), (), "1"),  # nothing says that it was flex
         (("flex", "", ""), ("flex", "", ""), "0.5"),
         (("auto", "", ""), ("priority", "", ""), "1"),
         ((), ("priority", "fast", "us"), "1"),
@@ -169,9 +169,9 @@ def test_cost_calls_of_hosted_tools_are_added() -> None:
     ],
 )
 def test_cost_tiers_no_answer_costs_more_than_was_asked_for(
-    asked: tuple[str, ...], told: tuple[str, ...], factor: str
+    asked: tuple[str, ...], reported: tuple[str, ...], factor: str
 ) -> None:
-    cost = APART.cost(replace(USED, tiers=told), asked)
+    cost = APART.cost(replace(USED, tiers=reported), asked)
     assert cost == int(COSTS * Decimal(factor))
     assert cost <= APART.max_price(asked).max_cost(1000, 100)
 

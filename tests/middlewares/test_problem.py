@@ -12,9 +12,9 @@ from tests.asgi import request
 KIND = pytest.mark.parametrize("kind", sorted(KINDS))
 
 
-def exchange(dialect: Dialect = "openai", **house: Any) -> Exchange:
+def exchange(dialect: Dialect = "openai", **style: Any) -> Exchange:
     return Exchange(
-        dialect=dialect, request_id="r-1", error_style=ErrorStyle(**{"brand": "Acme", **house})
+        dialect=dialect, request_id="r-1", error_style=ErrorStyle(**{"brand": "Acme", **style})
     )
 
 
@@ -71,9 +71,9 @@ def test_every_kind_is_an_event(kind: str, dialect: Dialect) -> None:
 
 
 def test_public_messages_carry_the_brand_and_the_wait() -> None:
-    told = Problem("rate_limited", retry_after=17).content(exchange())["error"]
-    assert "try again in 17s" in told["message"]
-    assert told["code"] == "rate_limit_exceeded"
+    reported = Problem("rate_limited", retry_after=17).content(exchange())["error"]
+    assert "try again in 17s" in reported["message"]
+    assert reported["code"] == "rate_limit_exceeded"
     assert "Acme" in Problem("upstream_error").content(exchange())["error"]["message"]
     assert Problem("rate_limited", retry_after=0).retry_after == 1
     assert Problem("method_not_allowed").content(exchange())["error"]["code"] is None
@@ -81,8 +81,8 @@ def test_public_messages_carry_the_brand_and_the_wait() -> None:
 
 def test_braces_in_a_message_or_a_brand_are_only_braces() -> None:
     assert Problem("internal", message="{x}").content(exchange())["error"]["message"] == "{x}"
-    told = Problem("internal").content(exchange(brand="{x}"))["error"]["message"]
-    assert told.startswith("{x}")
+    reported = Problem("internal").content(exchange(brand="{x}"))["error"]["message"]
+    assert reported.startswith("{x}")
 
 
 def test_details_and_extras() -> None:
@@ -91,8 +91,8 @@ def test_details_and_extras() -> None:
     )
     assert problem.content(exchange())["error"]["remaining"] == "0.00"
     assert problem.content(exchange(dialect="anthropic"))["error"]["remaining"] == "0.00"
-    told = problem.content(exchange(details=True))["error"]
-    assert told["details"] == {"field": "model", "issue": "too dear"}
+    reported = problem.content(exchange(details=True))["error"]
+    assert reported["details"] == {"field": "model", "issue": "too dear"}
     bare = Problem("internal", message="m").content(exchange(details=True))["error"]
     assert bare["details"] == {"field": None, "issue": "m"}
 

@@ -73,7 +73,7 @@ async def test_do_call_that_fails_raises_for_each_caller(flights: SingleFlight[s
 async def test_do_failure_without_callers_is_not_reported_as_forgotten(
     flights: SingleFlight[str, int],
 ) -> None:
-    """Warnings are errors here: a task whose exception nobody has read would be one."""
+    """Warnings are errors here: a task whose exception was not read would be one."""
     source = Source()
     source.error = OSError("gone")
     asked = asyncio.create_task(flights.do("a", source.ask))

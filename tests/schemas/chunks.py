@@ -173,7 +173,7 @@ class _Stream:
             expect(self._finished(), "stream", "a choice has not finished")
             asked = include_usage if include_usage is not None else self._with_usage
             expect(asked == (self._usage is not None), "stream", f"usage asked: {asked}")
-            expect(asked == self._with_usage, "stream", "`usage` in chunks, and nobody asked")
+            expect(asked == self._with_usage, "stream", "`usage` in chunks that was not asked for")
         indices = sorted(self._choices)
         expect(indices == list(range(len(indices))), "stream", f"the choices are {indices}")
         folded = [self._choices[n].end(f"choice {n}") for n in indices]

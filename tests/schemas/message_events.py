@@ -18,7 +18,7 @@ _DELTAS = {
     "tool_use": {"input_json_delta"},
     "server_tool_use": {"input_json_delta"},
 }
-_TOLD_AT_THE_END = (
+_REPORTED_AT_THE_END = (
     "input_tokens",
     "cache_creation_input_tokens",
     "cache_read_input_tokens",
@@ -94,7 +94,7 @@ class _Stream:
     def _content_block_stop(self, data: dict[str, Any], at: str) -> None:
         block = self._current(data, at)
         if block["type"] == "text":
-            expect(block["text"], at, "an empty text, which the API takes from nobody")
+            expect(block["text"], at, "an empty text, which the API refuses")
         if block["type"] == "thinking":
             expect(self._signed, at, "thinking without a signature")
         self._open = None
@@ -108,8 +108,8 @@ class _Stream:
         expect(self._open is None, at, "a block is still open")
         self._delta = data
         self._message.update(data["delta"])
-        told = {key: value for key, value in data["usage"].items() if value is not None}
-        self._message["usage"] = {**self._message["usage"], **told}
+        shown = {key: value for key, value in data["usage"].items() if value is not None}
+        self._message["usage"] = {**self._message["usage"], **shown}
 
     def end(self, *, error: bool) -> Summary:
         expect(self._message or error, "stream", "no message in it")
@@ -120,7 +120,7 @@ class _Stream:
             return of_message(self._message)
         expect(self._last == "message_stop", "stream", f"it ends with {self._last}")
         usage = (self._delta or {})["usage"]
-        missing = [key for key in _TOLD_AT_THE_END if not isinstance(usage.get(key), int)]
+        missing = [key for key in _REPORTED_AT_THE_END if not isinstance(usage.get(key), int)]
         expect(not missing, "message_delta", f"the last usage lacks {missing}")
         stop = self._message["stop_reason"]
         expect(stop is not None, "message_delta", "the last one has no stop_reason")

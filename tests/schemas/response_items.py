@@ -138,8 +138,8 @@ class _Part:
         expect(part["type"] == self.kind, at, f"{part['type']}, and it was {self.kind}")
         self._complete(part, at)
         if self.kind == "output_text":
-            told = part["annotations"]
-            expect(told == self._annotations, at, f"annotations {told}, not {self._annotations}")
+            shown = part["annotations"]
+            expect(shown == self._annotations, at, f"annotations {shown}, not {self._annotations}")
 
     def _complete(self, data: dict[str, Any], at: str) -> None:
         text = data[self._key]

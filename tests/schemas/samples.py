@@ -191,8 +191,8 @@ def failed_events() -> list[dict[str, Any]]:
     nested = {"type": "service_unavailable_error", **error}
     events.append({"type": "error", "sequence_number": 10, **error, "error": nested})
     output = [events[7]["item"]]
-    told = {"code": error["code"], "message": error["message"]}
-    failed = response("failed", output, error=told)
+    shown = {"code": error["code"], "message": error["message"]}
+    failed = response("failed", output, error=shown)
     events.append({"type": "response.failed", "sequence_number": 11, "response": failed})
     return events
 

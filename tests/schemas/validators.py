@@ -130,7 +130,7 @@ class _Signature:
 
 
 def _constants(rule: Rule) -> frozenset[Any] | None:
-    """The only values that `rule` takes, if they can be told."""
+    """The only values that `rule` takes, if they can be listed."""
     if "const" in rule:
         return frozenset([rule["const"]])
     if "enum" in rule:

@@ -34,7 +34,7 @@ class Oddity(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     counted: whether these are the upstream's, else they are estimates.
     plain, stream: the answer; None where the oddity has no such form.
     first: what the same target answers to requests that it fits; then it is asked again.
-    retry_after: seconds that the caller is told to wait, at least.
+    retry_after: least seconds of the answer's `Retry-After`.
     says: words that the error's message holds.
     """
 

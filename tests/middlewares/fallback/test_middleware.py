@@ -1,6 +1,6 @@
 """One place after another: which are tried, when it ends, and what the client sees of it.
 
-The inner app plays a script: for each try in its turn, what becomes of it. Time is simulated.
+The inner app plays a script: the outcome of each attempt in turn. Time is simulated.
 """
 
 import asyncio
@@ -153,7 +153,7 @@ def test_one_after_the_other_until_one_answers() -> None:
     assert script.times == [0.0, 0.0, 0.0]
 
 
-def test_what_is_told_is_the_last_failure() -> None:
+def test_answer_is_the_last_failure() -> None:
     script = Script(raises("upstream_timeout"), raises("rate_limited", retry_after=9))
     with pytest.raises(Problem) as raised:
         ask(app_of(script, places(A, B)))
@@ -185,16 +185,16 @@ def test_nowhere_is_passed_on_as_it_is() -> None:
     assert "_Gate" not in repr(seen[0][1])
 
 
-def test_who_has_answered_is_told() -> None:
-    told: list[Candidate] = []
+def test_target_that_answered_is_reported() -> None:
+    shown: list[Candidate] = []
     where = places(A, B)
     script = Script(raises("upstream_error"), answers())
-    ask(app_of(script, where, served=lambda exchange, place: told.append(place)))
-    assert told == [where[1]]
+    ask(app_of(script, where, served=lambda exchange, place: shown.append(place)))
+    assert shown == [where[1]]
     with pytest.raises(Problem):
         failing = Script(*[raises("upstream_error")] * 2)
-        ask(app_of(failing, where, served=lambda exchange, place: told.append(place)))
-    assert told == [where[1]]
+        ask(app_of(failing, where, served=lambda exchange, place: shown.append(place)))
+    assert shown == [where[1]]
 
 
 # What is tried elsewhere and what is not
@@ -262,7 +262,7 @@ def test_a_failed_answer_that_ends_in_a_problem() -> None:
     simulate(main())
 
 
-def test_other_exceptions_are_nobodys_failure() -> None:
+def test_other_exceptions_count_as_no_failure() -> None:
     async def breaks(scope: Scope, receive: Receive, send: Send) -> None:
         raise LookupError
 
@@ -497,7 +497,7 @@ def test_a_failure_that_one_request_provoked_is_not_held_against_the_place() -> 
     [
         (raises("content_filtered", status=400), True),
         (raises("invalid_request", status=422), True),
-        (raises("audio_not_supported_by_model"), False),  # ours: nobody was asked
+        (raises("audio_not_supported_by_model"), False),  # ours: no upstream was asked
         (raises("upstream_unavailable", status=503), False),
     ],
 )
@@ -708,7 +708,7 @@ def test_a_round_is_without_those_who_want_to_be_left_alone_for_longer() -> None
     simulate(main())
 
 
-def test_nobody_waits_for_who_wants_to_be_left_alone_for_too_long() -> None:
+def test_long_retry_after_is_not_waited_for() -> None:
     async def main() -> None:
         script = Script(raises("rate_limited", retry_after=9))
         app = app_of(
@@ -795,7 +795,7 @@ def test_what_stands_further_out_may_have_taken_another_model_already() -> None:
     assert script.found == [("huge", 1), ("huge", 2)]
 
 
-def test_what_another_model_cannot_do_is_not_told() -> None:
+def test_refusal_of_another_model_is_not_answered() -> None:
     script = Script(
         raises("upstream_error"), raises("context_length_exceeded", status=400), answers()
     )
@@ -888,7 +888,7 @@ def test_a_target_that_cannot_be_asked_is_passed_over_after_a_failure(tried: int
 
     script = Script(first, raises("invalid_request"), answers())
     app = app_of(script, places(A, B, C))
-    if tried:  # an app that writes down what it asks, and has asked nobody
+    if tried:  # an app that notes its attempts, and has made none
         assert ask(app).status == 200
         assert script.tried == ["a", "b", "c"]
     else:  # one of which that is not known

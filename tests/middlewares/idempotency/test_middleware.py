@@ -225,8 +225,8 @@ async def test_two_tenants_never_meet(store: MemoryReplays) -> None:
     assert sorted(runs) == ["ann", "bob"]
 
 
-async def test_nobody_is_not_everybody(store: MemoryReplays) -> None:
-    """Without a principal, callers are told apart by their credentials and address."""
+async def test_keys_of_callers_without_a_principal_are_not_replayed(store: MemoryReplays) -> None:
+    """Without a principal, callers are distinguished by their credentials and address."""
     inner = App()
     app = IdempotencyMiddleware(inner, store=store)
     callers: list[dict[str, Any]] = [
@@ -300,7 +300,7 @@ def test_what_to_try_next_is_part_of_the_request() -> None:
     assert len(set(found)) == len(found)
 
 
-async def test_a_body_that_nobody_read_is_left_alone(store: MemoryReplays) -> None:
+async def test_unread_body_is_left_alone(store: MemoryReplays) -> None:
     inner = App()
     app = IdempotencyMiddleware(inner, store=store, fingerprint=members)
     for _ in range(2):
@@ -322,9 +322,7 @@ async def test_a_body_that_nobody_read_is_left_alone(store: MemoryReplays) -> No
         lambda: App([b"x", b"y"], fails=Problem("upstream_error")),
     ],
 )
-async def test_what_did_not_end_well_runs_anew(
-    store: MemoryReplays, app: Callable[[], App]
-) -> None:
+async def test_failed_answer_runs_again(store: MemoryReplays, app: Callable[[], App]) -> None:
     inner = app()
     outer = IdempotencyMiddleware(inner, store=store)
     for _ in range(2):
@@ -356,7 +354,7 @@ async def test_half_an_answer_is_not_kept(store: MemoryReplays) -> None:
 
 @pytest.mark.parametrize("began", [False, True])
 async def test_who_joined_gets_the_failure_too(store: MemoryReplays, began: bool) -> None:
-    """In an envelope of its own; whoever comes later has the app run anew."""
+    """In an envelope of its own; a later request runs the app again."""
     inner = App([b"data: 1\n\n", b""], fails=Problem("upstream_timeout", reason="slow")).by_hand()
     if not began:
 
@@ -401,7 +399,7 @@ async def test_base_exceptions_reach_the_one_that_ran(store: MemoryReplays) -> N
         assert isinstance(raised, Problem) and raised.kind == "internal"
 
 
-async def test_a_failure_that_nobody_hears_is_logged(
+async def test_failure_without_a_listener_is_logged(
     store: MemoryReplays, caplog: pytest.LogCaptureFixture
 ) -> None:
     inner = App(fails=LookupError("inside")).by_hand()

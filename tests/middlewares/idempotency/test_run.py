@@ -91,7 +91,7 @@ async def test_everybody_leaves_and_the_answer_is_there_later(store: MemoryRepla
     assert inner.runs == 1
 
 
-async def test_a_slow_client_holds_nobody_up(store: MemoryReplays) -> None:
+async def test_slow_client_delays_no_other(store: MemoryReplays) -> None:
     inner = App()
     app = IdempotencyMiddleware(inner, store=store)
     async with calling(app, window=0) as slow:
@@ -132,7 +132,7 @@ async def test_a_send_that_fails_is_a_hang_up(store: MemoryReplays) -> None:
 
 @pytest.mark.parametrize("joined", [False, True])
 async def test_a_call_is_cancelled_while_the_app_runs(store: MemoryReplays, joined: bool) -> None:
-    """The run is nobody's: it goes on, and is the answer of the next."""
+    """The run has no client left: it goes on, and answers the next request."""
     inner = App().by_hand()
     app = IdempotencyMiddleware(inner, store=store)
     async with calling(app) as first, calling(app) as second:
@@ -336,7 +336,7 @@ async def test_who_waits_for_another_process_may_leave(how: str) -> None:
         async with calling(theirs) as waiting:
             await store.asked.wait()
             await leave(waiting, how)
-            after = calling(theirs)  # before the run has heard that nobody waits
+            after = calling(theirs)  # before the run has heard that no client waits
             store.go.set()
             async with after:
                 inner.finish()
@@ -348,7 +348,7 @@ async def test_who_waits_for_another_process_may_leave(how: str) -> None:
 
 @pytest.mark.parametrize("largest", [0, 1 << 20])
 async def test_what_another_process_could_not_keep(largest: int) -> None:
-    """Too large is told at once; what failed is run anew here, once for all who waited."""
+    """A too large one is refused at once; a failed one runs again, once for all that waited."""
     store = MemoryReplays()
     inner, ours_then = App(status=500).by_hand(), App()
     theirs = IdempotencyMiddleware(inner, store=store, max_answer=largest)
@@ -578,10 +578,10 @@ class Silent:
         await receive()
         self.inside.set()
         gone = asyncio.ensure_future(receive())
-        told = asyncio.ensure_future(self.answers.wait())
-        await asyncio.wait((gone, told), return_when=asyncio.FIRST_COMPLETED)
+        reported = asyncio.ensure_future(self.answers.wait())
+        await asyncio.wait((gone, reported), return_when=asyncio.FIRST_COMPLETED)
         gone.cancel()
-        told.cancel()
+        reported.cancel()
         if not self.answers.is_set():
             self.left += 1
             Exchange.of(scope).outcome = "hung_up"
@@ -591,7 +591,7 @@ class Silent:
 
 
 @pytest.mark.simulated_time
-async def test_run_without_an_answer_hears_of_the_hang_up_when_nobody_comes_back(
+async def test_run_without_an_answer_hears_of_the_disconnect_when_no_client_returns(
     store: MemoryReplays,
 ) -> None:
     inner = Silent()

@@ -70,7 +70,7 @@ async def slots_of(counters: MemoryCounters, who: str = "key:/") -> int:
 
 
 class SlowCounters(MemoryCounters):
-    """Counters at the other end of a wire: what was sent is carried out, whoever waits for it."""
+    """Counters behind a network: what was sent is carried out, also when its caller left."""
 
     def __init__(self) -> None:
         super().__init__()

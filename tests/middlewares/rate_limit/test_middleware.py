@@ -1,4 +1,4 @@
-"""Limits that refuse: who is let through, what it costs, and what the refused are told.
+"""Rate limits that refuse: what is admitted, what it costs, and what a refusal says.
 
 Time is simulated where it matters; nothing sleeps.
 """
@@ -96,7 +96,7 @@ def test_sixty_a_minute_and_ten_more() -> None:
 
 @pytest.mark.parametrize("count", [30, 400])
 def test_a_plan_holds_to_one_request_over_ten_minutes(count: int) -> None:
-    """Whoever asks five times as often as it may gets what it may, to the request."""
+    """A caller that asks five times as often gets its limit, to the request."""
 
     async def main() -> None:
         app = limited(ok, MemoryCounters(), Limits(requests=Rate(count, 60.0)))

@@ -94,7 +94,7 @@ def test_what_is_too_much_comes_through_at_its_rate_in_its_order() -> None:
     simulate(main())
 
 
-def test_nobody_overtakes_those_of_the_same_principal() -> None:
+def test_requests_of_one_principal_keep_their_order() -> None:
     """Also when there is room at the moment somebody new comes."""
 
     async def main() -> None:
@@ -271,7 +271,7 @@ def test_a_slot_given_back_while_the_counters_answer_is_not_missed(standing: boo
             await waiting(line, 1)
             counters.go_on.clear()
             counters.refused.clear()
-            await counters.refused.wait()  # it has asked again, as nobody told it anything
+            await counters.refused.wait()  # it has asked again by itself
         gate.open.set()
         assert await first == 200
         began = elapsed()
@@ -462,7 +462,7 @@ def test_a_body_read_ahead_is_the_apps_to_read() -> None:
 
 
 def test_only_so_much_is_read_ahead() -> None:
-    """Beyond it nobody listens; what was read is not lost."""
+    """Beyond it nothing listens; what was read is not lost."""
 
     async def main() -> None:
         sizes: list[int] = []
@@ -519,13 +519,13 @@ def test_what_receive_raises_reaches_the_app() -> None:
 
 
 async def full(line: ThrottleQueue, who: str, check: Check, size: int = 0) -> float:
-    """Seconds that one is told who finds no place."""
+    """The `Retry-After` of a request that finds no place."""
     with pytest.raises(QueueFull) as refused:
-        line.join(who, (check,), size=size, verdict=told(1.0))
+        line.join(who, (check,), size=size, verdict=reported(1.0))
     return refused.value.wait
 
 
-def told(wait: float, lacking: str = "requests") -> Verdict:
+def reported(wait: float, lacking: str = "requests") -> Verdict:
     return Verdict(admitted=False, levels=(), wait=wait, lacking=lacking)
 
 
@@ -535,9 +535,9 @@ CHECK = Check("requests", Rate(10, 10.0))
 def test_so_many_of_one_principal() -> None:
     async def main() -> None:
         line = ThrottleQueue(max_per_subject=3)
-        places = [line.join("a", (CHECK,), verdict=told(1.0)) for _ in range(3)]
+        places = [line.join("a", (CHECK,), verdict=reported(1.0)) for _ in range(3)]
         assert await full(line, "a", CHECK) == pytest.approx(4.0)
-        line.join("b", (CHECK,), verdict=told(1.0)).close()
+        line.join("b", (CHECK,), verdict=reported(1.0)).close()
         places[1].close()
         line.join("a", (CHECK,)).close()
         for place in places:
@@ -547,7 +547,7 @@ def test_so_many_of_one_principal() -> None:
     simulate(main())
 
 
-def test_who_would_wait_too_long_is_told_at_once() -> None:
+def test_request_that_would_wait_too_long_is_refused_at_once() -> None:
     async def main() -> None:
         limits = Limits(requests=Rate(6, 60.0), on_excess="throttle")
         line = ThrottleQueue(max_wait=30.0)
@@ -604,23 +604,23 @@ def test_where_the_line_is_full_the_greediest_gives_way() -> None:
         line = ThrottleQueue(max_total=6)
         turns = []
         for _ in range(5):
-            place = line.join("greedy", (CHECK,), verdict=told(3.0))
+            place = line.join("greedy", (CHECK,), verdict=reported(3.0))
             turns.append(asyncio.create_task(place.wait_turn(never)))
-        other = line.join("b", (CHECK,), verdict=told(3.0))
+        other = line.join("b", (CHECK,), verdict=reported(3.0))
         await settled()
-        newcomer = line.join("c", (CHECK,), verdict=told(3.0))
+        newcomer = line.join("c", (CHECK,), verdict=reported(3.0))
         await settled()
         assert [turn.done() for turn in turns] == [False] * 4 + [True]
         refused = turns[4].exception()
         assert isinstance(refused, QueueFull)
         assert refused.wait == pytest.approx(7.0)  # the first in 3 s, and one second for each
         assert await full(line, "greedy", CHECK) == pytest.approx(7.0)
-        more = [line.join(who, (CHECK,), verdict=told(3.0)) for who in "de"]
+        more = [line.join(who, (CHECK,), verdict=reported(3.0)) for who in "de"]
         await settled()
         assert [turn.done() for turn in turns] == [False] * 2 + [True] * 3
         assert len(line) == 6
         assert await full(line, "b", CHECK) > 0.0  # as many as the greediest has
-        last = line.join("f", (CHECK,), verdict=told(3.0))
+        last = line.join("f", (CHECK,), verdict=reported(3.0))
         await settled()
         assert await full(line, "g", CHECK) == pytest.approx(1.0)  # all have one
         for turn in turns:
@@ -631,7 +631,7 @@ def test_where_the_line_is_full_the_greediest_gives_way() -> None:
         assert len(line) == 0
 
     async def never() -> Verdict:
-        raise AssertionError("nobody's turn comes")
+        raise AssertionError("no turn comes")
 
     simulate(main())
 
@@ -639,15 +639,15 @@ def test_where_the_line_is_full_the_greediest_gives_way() -> None:
 def test_so_many_bytes_are_held() -> None:
     async def main() -> None:
         line = ThrottleQueue(max_bytes=1000)
-        big = line.join("big", (CHECK,), size=700, verdict=told(1.0))
+        big = line.join("big", (CHECK,), size=700, verdict=reported(1.0))
         turn = asyncio.create_task(big.wait_turn(never))
         more = asyncio.create_task(line.join("big", (CHECK,), size=200).wait_turn(never))
         await settled()
         assert await full(line, "small", CHECK, size=1001) == pytest.approx(1.0)
         assert await full(line, "other", CHECK, size=950) > 0.0  # it would have the most
-        small = line.join("small", (CHECK,), size=100, verdict=told(1.0))
+        small = line.join("small", (CHECK,), size=100, verdict=reported(1.0))
         assert (line.size, len(line)) == (1000, 3)
-        tiny = line.join("tiny", (CHECK,), size=1, verdict=told(1.0))
+        tiny = line.join("tiny", (CHECK,), size=1, verdict=reported(1.0))
         await settled()
         assert (line.size, more.done(), turn.done()) == (801, True, False)
         assert isinstance(more.exception(), QueueFull)
@@ -658,7 +658,7 @@ def test_so_many_bytes_are_held() -> None:
         assert line.size == 0
 
     async def never() -> Verdict:
-        raise AssertionError("nobody's turn comes")
+        raise AssertionError("no turn comes")
 
     simulate(main())
 
@@ -672,13 +672,13 @@ def test_who_is_about_to_leave_the_line_does_not_give_way() -> None:
             return Verdict(admitted=True, levels=())
 
         turn = asyncio.create_task(
-            line.join("a", (CHECK,), size=900, verdict=told(1.0)).wait_turn(ask)
+            line.join("a", (CHECK,), size=900, verdict=reported(1.0)).wait_turn(ask)
         )
         await asyncio.sleep(2)
         assert await full(line, "b", CHECK, size=200) > 0.0
         answered.set()
         assert (await turn).admitted
-        line.join("b", (CHECK,), size=200, verdict=told(1.0)).close()
+        line.join("b", (CHECK,), size=200, verdict=reported(1.0)).close()
 
     simulate(main())
 
@@ -728,7 +728,7 @@ def test_a_body_counts_by_its_announced_length() -> None:
 def test_a_place_that_was_left_is_no_place() -> None:
     async def main() -> None:
         line = ThrottleQueue()
-        place = line.join("a", (CHECK,), verdict=told(1.0))
+        place = line.join("a", (CHECK,), verdict=reported(1.0))
         place.disconnect()
         place.disconnect()
         assert len(line) == 0
@@ -737,7 +737,7 @@ def test_a_place_that_was_left_is_no_place() -> None:
         assert len(line) == 0
 
     async def never() -> Verdict:
-        raise AssertionError("nobody's turn comes")
+        raise AssertionError("no turn comes")
 
     simulate(main())
 
@@ -747,9 +747,9 @@ def test_the_timetable_of_a_storm_stays_small() -> None:
 
     async def main() -> None:
         line = ThrottleQueue()
-        kept = line.join("kept", (CHECK,), verdict=told(20.0))
+        kept = line.join("kept", (CHECK,), verdict=reported(20.0))
         for n in range(10_000):
-            line.join(f"{n}", (CHECK,), verdict=told(20.0)).disconnect()
+            line.join(f"{n}", (CHECK,), verdict=reported(20.0)).disconnect()
         assert len(line) == 1
         assert len(line._timetable) < 200
         kept.close()

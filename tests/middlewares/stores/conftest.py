@@ -19,7 +19,7 @@ from .sqlite_files import new_sqlite
 
 
 async def database_url(kind: str, request: pytest.FixtureRequest) -> str:
-    """A database that nobody else uses, with all migrations. The server starts when first asked."""
+    """A database of this test alone, with all migrations. The server starts when first asked."""
     if kind == "sqlite":
         return new_sqlite(request.getfixturevalue("tmp_path") / "var/keys.db")
     url: str = await request.getfixturevalue("postgres").new_database()

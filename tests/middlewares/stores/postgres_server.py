@@ -62,7 +62,7 @@ class Postgres:
         self._server.ensure_postgres_running()
 
     def freeze(self) -> None:
-        """Answer nobody, and keep all connections open."""
+        """Answer nothing, and keep all connections open."""
         for process in self._processes():
             process.send_signal(signal.SIGSTOP)
 

@@ -61,7 +61,7 @@ class RedisServer:
         self._path.unlink(missing_ok=True)
 
     def freeze(self) -> None:
-        """Answer nobody, and keep all connections open."""
+        """Answer nothing, and keep all connections open."""
         self._process.send_signal(signal.SIGSTOP)
 
     def thaw(self) -> None:

@@ -36,7 +36,7 @@ class Clock:
 
 
 class Ledger(MemoryLedgerStore):
-    """Counts its questions, and fails or waits when it is told to."""
+    """Counts its questions; fails or waits on request."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -121,7 +121,7 @@ async def test_what_is_dropped_is_forgotten(world: World) -> None:
     assert world.accounts.holds == 0
 
 
-async def test_an_account_is_made_anew_from_the_ledger(world: World) -> None:
+async def test_lost_account_is_restored_from_the_ledger(world: World) -> None:
     await world.ledger.append(
         [entry(Hold("a", "r0", 0, "windows", NOON, {"5h": NOON}), 950), grant("g", "a", 7)]
     )
@@ -143,7 +143,7 @@ async def test_many_at_once_ask_the_ledger_once(world: World) -> None:
     assert world.ledger.asked == 2
 
 
-async def test_one_who_leaves_takes_nobody_with_him(world: World) -> None:
+async def test_cancelled_waiter_cancels_no_other(world: World) -> None:
     world.ledger.gate = asyncio.Event()
     first = asyncio.create_task(world.hold(1, "first"))
     second = asyncio.create_task(world.hold(1, "second"))
@@ -193,7 +193,7 @@ async def test_a_row_of_a_dead_process_makes_its_account_stale(world: World) -> 
     assert await world.used() == (40, 0, 0)
 
 
-async def test_rows_that_move_no_money_ask_nobody(world: World) -> None:
+async def test_rows_without_money_cost_no_call(world: World) -> None:
     """Free models; principals without a budget."""
     await world.used()
     await world.commit(
@@ -214,7 +214,7 @@ async def test_a_hold_that_had_ended_is_found_in_the_ledger(world: World) -> Non
 
 
 async def test_a_hold_that_comes_back_begins_its_window_again(world: World) -> None:
-    """It lapsed, and the account was made anew from a ledger that had no row of the period."""
+    """It lapsed, and the account was restored from a ledger that had no row of the period."""
     hold = await world.hold(100)
     world.clock.now += LIFETIME + 1
     assert await world.used() == (0, 0, 0)
@@ -226,7 +226,7 @@ async def test_a_hold_that_comes_back_begins_its_window_again(world: World) -> N
     assert world.ledger.asked == asked
 
 
-async def test_commits_are_told_again_when_the_counters_did_not_answer(world: World) -> None:
+async def test_commits_are_repeated_when_the_counters_did_not_answer(world: World) -> None:
     """Whatever was done before the answer was lost is not done twice."""
 
     class Halting(MemoryCounters):
@@ -298,7 +298,7 @@ async def test_credit_that_another_process_grants_is_heard_of(world: World) -> N
         await accounts.aclose()
 
 
-async def test_credit_that_was_granted_while_nobody_ran_is_heard_of(world: World) -> None:
+async def test_credit_granted_while_no_process_ran_is_counted(world: World) -> None:
     """The counters may have outlived all gateways."""
     budget = Budget(credits=True)
     assert (await world.accounts.standing("a", budget)).credits == 0
@@ -436,7 +436,7 @@ class Shop:
     """Two processes, one account, and what really happened to its money.
 
     excess: by how much more than a cap may have been spent: what was held when counters were
-    flushed or holds had lapsed, of which nobody could know any more.
+    flushed or holds had lapsed, of which no process knew any more.
     """
 
     def __init__(self, lag: Random) -> None:
@@ -521,7 +521,7 @@ class Shop:
         self.counters.flush()
 
     def stall(self) -> None:
-        """Nobody renewed: all holds lapse."""
+        """All holds lapse, since none was renewed."""
         self.forgotten()
         self.clock.now += LIFETIME + 1
 
@@ -602,10 +602,10 @@ async def _play(steps: list[tuple[tuple[Any, ...], int]], seed: int) -> None:
     assert shop.from_credits <= shop.granted + more
 
     standing = await shop.processes[0].accounts.standing("a", SHOP)
-    told, _ = await shop.ledger.spent("a", shop.clock.now, ())
+    reported, _ = await shop.ledger.spent("a", shop.clock.now, ())
     assert not standing.holds
     assert sum(standing.held.values()) == 0
-    assert standing.credits == told.credits == shop.granted - shop.from_credits
+    assert standing.credits == reported.credits == shop.granted - shop.from_credits
     for level in standing.windows:
         if level.start is not None:
             assert level.used == shop.spent[level.name, level.start]

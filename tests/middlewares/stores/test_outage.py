@@ -76,14 +76,14 @@ async def test_a_stopped_database(
             for _ in range(20):
                 assert await ask(known_secret) == 200
                 assert await ask(other_secret) == 503  # a 401 would make its client log out
-                assert await ask("nobody's key") == 503
+                assert await ask("unknown key") == 503
             errors = [record for record in caplog.records if record.levelno >= logging.WARNING]
             assert errors == []  # the one line is enough
         finally:
             postgres.start()
         await until(back)
         assert await ask(other_secret) == 200
-        assert await ask("nobody's key") == 401
+        assert await ask("unknown key") == 401
         await store.update(known.id, lambda key: msgspec.structs.replace(key, revoked_at=1.0))
 
         async def refused() -> bool:
@@ -92,7 +92,7 @@ async def test_a_stopped_database(
         await until(refused)
 
 
-async def test_after_the_grace_nobody_is_let_in(postgres: Postgres, postgres_url: str) -> None:
+async def test_after_the_grace_every_key_is_refused(postgres: Postgres, postgres_url: str) -> None:
     async with gate(postgres_url, grace=0.0, patience=0.5) as (ask, store):
         known, secret = new_key()
         await store.insert(known)

@@ -46,7 +46,7 @@ def test_greeting_gives_credentials_and_database(
     assert Address(url).greeting() == greeting
 
 
-def test_tls_checks_certificate_and_name_unless_told() -> None:
+def test_tls_checks_certificate_and_name_unless_switched_off() -> None:
     modes = []
     for query in ("", "?ssl_check_hostname=false", "?ssl_cert_reqs=none"):
         context = Address(f"rediss://h{query}").tls

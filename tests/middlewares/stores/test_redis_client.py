@@ -140,7 +140,7 @@ async def test_answers_come_in_order(redis_url: str) -> None:
         assert await link.call("INCRBY", "number", 0) == 0
 
 
-async def test_what_nobody_waits_for_is_carried_out_in_order(redis_url: str) -> None:
+async def test_commands_without_a_waiter_run_in_order(redis_url: str) -> None:
     async with linked(redis_url) as link:
         for n in range(100):
             assert link.send("RPUSH", "list", n)
@@ -210,7 +210,7 @@ async def test_a_refused_command(redis_url: str, caplog: pytest.LogCaptureFixtur
     assert len(lines) == 1 and "WRONGTYPE" in lines[0]
 
 
-async def test_a_call_that_nobody_waits_for_any_more(redis_url: str) -> None:
+async def test_call_whose_waiter_left_disturbs_no_other(redis_url: str) -> None:
     async with linked(redis_url) as link:
         call = link.call("ECHO", "one")
         call.cancel()
@@ -234,7 +234,7 @@ async def test_a_stopped_server(server: RedisServer) -> None:
 
 
 async def test_a_frozen_server(server: RedisServer) -> None:
-    """One late answer, and nobody waits any longer; a connection that is accepted by the kernel
+    """After one late answer no call waits any longer; a connection that is accepted by the kernel
     alone is none."""
     url = server.url()
     async with linked(url, timeout=1.0, connect_timeout=1.0) as link:
@@ -310,7 +310,7 @@ async def test_a_server_that_repeats_the_password(caplog: pytest.LogCaptureFixtu
     assert "hunter2" not in str(raised.value) + caplog.text
 
 
-async def test_answers_that_nobody_asked_for() -> None:
+async def test_unexpected_answers_end_the_connection() -> None:
     async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1)
         writer.write(b"+PONG\r\n+PONG\r\n")

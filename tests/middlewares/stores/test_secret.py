@@ -29,7 +29,7 @@ async def test_a_secret_stays_the_same(store: SecretStore) -> None:
     assert await store.secret("other") != first
 
 
-async def test_whoever_races_gets_the_one_secret(sql_url: str) -> None:
+async def test_racing_processes_get_one_secret(sql_url: str) -> None:
     databases = [await Database.open(sql_url, patience=20) for _ in range(4)]
     found = await asyncio.gather(
         *(SqlSecretStore(database).secret("seal") for database in databases * 3)

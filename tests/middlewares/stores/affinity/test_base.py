@@ -1,4 +1,4 @@
-"""Bonds in memory, and in a real Redis that goes away and comes back."""
+"""Affinity records in memory, and in a real Redis that goes away and comes back."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -132,7 +132,7 @@ async def test_redis_forgets_too(redis_server: RedisServer, redis_url: str) -> N
         assert await affinity_store.find("short") is None
 
 
-async def test_redis_is_told_of_changes_and_now_and_then(
+async def test_redis_is_written_on_changes_and_at_intervals(
     redis_server: RedisServer, redis_url: str
 ) -> None:
     def writes() -> int:
@@ -174,14 +174,16 @@ async def test_what_it_knows_itself_stands_in_while_redis_is_gone(server: RedisS
         assert await one.find("k") == THERE
         server.start()
         await until(lambda: one.up and two.up)
-        assert await two.find("k") is None, "nobody has told it anything since it came back"
+        assert await two.find("k") is None, "it was written nothing since it came back"
         assert await one.find("k") == THERE
         one.keep("k", THERE)
         assert await one.find("k") == THERE
         assert await two.find("k") == THERE
 
 
-async def test_what_redis_has_lost_is_told_again(redis_server: RedisServer, redis_url: str) -> None:
+async def test_records_lost_by_redis_are_written_again(
+    redis_server: RedisServer, redis_url: str
+) -> None:
     async with opened(redis_url) as one, opened(redis_url) as two:
         one.keep("k", HERE)
         assert await one.find("k") == HERE
@@ -219,7 +221,7 @@ async def test_what_a_silent_redis_never_confirmed_is_not_given_up(server: Redis
 
 
 NO_TEXT = b"\x92\x93\xa1\xff\xa1a\x01\xcb" + bytes(8)
-"""A bond whose target is no UTF-8."""
+"""A record whose target is no UTF-8."""
 
 
 @pytest.mark.parametrize("junk", [b"", b"\xc1", b"\x92\x01\x02", b"text", NO_TEXT])

@@ -268,7 +268,7 @@ async def test_slots(counters: Counters) -> None:
     assert (await counters.admit("k", (), slots=2, lease="one", now=NOON)).admitted
     counters.release("k", "one")
     counters.release("k", "one")
-    counters.release("nobody", "one")
+    counters.release("unknown", "one")
     assert (await counters.levels("k", (), now=NOON))[1] == 1
     assert (await counters.admit("k", (), slots=2, lease="three", now=NOON)).admitted
 
@@ -481,7 +481,7 @@ async def test_aligned_windows(
 
 
 def its_process_dies(counters: MemoryCounters | RedisCounters) -> None:
-    """Nobody renews what is open."""
+    """Open holds and leases are not renewed any more."""
     if isinstance(counters, RedisCounters):
         counters._holds.clear()
 
@@ -517,7 +517,7 @@ async def test_a_hold_that_has_ended_is_not_found(
     assert await counters.convert([hold]) == [hold]
 
 
-async def test_resize_makes_a_lost_hold_anew(
+async def test_resize_of_a_lost_hold_makes_it_again(
     counters: MemoryCounters | RedisCounters, clock: Clock
 ) -> None:
     await restored(counters)
@@ -860,7 +860,7 @@ async def test_processes_race_for_one_account(redis_url: str) -> None:
 # What is remembered of a budget between two requests
 
 
-async def test_a_window_that_was_only_looked_at_begins_with_the_first_that_it_pays(
+async def test_window_that_was_only_read_begins_with_its_first_payment(
     counters: Counters,
 ) -> None:
     """Refused at noon, and paid by credits after that: neither begins a window."""
@@ -873,8 +873,8 @@ async def test_a_window_that_was_only_looked_at_begins_with_the_first_that_it_pa
     assert isinstance(first, Hold) and first.starts == {"30s": NOON + 20}
     second = await reserve(counters, "second", 30, budget, now=NOON + 30)
     assert isinstance(second, Hold) and second.starts == {"30s": NOON + 20}
-    anew = await reserve(counters, "anew", 10, budget, now=NOON + 50)
-    assert isinstance(anew, Hold) and anew.starts == {"30s": NOON + 50}
+    later = await reserve(counters, "later", 10, budget, now=NOON + 50)
+    assert isinstance(later, Hold) and later.starts == {"30s": NOON + 50}
 
 
 async def test_what_is_converted_together_counts_for_each_account_and_source(
@@ -900,7 +900,7 @@ async def test_what_is_converted_together_counts_for_each_account_and_source(
         assert dict(answer.held) == {"windows": 0, "credits": 0}
 
 
-async def test_another_budget_for_the_same_account_is_looked_at_anew(counters: Counters) -> None:
+async def test_another_budget_of_one_account_is_checked_by_itself(counters: Counters) -> None:
     await restored(counters)
     await held(counters, "one", 90)
     assert isinstance(await reserve(counters, "two", 20), InsufficientFunds)
@@ -952,7 +952,7 @@ async def test_period_that_a_clock_of_another_machine_has_begun_counts(counters:
 async def test_slots_taken_before_a_clock_was_set_back_end(
     counters: MemoryCounters | RedisCounters, clock: Clock
 ) -> None:
-    """Of a process that died meanwhile: nobody renews them."""
+    """Slots of a process that died meanwhile are not renewed."""
     clock.now = NOON + DAY
     assert (await counters.admit("k", (), slots=1, lease="dead")).admitted
     if isinstance(counters, MemoryCounters):

@@ -126,7 +126,7 @@ async def test_one_line_for_each_change(
             assert not (await failover.admit("k", CHECK)).admitted
             assert (await failover.admit(f"k{n}", CHECK)).admitted
             failover.charge("k", CHECK[0])
-            failover.release("k", "nobody's")
+            failover.release("k", "unknown")
         assert failover.away
         assert states == [False]
         [line] = lines(caplog)
@@ -246,7 +246,7 @@ async def test_budgets_that_are_refused(server: RedisServer) -> None:
 
 @pytest.mark.parametrize("how", ["stopped", "frozen"])
 async def test_budgets_that_are_counted_locally(server: RedisServer, how: str) -> None:
-    """Whoever counts knows all that this process has in flight."""
+    """Redis and the memory both know all that this process has in flight."""
     async with failing_over(server) as failover:
         await restored(failover)
         before = await held(failover, "before", 40)
@@ -288,7 +288,7 @@ async def test_budgets_that_are_counted_locally(server: RedisServer, how: str) -
 @pytest.mark.parametrize(
     "first", ["levels", "convert", "standing", "version", "restore", "invalidate", "reserve"]
 )
-async def test_whoever_notices_first_is_answered(
+async def test_first_request_after_a_failover_is_answered(
     server: RedisServer, caplog: pytest.LogCaptureFixture, first: str
 ) -> None:
     async with failing_over(server) as failover:
@@ -324,7 +324,7 @@ async def test_whoever_notices_first_is_answered(
         assert await used_and_held(failover) == ((30, 0) if converted else (10, 20))
 
 
-async def test_an_account_nobody_touched_stays_known(server: RedisServer) -> None:
+async def test_untouched_account_stays_known(server: RedisServer) -> None:
     async with failing_over(server) as failover:
         await restored(failover, spent=30)
         server.freeze()

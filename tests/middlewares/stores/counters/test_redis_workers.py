@@ -95,7 +95,7 @@ async def test_restore_lost_account_counts_holds_of_every_worker(
         assert isinstance(await reserve(other, "h4", 50), InsufficientFunds)
 
 
-async def test_hold_answered_late_is_told_all_the_same(server: RedisServer) -> None:
+async def test_hold_answered_late_is_reported(server: RedisServer) -> None:
     """What Redis had granted before it lost the account, and its worker had not read yet."""
     async with worker(server) as one, worker(server) as other:
         await restored(one)
@@ -219,7 +219,7 @@ async def test_account_of_an_earlier_version_is_restored(server: RedisServer) ->
 
 
 async def test_worker_that_cannot_renew_keeps_account_unknown(server: RedisServer) -> None:
-    """Redis without memory takes no holds: then nobody may believe that there are none."""
+    """Redis without memory takes no holds; that must not read as if there were none."""
     async with worker(server) as one, worker(server) as other:
         await restored(one)
         await held(other, "h", 60)

@@ -76,7 +76,7 @@ def test_they_are_health() -> None:
 # Closed
 
 
-def test_a_place_nobody_knows_is_admitted(world: World) -> None:
+def test_unknown_target_is_admitted(world: World) -> None:
     assert world.breakers.admits(PLACE)
     assert world.breakers.wait(PLACE) == 0.0
     assert world.breakers.flying(PLACE) == 0
@@ -258,7 +258,7 @@ def test_where_nothing_is_left_a_broken_place_is_tried_and_stays_broken(world: W
     assert world.state == "open"
     assert world.breakers.wait(PLACE) == pytest.approx(5)
     world.now += 5.1
-    world.tried("good")  # nobody asked whether it may; it is time all the same
+    world.tried("good")  # without a question whether it may; it is time all the same
     assert world.state == "closed"
 
 
@@ -323,7 +323,7 @@ def test_broken_and_asked(world: World) -> None:
     assert world.breakers.admits(PLACE)
 
 
-def test_a_probe_that_is_told_to_come_later(world: World) -> None:
+def test_probe_with_retry_after_waits_for_it(world: World) -> None:
     world.tried("bad", 5)
     world.now += 5.1
     world.tried("bad", retry_after=90)
@@ -332,7 +332,7 @@ def test_a_probe_that_is_told_to_come_later(world: World) -> None:
     assert not world.breakers.admits(PLACE)
 
 
-# What it is told and tells
+# What it shares with other processes
 
 
 def test_latency_is_an_average_that_follows(world: World) -> None:
@@ -506,7 +506,7 @@ STEPS = st.lists(
 @settings(max_examples=150)
 @given(STEPS, st.floats(0.0, 1.0))
 def test_whatever_happens(steps: list[tuple[object, ...]], chance: float) -> None:
-    """One probe at a time, and nobody is admitted while it is open or was asked for quiet."""
+    """One probe at a time, and no request is admitted while it is open or rests."""
     world = World(BreakerPolicy(min_failures=3, failure_rate=50, window=10.0, max_open_for=60.0))
     world.chance = chance
     breakers = world.breakers

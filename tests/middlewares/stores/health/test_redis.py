@@ -80,7 +80,7 @@ async def test_who_comes_later_hears_it_before_its_first_request(redis_url: str)
         assert late.state == "open"
 
 
-async def test_what_it_asked_for_is_told(redis_url: str) -> None:
+async def test_retry_after_is_shared(redis_url: str) -> None:
     async with processes(redis_url) as (one, two):
         one.tried("bad", retry_after=50)
         await until(lambda: two.state == "closed")
@@ -178,7 +178,7 @@ async def test_redis_that_has_forgotten_closes_nothing(
         assert one.state == two.state == "open"
 
 
-async def test_redis_that_never_answers_holds_up_nobody(
+async def test_silent_redis_delays_no_process(
     server: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with processes(server.url(), 2, SHORT) as (one, two):
@@ -213,7 +213,7 @@ async def test_who_was_away_opens_nothing_that_others_have_closed(redis_url: str
 
 
 async def test_without_redis_from_the_beginning(tmp_path: Path) -> None:
-    async with processes(f"unix://{tmp_path}/nobody.sock", 1) as (one,):
+    async with processes(f"unix://{tmp_path}/none.sock", 1) as (one,):
         assert one.breakers.alone
         one.tried("bad", 5)
         assert one.state == "open"

@@ -74,7 +74,7 @@ def clock() -> Clock:
 async def open_directory(
     watched: WatchedStore, clock: Clock
 ) -> AsyncIterator[Callable[..., KeyDirectory]]:
-    """Makes directories that poll only when told to."""
+    """Makes directories that poll only when `refresh` is called."""
     opened: list[KeyDirectory] = []
 
     def make(**options: float) -> KeyDirectory:
@@ -109,7 +109,7 @@ async def test_a_secret_is_asked_for_once(directory: KeyDirectory, watched: Watc
 
 async def test_many_at_once_cost_one_query(directory: KeyDirectory, watched: WatchedStore) -> None:
     _, known = await watched.put()
-    unknown = digest("nobody's")
+    unknown = digest("unknown")
     watched.gate.clear()
     asked = [asyncio.create_task(directory.find(each)) for each in [known, unknown] * 50]
     await watched.reading.wait()
@@ -119,7 +119,7 @@ async def test_many_at_once_cost_one_query(directory: KeyDirectory, watched: Wat
     assert [grant is None for grant in found] == [False, True] * 50
 
 
-async def test_who_leaves_takes_nobody_along(
+async def test_cancelled_lookup_cancels_no_other(
     directory: KeyDirectory, watched: WatchedStore
 ) -> None:
     _, secret = await watched.put()
@@ -247,7 +247,7 @@ async def test_the_least_recently_used_key_goes_first(
     assert set(directory._digests) == {grant.key.id for grant in directory._grants.values()}
 
 
-async def test_too_many_look_ups_are_refused_and_not_queued_for_ever(
+async def test_too_many_lookups_are_refused_and_not_queued_for_ever(
     directory: KeyDirectory, watched: WatchedStore
 ) -> None:
     watched.gate.clear()
@@ -261,7 +261,7 @@ async def test_too_many_look_ups_are_refused_and_not_queued_for_ever(
     assert await asyncio.gather(*asked[:1024]) == [None] * 1024
 
 
-async def test_a_look_up_that_takes_too_long_ends(
+async def test_lookup_that_takes_too_long_ends(
     open_directory: Callable[..., KeyDirectory], watched: WatchedStore
 ) -> None:
     directory = open_directory(patience=0.05)
@@ -344,7 +344,7 @@ async def test_networks_that_cannot_be_read_allow_nothing(
     assert found.networks == ()
 
 
-async def test_it_polls_by_itself_and_survives_what_nobody_foresaw(
+async def test_directory_polls_by_itself_and_survives_unknown_errors(
     watched: WatchedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     directory = KeyDirectory(watched, period=0.01)
@@ -356,7 +356,7 @@ async def test_it_polls_by_itself_and_survives_what_nobody_foresaw(
 
     async def fail() -> int:
         broken.set()
-        raise TypeError("a row nobody foresaw")
+        raise TypeError("an unforeseen row")
 
     monkeypatch.setattr(watched, "revision", fail)
     async with asyncio.timeout(DEADLINE):
@@ -368,7 +368,7 @@ async def test_it_polls_by_itself_and_survives_what_nobody_foresaw(
     await directory.aclose()
 
 
-async def test_it_answers_nobody_before_the_start_and_after_the_end(
+async def test_directory_answers_nothing_before_start_and_after_close(
     open_directory: Callable[..., KeyDirectory], watched: WatchedStore
 ) -> None:
     _, secret = await watched.put()

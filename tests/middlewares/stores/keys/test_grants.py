@@ -131,7 +131,7 @@ async def test_worker_that_starts_in_an_outage_knows_keys_used_lately(
 async def test_revoked_key_does_not_live_again(
     store: Store, make: Make, change: dict[str, object]
 ) -> None:
-    """Whoever holds it: here a worker that is gone, and another one that has never seen it."""
+    """Also one that a worker held which is gone, or has never seen."""
     key, used = await store.put()
     share = make()
     async with worker(store, share) as one:
@@ -151,7 +151,7 @@ async def test_revoked_key_does_not_live_again(
         assert grant is None or grant.until < 0
 
 
-async def test_key_changed_while_nobody_looked_is_known_when_the_store_answers(
+async def test_key_changed_between_polls_is_known_when_the_store_answers(
     store: Store, make: Make
 ) -> None:
     key, used = await store.put()
@@ -162,14 +162,14 @@ async def test_key_changed_while_nobody_looked_is_known_when_the_store_answers(
     await store.change(key, revoked_at=1.0)
     store.down = True
     async with worker(store, make()) as other:
-        assert other.peek(used)  # nobody could tell it: for the rest of the grace, as ever
+        assert other.peek(used)  # it could not hear of it: for the rest of the grace, as ever
         store.down = False
         async with asyncio.timeout(DEADLINE):
             while (grant := other.peek(used)) is not None and grant.until > 0:
                 await asyncio.sleep(0.01)
 
 
-async def test_start_after_changes_nobody_saw_shares_nothing_old(store: Store, make: Make) -> None:
+async def test_start_after_unseen_changes_shares_nothing_old(store: Store, make: Make) -> None:
     key, used = await store.put()
     share = make()
     async with worker(store, share) as one:
@@ -221,7 +221,7 @@ async def test_running_workers_know_each_others_keys_in_an_outage(
     await own.aclose()
 
 
-async def test_flushed_grants_are_told_again(
+async def test_flushed_grants_are_shared_again(
     store: Store, redis_server: RedisServer, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(grants_module, "NEWS", 0.0)

@@ -125,7 +125,7 @@ async def test_which_ids_it_has(ledger_store: LedgerStore) -> None:
     assert known == (other.id,)
 
 
-async def test_grants_are_told_by_revision(ledger_store: LedgerStore) -> None:
+async def test_grants_are_listed_by_revision(ledger_store: LedgerStore) -> None:
     assert await ledger_store.grants(0) == (0, [])
     await ledger_store.append([use(), use()])
     assert await ledger_store.grants(0) == (0, [])

@@ -30,7 +30,7 @@ def left(folder: Path) -> list[list[Entry]]:
     return found
 
 
-def test_what_was_open_is_told_last(tmp_path: Path) -> None:
+def test_open_entries_are_read_last(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "new" / "folder")
     rows = [use(ended="lost") for _ in range(4)]
     for row in rows:

@@ -85,13 +85,13 @@ async def everything(store: LedgerStore) -> list[Entry]:
     return (await store.page(limit=10**6))[::-1]
 
 
-async def test_rows_are_written_in_their_order_and_told(tmp_path: Path) -> None:
+async def test_rows_are_written_in_order_and_reported(tmp_path: Path) -> None:
     store = Watched()
-    told: list[Entry] = []
+    shown: list[Entry] = []
 
     async def committed(entries: Sequence[Entry]) -> None:
         assert {entry.id for entry in entries} <= set(store.order)
-        told.extend(entries)
+        shown.extend(entries)
 
     rows = [use() for _ in range(2500)]
     async with started(store, tmp_path, committed=committed) as ledger_writer:
@@ -107,7 +107,7 @@ async def test_rows_are_written_in_their_order_and_told(tmp_path: Path) -> None:
         assert (ledger_writer.pending, ledger_writer.written) == (0, 2400)
         assert store.order == ids(rows[:2400])
         assert max(map(len, store.batches)) <= 1000
-        assert told == rows[:2400]
+        assert shown == rows[:2400]
     assert list(tmp_path.iterdir()) == []
     await ledger_writer.aclose()
 
@@ -246,17 +246,17 @@ async def test_journal_with_rows_beyond_64_bits_is_recovered_with_all_others(
     assert not list(folder.iterdir())
 
 
-async def test_counters_that_fail_hold_up_no_row_and_are_told_in_the_end(
+async def test_failing_counters_delay_no_row_and_hear_of_it_in_the_end(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     store = Watched()
-    told: list[Entry] = []
+    shown: list[Entry] = []
     failing = True
 
     async def committed(entries: Sequence[Entry]) -> None:
         if failing:
             raise ConnectionError("no counters")
-        told.extend(entries)
+        shown.extend(entries)
 
     rows = [use() for _ in range(3)]
     async with started(store, None, committed=committed) as ledger_writer:
@@ -265,9 +265,9 @@ async def test_counters_that_fail_hold_up_no_row_and_are_told_in_the_end(
             await ledger_writer.flush()
         await until(lambda: ledger_writer.committed_failures >= 3)
         assert store.order == ids(rows)
-        assert told == []
+        assert shown == []
         failing = False
-        await until(lambda: told == rows)
+        await until(lambda: shown == rows)
     assert caplog.text.count("cannot report written rows") == 1
     assert caplog.text.count("are reported to the counters again") == 1
 
@@ -512,14 +512,14 @@ async def test_aclose_leaves_to_the_next_what_it_cannot_write(
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_the_dead_are_recovered_once_and_told(
+async def test_dead_processes_are_recovered_once_and_reported(
     ledger_store: LedgerStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    told: list[Entry] = []
+    shown: list[Entry] = []
     folder = tmp_path / "journal"
 
     async def committed(entries: Sequence[Entry]) -> None:
-        told.extend(entries)
+        shown.extend(entries)
 
     mine = [use(ended="lost", starts={"5h": 1.0}) for _ in range(20)]
     already = use(id=mine[0].id, cost=50, starts={"5h": 1.0})
@@ -536,11 +536,11 @@ async def test_the_dead_are_recovered_once_and_told(
         started(ledger_store, folder, committed=committed, recovery=0.01),
     ):
         await until(lambda: caplog.text.count("recovered 9 rows") == 2)
-        await until(lambda: len(told) == 18)
+        await until(lambda: len(shown) == 18)
     found = {row.id: row for row in await everything(ledger_store)}
     assert set(found) == {row.id for row in mine} - {mine[1].id, mine[11].id}
     assert [row.id for row in found.values() if row.cost == 50] == [mine[0].id, mine[10].id]
-    assert sorted(ids(told)) == sorted(found)
+    assert sorted(ids(shown)) == sorted(found)
     assert (await ledger_store.spent("key_1", 2.0, ()))[0].spent == {"5h": 2 * 50 + 16 * 7}
     assert list(folder.iterdir()) == []
 
@@ -584,7 +584,7 @@ async def test_recover_now_another_process_has_the_journals_waits_for_it(tmp_pat
 async def test_start_and_end_store_that_says_it_is_away_is_not_waited_for(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A process that replaces a dead one serves at once, and one that is told to stop does."""
+    """A process that replaces a dead one serves at once, and one that has to stop does."""
     store = Watched()
     store.failing = StoreUnavailable("away")
     dead, row = use(ended="lost"), use()
@@ -626,7 +626,7 @@ async def test_account_is_restored_only_with_rows_of_processes_that_have_died(
     tmp_path: Path,
 ) -> None:
     """A store that can be read and takes no rows: what a killed worker served waits in its journal,
-    and nobody holds it any more."""
+    and no process holds it any more."""
     store = Watched()
     row = use(starts=FIVE, cost=70)
     journal = Journal(tmp_path)
@@ -647,7 +647,7 @@ async def test_account_is_restored_only_with_rows_of_processes_that_have_died(
         await accounts.aclose()
 
 
-async def test_journal_that_nobody_can_read_keeps_no_account_from_being_restored(
+async def test_unreadable_journal_keeps_no_account_from_being_restored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is said by the recovery that goes on all the time."""
@@ -747,8 +747,8 @@ async def test_killed_at_any_moment_no_row_is_lost_or_twice(
     # What was said last is what is there, but for the one act each child was killed under.
     must = {id_ for id_, what in said.items() if what != "void"}
     assert must <= set(found)
-    told = {"open": 1, "close": 5}
-    other = [id_ for id_ in found if told.get(said.get(id_, "void")) != found[id_]]
+    shown = {"open": 1, "close": 5}
+    other = [id_ for id_ in found if shown.get(said.get(id_, "void")) != found[id_]]
     assert len(other) <= 25
     assert {id_[:3] for id_ in other} <= {f"k{number:02d}" for number in range(25)}
     assert spent.spent == {"5h": sum(found.values())}

@@ -215,7 +215,7 @@ async def test_only_the_owner_releases(store: ReplayStore) -> None:
     await store.release(mark())
 
 
-async def test_an_answer_is_nobodys(store: ReplayStore) -> None:
+async def test_kept_answer_has_no_owner(store: ReplayStore) -> None:
     await store.claim(mark())
     await store.keep(mark(), ANSWER, 60.0)
     await store.release(mark())
@@ -234,7 +234,7 @@ async def test_who_lost_its_mark_to_another_keeps_nothing(kind: Kind) -> None:
     assert await store.find("k") == ReplayEntry(b"g" * 32)
 
 
-async def test_who_lost_its_mark_to_nobody_keeps_its_answer(kind: Kind) -> None:
+async def test_run_whose_mark_expired_untaken_keeps_its_answer(kind: Kind) -> None:
     store = kind.store
     await store.claim(mark())
     await kind.later(store.lifetime)

@@ -256,7 +256,7 @@ async def test_purges_at_once_take_each_row_once(sql_url: str) -> None:
 
 
 async def test_a_store_that_is_gone_says_so() -> None:
-    database = Database.at("postgresql://nobody@127.0.0.1:1/none?sslmode=disable")
+    database = Database.at("postgresql://unknown@127.0.0.1:1/none?sslmode=disable")
     store = SqlResponseStore(database)
     for call in (
         store.save(kept("a")),

@@ -1,4 +1,4 @@
-"""Migrations: from nothing to what the code needs, once, whoever races."""
+"""Migrations: from an empty database to the current tables, once, also in a race."""
 
 import logging
 import subprocess
@@ -192,7 +192,7 @@ async def test_a_password_is_in_no_error_and_no_log(caplog: pytest.LogCaptureFix
         ("middlewares.stores.keys.sql", {"alembic", "prometheus_client", "structlog"}),
     ],
 )
-def test_nobody_loads_what_he_does_not_use(module: str, unloaded: set[str]) -> None:
+def test_start_loads_no_module_that_is_not_used(module: str, unloaded: set[str]) -> None:
     code = f"import sys, {module}; print(*(name for name in sys.modules if '.' not in name))"
     ran = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
