@@ -53,7 +53,7 @@ from .base import (
     Spent,
     Verdict,
 )
-from .redis_form import HEAD, START, Fields, levels_of, numbers, read, records
+from .redis_form import HEAD, START, StoredAccount, levels_of, numbers, read, records
 from .redis_workers import PATIENCE, QUARANTINE, Workers
 
 logger = logging.getLogger(__name__)
@@ -333,7 +333,7 @@ class RedisCounters(Shared):
         if answer is None:
             return None
         if isinstance(answer, list):
-            return Fields(answer).short(amount, least, budget, now)
+            return StoredAccount(answer).short(amount, least, budget, now)
         made = read(account, hold, answer)
         self._holds[hold] = made
         return made
@@ -382,7 +382,7 @@ class RedisCounters(Shared):
 
     async def standing(self, account: str, budget: Budget, now: float) -> AccountStatus | None:
         try:
-            fields = Fields(await self._call(LOOK, account, self._time, 0))
+            fields = StoredAccount(await self._call(LOOK, account, self._time, 0))
         except CountersRefused:
             return None
         if fields.known != self.workers.epoch:
@@ -424,7 +424,7 @@ class RedisCounters(Shared):
             ) from None
         return fields.version, tuple(fields.holds)
 
-    async def _whole(self, account: str) -> Fields | None:
+    async def _whole(self, account: str) -> StoredAccount | None:
         """The account with all that is held of it; None when it was lost again meanwhile, or the
         connection was."""
         workers = self.workers
@@ -433,11 +433,13 @@ class RedisCounters(Shared):
             await self._report((account,))
         except AnswerLost:
             return None
-        fields = Fields(await self._call(LOOK, account, self._time, 1))
+        fields = StoredAccount(await self._call(LOOK, account, self._time, 1))
         if fields.whole != epoch:
             if not await workers.gather(account, epoch):
                 return None
-            fields = Fields(await self._call(LOOK, account, self._time, 1, fields.born, epoch))
+            fields = StoredAccount(
+                await self._call(LOOK, account, self._time, 1, fields.born, epoch)
+            )
         # Asked last: an epoch that goes on was not over when the account was looked at.
         if fields.whole != epoch or await workers.meet() != epoch:
             return None

@@ -35,7 +35,7 @@ def levels_of(checks: Sequence[Check], answer: bytes) -> tuple[Level, ...]:
     return tuple(levels)
 
 
-class Fields(Balance):
+class StoredAccount(Balance):
     """An account as Redis has it; see `lua/money.lua`."""
 
     __slots__ = ("born", "holds", "known", "version", "whole")
