@@ -23,7 +23,7 @@ Data = dict[str, Any]
 class AccountStatuses(Protocol):
     """Status of accounts; see `middlewares.stores.accounts`."""
 
-    async def standing(self, account: str, budget: Budget) -> AccountStatus:
+    async def status(self, account: str, budget: Budget) -> AccountStatus:
         """Raises CountersUnavailable, StoreUnavailable."""
         ...
 
@@ -97,7 +97,7 @@ class UsageReport:
     async def _money(self, principal: Principal, budget: Budget) -> tuple[list[Data], Data | None]:
         if self._accounts is None or not budget.limited:
             return [], None
-        status = await self._accounts.standing(principal.id, budget)
+        status = await self._accounts.status(principal.id, budget)
         reserved = status.held.get("windows", 0)
         windows = [
             {

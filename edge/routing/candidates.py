@@ -114,11 +114,11 @@ class Candidates:
         start = int(self._random() * len(candidates))
         candidates = candidates[start:] + candidates[:start]
         if model.balance == "least_inflight":
-            return sorted(candidates, key=lambda candidate: health.flying(candidate.target))
+            return sorted(candidates, key=lambda candidate: health.in_flight(candidate.target))
         return sorted(
             candidates,
             key=lambda candidate: (
-                health.latency(candidate.target) * (1 + health.flying(candidate.target))
+                health.latency(candidate.target) * (1 + health.in_flight(candidate.target))
             ),
         )
 

@@ -1,16 +1,16 @@
-"""Counters and ledger as one: money set aside, settled, and made anew where it was lost.
+"""Accounts: counters and ledger together. Reserve, settle, and restore lost balances.
 
-Theory of operation. Counters answer None for an account that they do not know, or that was marked
-stale. Then the ledger is asked, and `restore` sets what it says, unless something was converted in
-between: a number that grows with each conversion tells. Any number of requests that wait for the
-same account ask the ledger once.
+Theory of operation. Counters return None for an account that they do not know or that is stale.
+Then the ledger is read, and `restore` sets its sums, unless a hold was converted in between: the
+version, which grows with each conversion, shows that. Requests that wait for the same account share
+one query.
 
-A hold stays known here until its row is in the ledger (`committed`). A row without one here is of
-a process that died, or of another outage; a hold that the counters did not find had ended by
-itself. Either way only the ledger is right about the account now, so it is marked stale.
+A hold stays known here until its row is in the ledger (`committed`). A row without a hold here is
+of a process that died, or of another outage; a hold that the counters did not find had expired. In
+both cases only the ledger is right about the account, so it is marked stale.
 
-Credits are granted by other processes: the command line, the admin interface elsewhere. A task
-asks the ledger each second whose they are.
+Credits are granted by other processes: the command line, the management API elsewhere. A task asks
+the ledger for new grants each second.
 """
 
 import asyncio
@@ -30,9 +30,9 @@ from .outage import Outage
 
 _log = logging.getLogger(__name__)
 
-_TRIES = 5
-"""An account that is marked stale faster than it can be made anew is not worth more of them."""
-_TOGETHER = 256
+_ATTEMPTS = 5
+"""Attempts to restore an account; others mark it stale again faster than that."""
+_BATCH = 256
 
 
 async def _nothing() -> None:
@@ -40,13 +40,14 @@ async def _nothing() -> None:
 
 
 class Accounts(Shared):
-    """What principals have spent and hold.
+    """Balances of principals: what they have spent and hold.
 
     period: seconds between two questions for new grants of credit.
-    recover: brings rows that dead processes have left to the ledger; asked before an account is
-        made anew from it. Raises StoreUnavailable when they are not there.
+    recover: writes the rows of dead processes to the ledger; called before an account is restored.
+        Raises StoreUnavailable when they cannot be written.
 
-    `start` before the first request, where others may grant credit; `aclose` after the last.
+    Call `start` before the first request, if other processes may grant credit, and `aclose` after
+    the last.
     """
 
     def __init__(
@@ -61,11 +62,11 @@ class Accounts(Shared):
         if period <= 0:
             raise ValueError(f"period {period}: expected more than 0")
         self._counters = counters
-        self._set_aside = None
+        self._reserve_in_process = None
         if isinstance(counters, MemoryCounters) and (
             type(counters).reserve is MemoryCounters.reserve
         ):
-            self._set_aside = counters.set_aside
+            self._reserve_in_process = counters.set_aside
         self._ledger = ledger
         self._period = period
         self._recover = recover
@@ -82,7 +83,7 @@ class Accounts(Shared):
 
     @property
     def holds(self) -> int:
-        """How many holds of this process are not in the ledger yet."""
+        """Holds of this process that are not in the ledger yet."""
         return len(self._holds)
 
     # Requests
@@ -90,13 +91,13 @@ class Accounts(Shared):
     async def reserve(
         self, account: str, hold_id: str, amount: int, least: int, budget: Budget
     ) -> Hold | InsufficientFunds:
-        """Set nano-credits aside for a request; see `AccountCounters.reserve`.
+        """Reserve nano-credits for a request; see `AccountCounters.reserve`.
 
         Raises CountersUnavailable, StoreUnavailable; then nothing is held.
         """
         amount = min(amount, MAX_COST)
         try:
-            for _ in range(_TRIES):
+            for _ in range(_ATTEMPTS):
                 now = self._clock()
                 answer = await self._counters.reserve(account, hold_id, amount, least, budget, now)
                 if answer is not None:
@@ -105,47 +106,49 @@ class Accounts(Shared):
                     return answer
                 await self._restore(account)
         except BaseException:
-            # Whether it was carried out nobody knows: the answer did not come, or we left first.
+            # The counters may have made the hold although no answer came.
             self._counters.drop(Hold(account, hold_id, amount, "windows", now))
             raise
-        raise _restless(account)
+        raise _unsettled(account)
 
     def reserve_now(self, account: str, hold_id: str, amount: int, budget: Budget) -> Hold | None:
-        """The same at once, where the counters are in this process and it is plain that there is
-        enough; None, and nothing done: `reserve` has to be asked."""
-        if self._set_aside is None:
+        """Reserve without waiting, if the counters are in this process and clearly have enough.
+
+        None, and nothing done: call `reserve`.
+        """
+        if self._reserve_in_process is None:
             return None
-        hold = self._set_aside(account, hold_id, amount, budget, self._clock())
+        hold = self._reserve_in_process(account, hold_id, amount, budget, self._clock())
         if hold is not None:
             self._holds[hold_id] = hold
         return hold
 
     def resize(self, hold: Hold, amount: int) -> None:
-        """The request has ended and costs `amount` nano-credits; its row is with the book."""
+        """Set the cost of a finished request, nano-credits; its row is with the ledger writer."""
         amount = min(amount, MAX_COST)
         self._counters.resize(hold, amount)
         hold.amount = amount
 
     def drop(self, hold: Hold) -> None:
-        """The request has cost nothing."""
+        """Release the hold of a request that cost nothing."""
         self._holds.pop(hold.id, None)
         self._counters.drop(hold)
 
-    async def standing(self, account: str, budget: Budget) -> AccountStatus:
-        """Where an account stands. Raises CountersUnavailable, StoreUnavailable."""
-        for _ in range(_TRIES):
-            answer = await self._counters.standing(account, budget, self._clock())
+    async def status(self, account: str, budget: Budget) -> AccountStatus:
+        """Status of an account. Raises CountersUnavailable, StoreUnavailable."""
+        for _ in range(_ATTEMPTS):
+            answer = await self._counters.status(account, budget, self._clock())
             if answer is not None:
                 return answer
             await self._restore(account)
-        raise _restless(account)
+        raise _unsettled(account)
 
     # The ledger
 
     async def committed(self, entries: Sequence[Entry]) -> None:
-        """These rows are in the ledger now. For `LedgerWriter`.
+        """Convert the holds of rows that are in the ledger now. For `LedgerWriter`.
 
-        Raises CountersUnavailable: then all of it may be told again, and has to be.
+        Raises CountersUnavailable; then it must be called again with all of them.
         """
         known = self._holds
         holds: list[Hold] = []
@@ -160,7 +163,7 @@ class Accounts(Shared):
             lost = await self._counters.convert(holds)
             for hold in lost:
                 stale[hold.account] = None
-            # Marked before they are forgotten: told again, they would not be found, and marked.
+            # Before the holds are dropped: a repeated call would not find them.
             await self._invalidate(stale)
             for hold in holds:
                 known.pop(hold.id, None)
@@ -168,11 +171,11 @@ class Accounts(Shared):
             await self._invalidate(stale)
 
     async def _invalidate(self, accounts: dict[str, None]) -> None:
-        """Some at a time: counters elsewhere answer many in one round trip."""
+        """Mark accounts stale, in batches: shared counters take many in one round trip."""
         some = [*accounts]
         while some:
-            await asyncio.gather(*map(self._counters.invalidate, some[:_TOGETHER]))
-            del some[:_TOGETHER]
+            await asyncio.gather(*map(self._counters.invalidate, some[:_BATCH]))
+            del some[:_BATCH]
 
     async def _restore(self, account: str) -> None:
         """Raises CountersUnavailable, StoreUnavailable."""
@@ -182,25 +185,25 @@ class Accounts(Shared):
             raise CountersUnavailable(str(refused)) from None
 
     async def _restore_once(self, account: str) -> None:
-        for _ in range(_TRIES):
+        for _ in range(_ATTEMPTS):
             seen, ids = await self._counters.version(account)
             await self._recover()
             spent, settled = await self._ledger.spent(account, self._clock(), ids)
             if await self._counters.restore(account, spent, settled, seen):
                 return
-        raise _restless(account)
+        raise _unsettled(account)
 
     # Grants of credit
 
     async def start(self) -> None:
-        """Ask for grants of credit from now on. Does not fail when nobody answers."""
+        """Start asking for new grants of credit. Does not fail while the ledger is away."""
         if self._task is not None:
             raise RuntimeError("Accounts.start was called twice")
-        await self._told(self.refresh())
-        self._task = asyncio.create_task(self._keep_asking(), name="credit-grants")
+        await self._log_outage(self.refresh())
+        self._task = asyncio.create_task(self._refresh_forever(), name="credit-grants")
 
     async def aclose(self) -> None:
-        """Stop asking. Idempotent."""
+        """Stop. Idempotent."""
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
@@ -208,7 +211,7 @@ class Accounts(Shared):
         await self._restoring.aclose()
 
     async def refresh(self) -> None:
-        """Mark the accounts stale that were granted credit since the last time.
+        """Mark accounts stale that were granted credit since the last call.
 
         Raises CountersUnavailable, StoreUnavailable.
         """
@@ -216,19 +219,19 @@ class Accounts(Shared):
         await self._invalidate(dict.fromkeys(accounts))
         self._revision = revision
 
-    async def _keep_asking(self) -> None:
+    async def _refresh_forever(self) -> None:
         while True:
             await asyncio.sleep(self._period)
-            await self._told(self.refresh())
+            await self._log_outage(self.refresh())
 
-    async def _told(self, refresh: Awaitable[None]) -> None:
+    async def _log_outage(self, refresh: Awaitable[None]) -> None:
         try:
             await refresh
-        except Exception as raised:  # also a row or a driver we did not foresee
+        except Exception as raised:  # also unexpected rows and driver errors
             self._outage.failed(raised)
         else:
             self._outage.worked()
 
 
-def _restless(account: str) -> CountersUnavailable:
+def _unsettled(account: str) -> CountersUnavailable:
     return CountersUnavailable(f"account {account!r} changes faster than it can be restored")

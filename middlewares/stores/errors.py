@@ -20,5 +20,6 @@ class CountersRefused(CountersUnavailable):
 
 
 class AccountUnsettled(CountersRefused):
-    """The counters have lost this account, and not every process has told again what it holds of
-    it. No outage: it ends by itself."""
+    """The counters have lost this account, and not every process has reported its holds yet.
+
+    No outage: it ends by itself."""

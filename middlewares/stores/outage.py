@@ -68,7 +68,7 @@ class LastTries:
         self.over = asyncio.Event()
 
     def begin(self) -> None:
-        """The process ends: from now on tries are counted, and nobody rests long."""
+        """Begin the shutdown: retries are counted from now on, and their pauses are short."""
         self._until = asyncio.get_running_loop().time() + self._seconds
         self._begun.set()
 

@@ -4,8 +4,8 @@ out in one write, and answers come back in order.
 It is our own as redis-py's asyncio client takes five times the processor time for a command, and 27
 times where 32 are asked at once: `python -m bench.redis_micro`.
 
-An answer that is late ends the whole connection: after it, nobody could tell which answer belongs
-to which call. A call that finds no connection fails at once, it never waits for one, but for this:
+An answer that is late ends the whole connection: after it, answers could not be matched to
+calls. A call that finds no connection fails at once, it never waits for one, but for this:
 
 A connection that breaks is made again at once, and for as long as an answer may take its calls wait
 for the new one. There they are sent again, those without an answer too, if a second run changes
@@ -213,7 +213,7 @@ class RedisLink(Shared):
         self._once = once
         self._identified = identified
         self.run = b""
-        """`run_id` of the Redis at the other end; empty where it is not asked for or not told."""
+        """`run_id` of the Redis at the other end; empty if not asked for or not answered."""
         self._wire: _Wire | None = None
         self._parked: list[Asked] | None = None
         self._patience: asyncio.TimerHandle | None = None
@@ -279,7 +279,7 @@ class RedisLink(Shared):
         return True
 
     def complain(self, reason: str) -> None:
-        """Log that a command nobody waits for was refused, once in a while."""
+        """Log, once in a while, that a background command was refused."""
         now = asyncio.get_running_loop().time()
         if now - self._complained >= _QUIET:
             self._complained = now
@@ -404,11 +404,11 @@ class RedisLink(Shared):
         return wire, run
 
     async def _run_of(self, wire: _Wire) -> bytes:
-        """Empty where it is not told: there are proxies, and users who may not ask."""
-        told: Future = asyncio.get_running_loop().create_future()
-        wire.ask((b"INFO", b"server"), told)
+        """Empty if not answered: there are proxies, and users without permission."""
+        reply: Future = asyncio.get_running_loop().create_future()
+        wire.ask((b"INFO", b"server"), reply)
         try:
-            found = _RUN.search(await told)
+            found = _RUN.search(await reply)
         except CountersUnavailable:
             if wire.lost.done():
                 raise

@@ -6,7 +6,7 @@ SECRET_BYTES = 32
 
 
 class SecretStore(Protocol):
-    """Secrets by name, each made by whoever asks for it first."""
+    """Secrets by name, each created by the first caller."""
 
     async def secret(self, name: str) -> bytes:
         """The 32 random bytes of this name, the same for everybody and for ever.

@@ -96,7 +96,7 @@ async def _fallback(m: ModuleType) -> AsyncIterator[Wrap]:
     yield lambda app: m.FallbackMiddleware(
         app, candidates=lambda exchange: (Candidate(target),), health=health
     )
-    assert health.flying(target) == 0
+    assert health.in_flight(target) == 0
 
 
 @asynccontextmanager

@@ -135,7 +135,7 @@ class Bank:
 
     async def used(self, budget: Budget) -> tuple[int, int]:
         """Used of the first window, held included; and held. By the counters."""
-        standing = await self.accounts.standing("key-1", budget)
+        standing = await self.accounts.status("key-1", budget)
         held = sum(standing.held.values())
         return standing.windows[0].used if standing.windows else -standing.credits, held
 

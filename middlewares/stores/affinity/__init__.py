@@ -1,1 +1,1 @@
-"""Which target answered a conversation last."""
+"""Affinity records: which target answered a conversation last."""

@@ -1,7 +1,7 @@
-"""Where conversations were answered last: what a store of that must do, and the one in memory.
+"""Affinity store: which target answered each conversation last, and the store in memory.
 
-What is kept makes answers cheaper and keeps signatures readable; no answer depends on it. So no
-store of it ever raises, and what one has lost is only not known any more.
+Records make answers cheaper and keep signatures readable; no answer depends on them. So a store
+never raises, and a lost record is only unknown.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ class AffinityRecord(msgspec.Struct, frozen=True, array_like=True):
     """Where a conversation was answered last.
 
     target: "upstream/its-model"; maker: fingerprint of what answers there.
-    since: the message from which on everything that only one maker can read is this one's.
+    since: first message from which all signatures are of this maker.
     """
 
     target: str
@@ -27,30 +27,30 @@ class AffinityRecord(msgspec.Struct, frozen=True, array_like=True):
 
 
 class AffinityStore(Protocol):
-    """Bonds by the key of a conversation, each for a while after it was last kept."""
+    """Affinity records by conversation key, each with a TTL from its last `keep`."""
 
     async def start(self) -> None:
-        """Connect. Returns in bounded time, whether there is a connection or not."""
+        """Connect. Returns in bounded time, connected or not."""
         ...
 
     async def aclose(self) -> None:
-        """Let go. Idempotent."""
+        """Close. Idempotent."""
         ...
 
     async def find(self, key: str) -> AffinityRecord | None:
-        """What is known. Never raises, and returns in bounded time."""
+        """The record, if there is one. Never raises, and returns in bounded time."""
         ...
 
     def keep(self, key: str, affinity_record: AffinityRecord) -> None:
-        """The conversation was answered there. Waits for nobody."""
+        """Store a record. Returns at once."""
         ...
 
 
 class MemoryAffinityStore(Shared):
     """`AffinityStore` of one process, forgotten when it ends.
 
-    max_entries: most conversations; those not used longest are dropped first. ttl: seconds from the
-    last answer. clock: seconds.
+    max_entries: most conversations; the least recently used are dropped first. ttl: seconds from
+    the last answer. clock: seconds.
     """
 
     __slots__ = ("_recent",)
@@ -67,7 +67,7 @@ class MemoryAffinityStore(Shared):
         self._recent: ExpiringMap[str, AffinityRecord] = ExpiringMap(max_entries, ttl, clock)
 
     def __len__(self) -> int:
-        """How many conversations are known, those included whose time is over."""
+        """Number of records, including expired ones."""
         return len(self._recent)
 
     async def start(self) -> None:

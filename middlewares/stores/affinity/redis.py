@@ -1,13 +1,13 @@
-"""Bonds in Redis, for many processes and machines.
+"""Affinity records in Redis, shared by processes and machines.
 
     penstock:{KEY}:bond  =  [[target, maker, since], Unix seconds of writing], as MessagePack
 
-Each has a TTL. Redis is asked each time, as another process may have answered the last turn, and
-what it says counts, but for what it has not confirmed to this process yet. It is told only what has
-changed, or was written so long ago that it would be forgotten too soon.
+Each has a TTL. Redis is asked each time, since another process may have answered the last turn. Its
+answer counts, except for records that it has not confirmed to this process yet. A record is written
+when it changes, or when its TTL has partly passed.
 
-What this process knows stands in while Redis is away. Nothing waits for a Redis that is known to be
-away; `RedisLink` comes back by itself.
+While Redis is away the records of this process are used, and no request waits for it; `RedisLink`
+reconnects by itself.
 """
 
 from collections.abc import Callable
@@ -24,8 +24,7 @@ from middlewares.stores.redis_client import Future, RedisLink
 from .base import AffinityRecord
 
 _RENEWED = 1 / 3
-"""A bond that holds is written again when this part of its time is over, so it is written for so
-much longer."""
+"""Part of its TTL after which an unchanged record is written again; Redis keeps it longer by it."""
 
 
 class _Written(msgspec.Struct, frozen=True, array_like=True):
@@ -34,7 +33,7 @@ class _Written(msgspec.Struct, frozen=True, array_like=True):
 
 
 class _Known(msgspec.Struct, frozen=True):
-    """at: when it was written to Redis; 0.0: Redis has not confirmed it."""
+    """at: when it was written to Redis; 0.0 until Redis has confirmed it."""
 
     affinity_record: AffinityRecord
     at: float
@@ -45,7 +44,7 @@ _decode = msgspec.msgpack.Decoder(_Written).decode
 
 
 class RedisAffinityStore(Shared):
-    """`AffinityStore` that all processes share which use the same database of the same Redis.
+    """`AffinityStore` shared by all processes with the same Redis database.
 
     url: `redis://`, `rediss://` or `unix://`. max_entries, ttl: see `MemoryAffinityStore`; entries
     in Redis are bounded by `ttl` and by its own memory limit. timeout: seconds to wait for an
@@ -73,7 +72,7 @@ class RedisAffinityStore(Shared):
         self._clock = clock
 
     def __len__(self) -> int:
-        """How many conversations this process remembers itself."""
+        """Number of records that this process holds."""
         return len(self._known)
 
     @property
@@ -94,7 +93,7 @@ class RedisAffinityStore(Shared):
             value = await self._link.call(b"GET", _name(key))
         except CountersUnavailable:
             return self._own(key)
-        known = self._known.get(key)  # asked for now, as it may have changed meanwhile
+        known = self._known.get(key)  # read after the call, since it may have changed
         if known is not None and not known.at:
             return known.affinity_record
         try:

@@ -62,7 +62,7 @@ class Balance:
         reset, name, left = max(lacking)
         return InsufficientFunds(name, max(0, left), reset, held)
 
-    def standing(self, budget: Budget, now: float, holds: Iterable[str]) -> AccountStatus:
+    def status(self, budget: Budget, now: float, holds: Iterable[str]) -> AccountStatus:
         levels = []
         for window in budget.windows:
             start, spent = self.current(window, now)

@@ -9,11 +9,11 @@ ties the two together:
 A request reserves a hold (`reserve`), an upper bound of what it may cost. When it ends the hold is
 shrunk to what it did cost (`resize`), and when its row is in the ledger it becomes spent
 (`convert`). So `spent + held` is never less than what was really used, and a counter that was lost
-is made anew from the ledger (`restore`) without being told of anything that is missing there.
+is restored from the ledger alone (`restore`).
 
-A hold that a process does not renew for `LIFETIME` ends by itself: a process that was killed keeps
-nobody's money or slot. `convert` tells which holds it did not find (they had ended, or the counters
-had been flushed); those rows are in the ledger, so the account is marked stale and made anew from
+A hold that a process does not renew for `LIFETIME` expires: a killed process keeps no money or
+slot. `convert` returns which holds it did not find (they had ended, or the counters
+had been flushed); those rows are in the ledger, so the account is marked stale and restored from
 there at its next use.
 
 Every method takes `now` in Unix seconds where time matters; one call is one atomic decision however
@@ -169,7 +169,7 @@ class AccountCounters(Protocol):
         """Set money aside, from the windows if each has enough left, else from credits.
 
         Where neither has `amount` but one has `least` and the account has no tight hold, what is
-        left of it is set aside, as a tight hold. A window that is over begins anew with this.
+        left of it is set aside, as a tight hold. A window that is over starts again with this.
         Raises CountersUnavailable.
         """
         ...
@@ -190,14 +190,14 @@ class AccountCounters(Protocol):
         """
         ...
 
-    async def standing(self, account: str, budget: Budget, now: float) -> AccountStatus | None:
+    async def status(self, account: str, budget: Budget, now: float) -> AccountStatus | None:
         """Where it stands. Raises CountersUnavailable."""
         ...
 
     async def restore(self, account: str, spent: Spent, settled: Sequence[str], seen: int) -> bool:
         """Set what is spent from the ledger; holds stay, less those in `settled`, which it has.
 
-        seen: the account's version as `version` told it before the ledger was asked. False, and
+        seen: the account's version, read by `version` before the ledger was asked. False, and
         nothing done, when something was converted since: ask the ledger again.
         """
         ...
@@ -221,7 +221,7 @@ class Counters(RateCounters, AccountCounters, Protocol):
     """Both, with a life of their own."""
 
     async def start(self) -> None:
-        """Connect, and renew leases and holds from now on. Does not fail when nobody answers."""
+        """Connect and start renewing leases and holds. Does not fail without a connection."""
         ...
 
     async def aclose(self) -> None:

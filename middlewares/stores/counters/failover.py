@@ -1,17 +1,17 @@
 """Counters that go on while the shared ones are away.
 
 A circuit breaker: the first call that gets no answer opens it. While it is open nothing waits for
-Redis; each second one call that nobody waits for asks whether it is back. A connection that broke
+Redis; each second one background call asks whether it is back. A connection that broke
 and was made again at once is no outage.
 
     rates     "local": counted by each process for itself; "allow"; "refuse"
     budgets   "refuse"; "local": each process for itself, restored from the ledger
 
-What is in flight is told to whoever counts next, both ways, so that `spent + held` is never less
-than what this process used. Slots are given back where they were taken. What "local" budgets risk:
-each process knows of the others only what is in the ledger, not what they have in flight; and
-should a process be killed meanwhile, the primary hears of what it served when the account is next
-restored.
+Holds in flight are handed to the counters that take over, both ways, so that `spent + held` is
+never less than what this process used. Slots are given back where they were taken. What "local"
+budgets risk: each process knows of the others only what is in the ledger, not what they have in
+flight; and should a process be killed meanwhile, the primary hears of what it served when the
+account is next restored.
 """
 
 import asyncio
@@ -144,8 +144,8 @@ class Failover(Shared):
     async def _hand_back(self) -> None:
         """Tell the primary what it has missed; then it is the one that counts.
 
-        What happens while it is told is told as well: between the last look at what is left and
-        the change nothing is awaited.
+        Changes during that are sent too: nothing is awaited between the last check of what is left
+        and the switch.
         """
         while self._stale:
             account = self._stale.pop()
@@ -216,7 +216,7 @@ class Failover(Shared):
         return self._untouched(checks, now), 0
 
     def _untouched(self, checks: Sequence[Check], now: float | None) -> tuple[Level, ...]:
-        """Levels when nobody counts. Raises CountersUnavailable when nobody may pass either."""
+        """Levels without counting. Raises CountersUnavailable if the policy is "refuse"."""
         if self._rates == "refuse":
             raise CountersUnavailable("the shared counters do not answer")
         moment = self._clock() if now is None else now
@@ -227,7 +227,7 @@ class Failover(Shared):
     # Money
 
     def _stand_in(self) -> MemoryCounters:
-        """Who counts money now. Raises CountersUnavailable when nobody does."""
+        """The local counters. Raises CountersUnavailable if the policy is "refuse"."""
         if self._budgets == "refuse":
             raise CountersUnavailable("the shared counters do not answer")
         return self._local
@@ -274,8 +274,8 @@ class Failover(Shared):
         self._primary.drop(hold)
 
     async def convert(self, holds: Sequence[Hold]) -> list[Hold]:
-        """Does not fail while the primary is away: it is told afterwards to drop these holds and to
-        have their accounts restored."""
+        """Does not fail while the primary is away: afterwards it drops these holds and restores
+        their accounts."""
         if not self._outage.on:
             try:
                 missing = await self._primary.convert(holds)
@@ -294,15 +294,15 @@ class Failover(Shared):
             self._stale.add(hold.account)
         return missing
 
-    async def standing(self, account: str, budget: Budget, now: float) -> AccountStatus | None:
+    async def status(self, account: str, budget: Budget, now: float) -> AccountStatus | None:
         if not self._outage.on:
             try:
-                return await self._primary.standing(account, budget, now)
+                return await self._primary.status(account, budget, now)
             except CountersRefused:
                 raise
             except CountersUnavailable as error:
                 self._open(error)
-        return await self._stand_in().standing(account, budget, now)
+        return await self._stand_in().status(account, budget, now)
 
     async def restore(self, account: str, spent: Spent, settled: Sequence[str], seen: int) -> bool:
         if not self._outage.on:
@@ -325,7 +325,7 @@ class Failover(Shared):
         return await self._stand_in().version(account)
 
     async def invalidate(self, account: str) -> None:
-        """Does not fail while the primary is away: it is told afterwards."""
+        """Does not fail while the primary is away: it is sent afterwards."""
         if not self._outage.on:
             try:
                 return await self._primary.invalidate(account)

@@ -25,8 +25,7 @@ class _Account(Balance):
 
     budget: the one asked for last, as long as nothing changes that the following say of it. room:
     what its windows have left, but for what is held. starts: of their periods, and begun: whether
-    all have begun. since, until: when that is so. simple: until when there is nothing to look at
-    but `room`.
+    all have begun. since, until: when that is so. simple: until when only `room` has to be checked.
     """
 
     __slots__ = (
@@ -59,7 +58,7 @@ class _Account(Balance):
         self.simple = -inf
 
     def measure(self, budget: Budget, now: float) -> None:
-        """Look at the windows of `budget`: those that are over begin now."""
+        """Check the windows of `budget`: those that are over start again."""
         room: float = -inf if budget.credits and not budget.windows else inf
         until = inf
         starts = {}
@@ -196,7 +195,7 @@ class MemoryCounters(MemoryRates):
     def set_aside(
         self, account: str, hold: str, amount: int, budget: Budget, now: float
     ) -> Hold | None:
-        """`reserve`, for whoever knows that nobody else has to be asked, where the windows have
+        """`reserve` without waiting, for counters of one process, where the windows have
         room for all of it, as mostly they have; None, and nothing done, where they may not.
 
         The hold is kept as it is: only `resize` and `drop` may change it.
@@ -292,7 +291,7 @@ class MemoryCounters(MemoryRates):
             kept.spend(starts, spent)
         return missing
 
-    async def standing(self, account: str, budget: Budget, now: float) -> AccountStatus | None:
+    async def status(self, account: str, budget: Budget, now: float) -> AccountStatus | None:
         kept = self._accounts.get(account)
         if kept is None:
             return None
@@ -302,7 +301,7 @@ class MemoryCounters(MemoryRates):
         if kept.ahead(budget, now):
             self._make_stale(kept)
             return None
-        return kept.standing(budget, now, kept.holds)
+        return kept.status(budget, now, kept.holds)
 
     async def restore(self, account: str, spent: Spent, settled: Sequence[str], seen: int) -> bool:
         kept = self._accounts.get(account)

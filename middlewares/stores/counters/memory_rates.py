@@ -13,14 +13,13 @@ from .base import LIFETIME, STEP, Check, Verdict
 GRAIN = 1e-6
 """Seconds by which a request may come too early: Unix seconds in a float are no finer."""
 IDLE = 0.2
-"""Seconds for which a principal that has nothing counted is remembered all the same: who asks more
-often than that is not made anew each time."""
+"""Seconds for which an idle principal is kept, so that its next request finds its buckets."""
 BUSY_WAIT = 1.0
-"""Seconds to wait for a slot; nobody knows when one is given back."""
+"""Seconds to wait for a slot; its release cannot be predicted."""
 
 
 class _Tank:
-    """A rate as a leaky bucket, which is GCRA told in requests: it decides the same (ITU-T I.371,
+    """A rate as a leaky bucket, which is GCRA in requests: it decides the same (ITU-T I.371,
     annex A), and stays exact where a time of arrival in Unix seconds would be rounded each time.
 
     level: what was taken and has not drained yet, as of `at`. speed: what drains in a second.
@@ -115,7 +114,7 @@ class MemoryRates(Shared):
         now: float | None,
         report: bool,
     ) -> tuple[Level, ...] | None:
-        """`admit` for whoever knows that nobody else has to be asked, where there is room for all
+        """`admit` without waiting, for counters of one process, where there is room for all
         of it, as mostly there is; None, and nothing done, where there may not be.
 
         report: whether to tell levels. lease: "" takes no slot.

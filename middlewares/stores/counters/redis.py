@@ -6,7 +6,7 @@ them. Redis 5 or later; its clock decides, unless the caller tells a time, so th
 clocks differ agree.
 
 An account that Redis has lost, or that is of another Redis' data, is unknown to `reserve`, and
-stays so until every live process has told what it holds of it: see `redis_workers`.
+stays so until every live process has reported what it holds of it: see `redis_workers`.
 """
 
 import asyncio
@@ -31,11 +31,11 @@ from middlewares.stores.redis_scripts import (
     ADMIT,
     CHARGE,
     CONVERT,
-    DROP,
+    DROP_HOLD,
     INVALIDATE,
-    LOOK,
     ONCE,
-    PUT,
+    PUT_HOLDS,
+    READ_ACCOUNT,
     RENEW,
     RESERVE,
     RESTORE,
@@ -167,7 +167,7 @@ class RedisCounters(Shared):
 
     def _renew_holds(self, account: str, holds: Sequence[Hold]) -> None:
         for some in _some(holds):
-            self._send(PUT, _money(account), self._time, LIFETIME, 0, *records(some))
+            self._send(PUT_HOLDS, _money(account), self._time, LIFETIME, 0, *records(some))
 
     async def _report(self, accounts: Collection[str]) -> None:
         """Renew what is held of these accounts, and wait until Redis has it."""
@@ -179,16 +179,16 @@ class RedisCounters(Shared):
                 holds[hold.account].append(hold)
         await asyncio.gather(
             *[
-                self._call(PUT, account, self._time, LIFETIME, 0, *records(some))
+                self._call(PUT_HOLDS, account, self._time, LIFETIME, 0, *records(some))
                 for account, those in holds.items()
                 for some in _some(those)
             ]
         )
 
     def _take_back(self, who: str, name: str, money: bool) -> None:
-        """Undo what may have been done, now or once there is a connection."""
+        """Reverse what may have been done, now or once there is a connection."""
         if money:
-            if name not in self._holds and not self._send(DROP, _money(who), name):
+            if name not in self._holds and not self._send(DROP_HOLD, _money(who), name):
                 self._doubtful.append((who, name, money))
         elif (who, name) not in self._leases and not self._link.send(b"ZREM", _slots(who), name):
             self._doubtful.append((who, name, money))
@@ -343,7 +343,7 @@ class RedisCounters(Shared):
         hold.tight = False
         if amount or hold.id in self._holds:
             self._holds[hold.id] = hold
-            self._send(PUT, _money(hold.account), self._time, LIFETIME, 1, *records((hold,)))
+            self._send(PUT_HOLDS, _money(hold.account), self._time, LIFETIME, 1, *records((hold,)))
 
     def drop(self, hold: Hold) -> None:
         hold.amount = 0
@@ -354,7 +354,7 @@ class RedisCounters(Shared):
         accounts: defaultdict[str, list[Hold]] = defaultdict(list)
         for hold in holds:
             accounts[hold.account].append(hold)
-        # A renewal in between must not make anew what has just been converted.
+        # A renewal in between must not recreate a hold that was just converted.
         mine = [hold for hold in holds if self._holds.pop(hold.id, None) is not None]
         parts = [(account, some) for account, those in accounts.items() for some in _some(those)]
         try:
@@ -380,9 +380,9 @@ class RedisCounters(Shared):
             return b"0" * len(holds)
         return answer
 
-    async def standing(self, account: str, budget: Budget, now: float) -> AccountStatus | None:
+    async def status(self, account: str, budget: Budget, now: float) -> AccountStatus | None:
         try:
-            fields = StoredAccount(await self._call(LOOK, account, self._time, 0))
+            fields = StoredAccount(await self._call(READ_ACCOUNT, account, self._time, 0))
         except CountersRefused:
             return None
         if fields.known != self.workers.epoch:
@@ -390,7 +390,7 @@ class RedisCounters(Shared):
         if fields.ahead(budget, now):
             await self.invalidate(account)
             return None
-        return fields.standing(budget, now, fields.holds)
+        return fields.status(budget, now, fields.holds)
 
     async def restore(self, account: str, spent: Spent, settled: Sequence[str], seen: int) -> bool:
         windows: list[Part] = []
@@ -412,15 +412,15 @@ class RedisCounters(Shared):
         return bool(answer)
 
     async def version(self, account: str) -> tuple[int, tuple[str, ...]]:
-        """See `AccountCounters`. Waits until every live process has told what it holds of an
-        account that was lost; raises AccountUnsettled where that takes too long."""
+        """See `AccountCounters`. Waits until every live process has reported its holds of a lost
+        account; raises AccountUnsettled if that takes too long."""
         try:
             async with asyncio.timeout(PATIENCE):
                 while (fields := await self._whole(account)) is None:
                     pass
         except TimeoutError:
             raise AccountUnsettled(
-                "Redis has lost this account, and not every worker has told what it holds of it"
+                "Redis has lost this account, and not every worker has reported what it holds of it"
             ) from None
         return fields.version, tuple(fields.holds)
 
@@ -433,12 +433,12 @@ class RedisCounters(Shared):
             await self._report((account,))
         except AnswerLost:
             return None
-        fields = StoredAccount(await self._call(LOOK, account, self._time, 1))
+        fields = StoredAccount(await self._call(READ_ACCOUNT, account, self._time, 1))
         if fields.whole != epoch:
             if not await workers.gather(account, epoch):
                 return None
             fields = StoredAccount(
-                await self._call(LOOK, account, self._time, 1, fields.born, epoch)
+                await self._call(READ_ACCOUNT, account, self._time, 1, fields.born, epoch)
             )
         # Asked last: an epoch that goes on was not over when the account was looked at.
         if fields.whole != epoch or await workers.meet() != epoch:

@@ -2,9 +2,9 @@
 
 Theory of operation. What an account has spent is in the ledger; what is held of it is known to the
 workers that hold it, and Redis has the sum. When Redis loses an account (FLUSHALL, eviction, a
-restart, a failover), the sum is right again only when every live worker has told its part. So:
+restart, a failover), the sum is right again only when every live worker has reported its part. So:
 
-    epoch    a random name in Redis (`lua/meet.lua`). It goes with whatever empties Redis, and a
+    epoch    a random name in Redis (`lua/register_worker.lua`). It is lost with the data, and a
              Redis with another `run_id` begins a new one: its data may be a copy that is too old.
              An account is known in the epoch in which it was restored, and in no other.
     beat     each worker registers every `BEAT` seconds, and counts as alive for `LEASE` seconds.
@@ -20,7 +20,7 @@ from its journal. When it comes back it renews all it holds before it does anyth
 Questions and answers are lists in Redis, one for each worker, which it waits for on a connection of
 its own:
 
-    penstock:{workers}        the hash of `lua/meet.lua`
+    penstock:{workers}        the hash of `lua/register_worker.lua`
     penstock:{workers}:ID     "?" account NUL token NUL asker, or "!" token NUL worker
 """
 
@@ -32,7 +32,7 @@ from secrets import token_hex
 
 from middlewares.stores.errors import CountersUnavailable
 from middlewares.stores.redis_client import RedisLink
-from middlewares.stores.redis_scripts import MEET
+from middlewares.stores.redis_scripts import REGISTER_WORKER
 
 _log = logging.getLogger(__name__)
 
@@ -133,7 +133,7 @@ class Workers:
         if epoch != self.epoch or not there:
             if self._was not in (b"", epoch):
                 self.losses += 1
-                # It mends itself, and an outage before it has been told as that.
+                # It recovers by itself, and an outage before it has been logged.
                 _log.info("Redis lost its counters; restoring accounts from the ledger")
             self.epoch = self._was = epoch
             left = self._quarantine if not there else self._quarantine - float(age)
@@ -144,7 +144,7 @@ class Workers:
     async def _ask(self, *, leaves: bool = False) -> list[bytes]:
         answer: list[bytes] = await self._link.call(
             b"EVALSHA",
-            MEET,
+            REGISTER_WORKER,
             1,
             KEY,
             self.id,
@@ -177,7 +177,7 @@ class Workers:
             try:
                 await self.meet()
             except CountersUnavailable:
-                pass  # who needs an answer is told; the failover says that Redis is away
+                pass  # callers get the error; the failover logs the outage
             except Exception:
                 _log.exception("cannot send the heartbeat of this worker")
 
@@ -256,7 +256,7 @@ class Workers:
             if kind == b"!" and len(parts) == 2:
                 gathering = self._waiting.get(parts[0])
                 if gathering is not None:
-                    gathering.told(parts[1])
+                    gathering.reported(parts[1])
             elif kind == b"?" and len(parts) == 3:
                 accounts.add(parts[0].decode(errors="surrogateescape"))
                 answer = b"!" + parts[1] + b"\0" + self.id.encode()
@@ -274,7 +274,7 @@ class _Gathering:
         self.left = left
         self.done = asyncio.Event()
 
-    def told(self, worker: bytes) -> None:
+    def reported(self, worker: bytes) -> None:
         self.left.discard(worker)
         if not self.left:
             self.done.set()

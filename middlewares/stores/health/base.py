@@ -1,7 +1,7 @@
-"""Which places answer: what is known of them, for whoever chooses among them.
+"""Health of targets: what attempts report, and whether a target may be tried now.
 
-Everything here is asked on the request path and never waits. What other processes know comes in
-from the side.
+Everything here is called on the request path and never waits. State of other processes arrives in
+the background.
 """
 
 from collections.abc import Mapping
@@ -12,59 +12,57 @@ import msgspec
 from middlewares.exchange import Target
 
 Verdict = Literal["bad", "none"]
-"""Of one try: it failed; nothing can be said (the client left), or it was said before."""
+"""End of one attempt: it failed; no verdict (the client disconnected), or one already given."""
 
 State = Literal["closed", "open", "half_open"]
 
 
 class Condition(msgspec.Struct, frozen=True):
-    """What is known of one place. until: Unix seconds at which it is tried again, 0.0 if it is not
-    kept from that. flying: tries under way in this process. latency: seconds to an answer's begin,
-    averaged over the last ones; 0.0 as long as there was none.
+    """State of one target. until: Unix seconds at which it may be tried, 0.0 if it may be now.
+    in_flight: attempts of this process. latency: average seconds to the start of an answer; 0.0 if
+    unknown.
     """
 
     state: State
     until: float
-    flying: int
+    in_flight: int
     latency: float
 
 
 class Health(Protocol):
-    """What is known of places. Each `began` is followed by one `ended`."""
+    """State of targets. Each `began` is followed by one `ended`."""
 
-    def admits(self, place: Target) -> bool:
-        """Whether `place` should be tried now, while there is another: it is neither broken nor has
-        it asked to be left alone; or it is time to see, and nobody else is looking."""
+    def admits(self, target: Target) -> bool:
+        """Whether to try `target` while there is another: its breaker is closed and no
+        `retry-after` applies, or a probe is due and none is under way."""
         ...
 
-    def wait(self, place: Target) -> float:
-        """Seconds until it is to be tried again; 0.0 when it may be."""
+    def wait(self, target: Target) -> float:
+        """Seconds until it may be tried again; 0.0 if it may be now."""
         ...
 
-    def flying(self, place: Target) -> int:
-        """Tries of this process that are under way there."""
+    def in_flight(self, target: Target) -> int:
+        """Attempts of this process that are under way."""
         ...
 
-    def latency(self, place: Target) -> float:
-        """Seconds to the begin of an answer there, averaged; 0.0 where that is not known."""
+    def latency(self, target: Target) -> float:
+        """Average seconds to the start of an answer; 0.0 if unknown."""
         ...
 
-    def began(self, place: Target) -> float:
-        """A try begins. Gives its mark, which is to be handed to `ended`."""
+    def began(self, target: Target) -> float:
+        """Record the start of an attempt; returns its mark, an argument of `ended`."""
         ...
 
-    def answered(self, place: Target, mark: float, *, seconds: float = 0.0) -> None:
-        """Its answer has begun, which may go on for long. seconds: that took; 0.0 where that is no
-        measure."""
+    def answered(self, target: Target, mark: float, *, seconds: float = 0.0) -> None:
+        """Record the start of its answer. seconds: time to it; 0.0 if that is no measure."""
         ...
 
     def ended(
-        self, place: Target, verdict: Verdict, mark: float, *, retry_after: int | None = None
+        self, target: Target, verdict: Verdict, mark: float, *, retry_after: int | None = None
     ) -> None:
-        """A try is over: it failed, or there is nothing more to say. retry_after: seconds for which
-        the place asked to be left alone."""
+        """Record the end of an attempt. retry_after: seconds that the target asked to wait."""
         ...
 
     def conditions(self) -> Mapping[Target, Condition]:
-        """Every place that was ever tried, for operators."""
+        """Every target that was tried, for operators."""
         ...

@@ -1,6 +1,6 @@
-"""The breaker of one place: its state, and how what came of the tries there is counted.
+"""Circuit breaker of one target: its state and the results of attempts within a window.
 
-A ring of counters, so that no place takes more room for being used more.
+Results are counted in a ring of slots, so a busy target takes no more memory than an idle one.
 """
 
 from math import inf
@@ -10,7 +10,7 @@ import msgspec
 from .base import State
 
 SLOTS = 10
-"""Into which the window is divided: a try is forgotten a tenth of it early, at most."""
+"""Slots of the window; a result is forgotten up to a tenth of the window early."""
 
 
 class BreakerPolicy(msgspec.Struct, frozen=True):
@@ -40,21 +40,22 @@ class BreakerPolicy(msgspec.Struct, frozen=True):
 
 
 class Breaker:
-    """What is known of one place, and what came of the tries there within the window.
+    """State of one target and the results of attempts within the window.
 
-    calm: neither broken nor asked to be left alone. last: the newest mark. slot: number of the
-    newest slot of the window. since: tries with an older mark are of a past that is forgotten.
-    level: how often in a row it was opened. until: when a probe may be made. probe: its mark, 0.0
-    when there is none. told: until when it asked to be left alone; asked: tries with an older mark
-    cannot end that. mine: the probe is this process's to make.
+    calm: closed, and no `retry-after` applies. last: the newest mark. slot: number of the newest
+    slot. since: attempts with an older mark do not count. level: openings in a row. until: when a
+    probe may be made. probe: mark of the probe, 0.0 if there is none. deferred_until: end of a
+    `retry-after`; deferred_mark: attempts with an older mark cannot end it. mine: this process may
+    make the probe.
     """
 
     __slots__ = (
-        "asked",
         "bad",
         "calm",
-        "flying",
+        "deferred_mark",
+        "deferred_until",
         "good",
+        "in_flight",
         "last",
         "latency",
         "level",
@@ -63,39 +64,38 @@ class Breaker:
         "since",
         "slot",
         "state",
-        "told",
         "until",
     )
 
     def __init__(self) -> None:
         self.calm = True
-        self.flying = 0
+        self.in_flight = 0
         self.last = 0.0
         self.latency = 0.0
         self.state: State = "closed"
         self.level = 0
         self.until = 0.0
         self.probe = 0.0
-        self.told = 0.0
-        self.asked = 0.0
+        self.deferred_until = 0.0
+        self.deferred_mark = 0.0
         self.mine = False
         self.slot = 0
         self.forget()
 
     def forget(self) -> None:
-        """Begin anew, but for what is under way."""
+        """Forget all results; `in_flight` stays."""
         self.since = self.last
         self.good = [0] * SLOTS
         self.bad = [0] * SLOTS
 
     def set_back(self) -> None:
-        """The clock was set back: nothing that was noted with a later time holds."""
-        self.last = self.asked = 0.0
+        """Forget what has a later time, after the clock was set back."""
+        self.last = self.deferred_mark = 0.0
         self.slot = 0
         self.forget()
 
     def advance(self, slot: int) -> None:
-        """Go on to a later slot; those between it and the last are empty."""
+        """Move to a later slot and clear those in between."""
         for passed in range(max(self.slot + 1, slot - SLOTS + 1), slot + 1):
             self.good[passed % SLOTS] = self.bad[passed % SLOTS] = 0
         self.slot = slot

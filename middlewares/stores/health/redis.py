@@ -1,24 +1,23 @@
-"""What processes tell each other of broken places, in Redis.
+"""Circuit breakers shared between processes, in Redis.
 
-    penstock:{breakers}  =  a hash: [upstream, model] -> [state, level, until, told, owner, lease,
-                            version], times in milliseconds of Redis' clock
+    penstock:{breakers}  =  a hash: [upstream, model] -> [state, level, until, wait until, owner,
+                            lease, version], times in milliseconds of Redis' clock
 
-One script both tells what is new here and answers with everything that is known: once in a period,
-and as soon as there is news. No request waits for it. What a process hears it adopts:
+One script sends the changes of this process and returns the shared state: once per period, and at
+once after a change. No request waits for it. States in the answer:
 
-    "o"   opened: so is it here, for as long as is left
-    "c"   closed, kept for those who have not heard: so is it here
-    "-"   nothing is known but that it asked to be left alone
+    "o"   open: it opens here too, for the time left
+    "c"   closed, kept for processes that do not know yet: it closes here too
+    "-"   only a `retry-after` is known
 
-The probe of a broken place is made by one process. The first that has a request for it, once it is
-time, asks for leave, sends that request elsewhere, and has leave when Redis has answered; until
-another asks that cannot see it used for `lease`. Two may probe at once where a place has just
-changed hands (for a period, at most), where no other place is left for a request, where Redis has
-been away, and where a probe's process has not been heard of for `lease`. The breakers bear that:
-each counts only its own.
+One process makes the probe of a broken target. The first process with a request for it asks for
+leave when the probe is due, sends that request elsewhere, and has leave with Redis' answer, until
+another process asks and sees it unused for `lease`. Two may probe at once when leave has just
+changed hands (for one period at most), when a request has no other target, when Redis was away, and
+when the owner has been silent for `lease`. The breakers allow that: each counts only its own probe.
 
-While Redis is away each process knows what it knows, and goes on with that; what it has closed
-meanwhile, others find out for themselves.
+While Redis is away each process continues with its own state. What it closed meanwhile, the others
+find out by their own probes.
 """
 
 import asyncio
@@ -43,19 +42,19 @@ logger = logging.getLogger(__name__)
 KEY = b"penstock:{breakers}"
 
 _BETWEEN = 0.02
-"""Seconds between two calls, however much news there is."""
+"""Least seconds between two calls."""
 
 _PATIENCE = 1.0
 
 
 class SharedBreakers(Shared):
-    """Has `breakers` know what those of other processes know, by Redis.
+    """Shares the state of `breakers` with other processes through Redis.
 
-    period: seconds between two exchanges. lease: seconds for which leave to probe is not given to
-    another. keep: seconds for which the hash outlives the last news; half of it, a place in it.
-    most: places in the hash. shared: whether others are to know of a place; asked where there is
-    trouble. Of names that clients make up none should: each exchange reads all that is known.
-    Raises ValueError for a URL that is none of Redis.
+    period: seconds between two calls. lease: seconds for which leave to probe is not given to
+    another process. keep: seconds that the hash outlives the last change; half of it, a target.
+    most: targets in the hash. shared: whether a target is shared; called only when it fails. It
+    should exclude names that clients make up: each call reads all that is shared.
+    Raises ValueError for a URL that is not Redis'.
     """
 
     def __init__(
@@ -67,7 +66,7 @@ class SharedBreakers(Shared):
         lease: float = 2.0,
         keep: float = 1200.0,
         most: int = 10_000,
-        shared: Callable[[Target], bool] = lambda place: True,
+        shared: Callable[[Target], bool] = lambda target: True,
     ) -> None:
         self._breakers = breakers
         self._shared = shared
@@ -78,10 +77,10 @@ class SharedBreakers(Shared):
         self._name = token_hex(8)
         self._link = RedisLink(url, scripts={BREAKERS: SCRIPTS[BREAKERS]}, timeout=_PATIENCE)
         self.unsent: dict[Target, set[News]] = {}
-        """What Redis has not been sent yet."""
+        """Changes that have not been sent to Redis yet."""
         self._probing: set[Target] = set()
         self.seen: dict[Target, bytes] = {}
-        """What Redis knew of when it last answered, by its versions."""
+        """Versions in the last answer of Redis."""
         self._awake = asyncio.Event()
         self._outage = Outage(
             logger,
@@ -89,20 +88,20 @@ class SharedBreakers(Shared):
             "circuit breakers are shared again",
             level=logging.WARNING,
         )
-        self._met = False
+        self._synchronized = False
         """Whether Redis has answered since the start or the last outage."""
         self._keeping: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Hear what there is to hear, or, without Redis, begin alone."""
+        """Read the shared state; without Redis, begin with none."""
         if self._keeping is None:
             await self._link.start()
-            self._breakers.share(self._heard)
-            await self._meet()
+            self._breakers.share(self._on_news)
+            await self._synchronize()
             self._keeping = asyncio.create_task(self._keep())
 
     async def aclose(self) -> None:
-        """From now on this process is alone. Idempotent."""
+        """Stop sharing. Idempotent."""
         keeping, self._keeping = self._keeping, None
         if keeping is None:
             return
@@ -110,20 +109,20 @@ class SharedBreakers(Shared):
         with suppress(asyncio.CancelledError):
             await keeping
         self._breakers.alone = True
-        self._breakers.share(lambda place, news: None)
-        self._met = False
+        self._breakers.share(lambda target, news: None)
+        self._synchronized = False
         await self._link.aclose()
 
-    def _heard(self, place: Target, news: News) -> None:
-        """On the request path, where there is trouble."""
+    def _on_news(self, target: Target, news: News) -> None:
+        """Queue a change. Called on the request path when a target fails."""
         if self._outage.on:
-            return  # when Redis is back, what is broken then is told
-        if not self._shared(place):
-            self._breakers.let(place, True)  # there is nobody to leave the probe to
+            return  # after the outage all broken targets are sent
+        if not self._shared(target):
+            self._breakers.grant_probe(target, True)  # no other process could make the probe
             return
-        known = self.unsent.get(place)
+        known = self.unsent.get(target)
         if known is None:
-            known = self.unsent[place] = set()
+            known = self.unsent[target] = set()
         if news == "opened":
             known.discard("closed")
         elif news == "closed":
@@ -138,13 +137,13 @@ class SharedBreakers(Shared):
                 async with asyncio.timeout(self._period):
                     await self._awake.wait()
             self._awake.clear()
-            await self._meet()
+            await self._synchronize()
 
-    async def _meet(self) -> None:
-        """Tell and hear."""
+    async def _synchronize(self) -> None:
+        """Send changes and take over the shared state."""
         self._renew()
         news, self.unsent = self.unsent, {}
-        told = [part for place, kinds in news.items() for part in self._written(place, kinds)]
+        parts = [part for target, kinds in news.items() for part in self._written(target, kinds)]
         try:
             answer = await self._link.call(
                 b"EVALSHA",
@@ -155,13 +154,13 @@ class SharedBreakers(Shared):
                 self._keep_for,
                 self._lease,
                 self._most,
-                *told,
+                *parts,
             )
         except CountersUnavailable as error:
             self._lost(error)
             return
         self._outage.worked()
-        returned, self._met = not self._met, True
+        returned, self._synchronized = not self._synchronized, True
         self._breakers.alone = False
         known = [entry for entry in map(_read, answer) if entry is not None]
         self._adopt(known)
@@ -169,33 +168,33 @@ class SharedBreakers(Shared):
             self._catch_up(known)
 
     def _renew(self) -> None:
-        """Keep leave for the probes that are under way here."""
-        self._probing.update(place for place, kinds in self.unsent.items() if "wanted" in kinds)
-        for place in list(self._probing):
-            if self._breakers.standing(place).probing:
-                self.unsent.setdefault(place, set()).add("wanted")
+        """Renew the lease of probes under way here."""
+        self._probing.update(target for target, kinds in self.unsent.items() if "wanted" in kinds)
+        for target in list(self._probing):
+            if self._breakers.shared_state(target).probing:
+                self.unsent.setdefault(target, set()).add("wanted")
             else:
-                self._probing.discard(place)
+                self._probing.discard(target)
 
-    def _written(self, place: Target, kinds: set[News]) -> tuple[Part, ...]:
-        standing = self._breakers.standing(place)
+    def _written(self, target: Target, kinds: set[News]) -> tuple[Part, ...]:
+        state = self._breakers.shared_state(target)
         change = "-"
-        if "opened" in kinds and standing.level:
+        if "opened" in kinds and state.level:
             change = "o"
-        elif "closed" in kinds and not standing.level:
+        elif "closed" in kinds and not state.level:
             change = "c"
         return (
-            msgspec.json.encode((place.upstream, place.model)),
+            msgspec.json.encode((target.upstream, target.model)),
             change,
-            standing.level,
-            _milliseconds(standing.pause),
-            _milliseconds(standing.told) if "told" in kinds else -1,
-            1 if "wanted" in kinds and standing.level else 0,
+            state.level,
+            _milliseconds(state.pause),
+            _milliseconds(state.deferred) if "deferred" in kinds else -1,
+            1 if "wanted" in kinds and state.level else 0,
         )
 
     def _lost(self, error: CountersUnavailable) -> None:
         self._outage.failed(error)
-        self._met = False
+        self._synchronized = False
         self._breakers.alone = True
         self.unsent.clear()
         self._probing.clear()
@@ -204,47 +203,47 @@ class SharedBreakers(Shared):
         breakers, seen = self._breakers, self.seen
         self.seen = {}
         for entry in known:
-            place = entry.place
-            if place in self.unsent:  # what has happened here since is newer than the answer
-                if place in seen:
-                    self.seen[place] = seen[place]
+            target = entry.target
+            if target in self.unsent:  # a change made here is newer than the answer
+                if target in seen:
+                    self.seen[target] = seen[target]
                 continue
-            self.seen[place] = entry.version
-            if seen.get(place) != entry.version:
-                breakers.hear_told(place, entry.told / 1000)
+            self.seen[target] = entry.version
+            if seen.get(target) != entry.version:
+                breakers.adopt_deferral(target, entry.deferred / 1000)
                 if entry.state == b"o":
-                    breakers.hear_open(place, entry.level, entry.pause / 1000)
+                    breakers.adopt_open(target, entry.level, entry.pause / 1000)
                 elif entry.state == b"c":
-                    breakers.hear_closed(place)
-            breakers.let(place, entry.mine)
+                    breakers.adopt_closed(target)
+            breakers.grant_probe(target, entry.mine)
 
     def _catch_up(self, known: list["_Known"]) -> None:
-        """Tell what Redis should know and does not; what others closed meanwhile stays closed."""
-        open_there = {entry.place for entry in known if entry.state == b"o"}
-        for place in self._breakers.broken():
-            if place not in open_there and self._shared(place):
-                self.unsent[place] = {"opened", "told"}
+        """Send broken targets that Redis does not know; those closed by others stay closed."""
+        open_there = {entry.target for entry in known if entry.state == b"o"}
+        for target in self._breakers.broken():
+            if target not in open_there and self._shared(target):
+                self.unsent[target] = {"opened", "deferred"}
                 self._awake.set()
 
 
 class _Known(msgspec.Struct, frozen=True):
-    """An entry of the answer; pause and told: milliseconds that are left."""
+    """An entry of the answer. pause, deferred: milliseconds left."""
 
-    place: Target
+    target: Target
     state: bytes
     level: int
     pause: int
-    told: int
+    deferred: int
     mine: bool
     version: bytes
 
 
 def _read(entry: list[bytes | int]) -> _Known | None:
-    """None for what cannot be read: somebody else wrote it."""
+    """Decode an entry; None for one of another program."""
     try:
-        field, state, level, pause, told, mine, version = entry
-        place = Target(*msgspec.json.decode(field, type=tuple[str, str]))  # type: ignore[arg-type]
-        fields = (place, state, level, pause, told, bool(mine), version)
+        field, state, level, pause, deferred, mine, version = entry
+        target = Target(*msgspec.json.decode(field, type=tuple[str, str]))  # type: ignore[arg-type]
+        fields = (target, state, level, pause, deferred, bool(mine), version)
         return msgspec.convert(dict(zip(_Known.__struct_fields__, fields, strict=True)), _Known)
     except (ValueError, msgspec.MsgspecError):
         return None

@@ -29,7 +29,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     """One API key as stored: everything but its secret.
 
     Times are Unix seconds. `models`, `endpoints` and `networks` (CIDR) are allow-lists; None
-    allows all. `limits` is opaque here and read by whoever limits; `metadata` is for people. While
+    allows all. `limits` is not read here, only by the limiters; `metadata` is for people. While
     `previous_until` lies ahead the secret before the last rotation is accepted too. `revoked_at` is
     final, `disabled` is not. `revision` is given by the store and grows with each write to any key.
     """
@@ -120,7 +120,7 @@ class KeyStore(Protocol):
     async def changes(self, since: int, limit: int) -> list[Key]:
         """Up to `limit` keys written after revision `since`, in the order of revision.
 
-        Revisions become visible in their order, so nobody who has seen n misses an earlier one.
+        Revisions become visible in their order, so a reader that has seen n misses no earlier one.
         """
         ...
 
@@ -142,7 +142,7 @@ def digest(secret: str | bytes) -> bytes:
 
 
 def mint(brand: str, mode: Mode = "live") -> str:
-    """A new secret, with 256 bits from the system's randomness. Whoever gets it shows it once."""
+    """A new secret, with 256 bits from the system's randomness. The caller shows it once."""
     if mode not in ("live", "test"):
         raise ValueError(f"mode {mode!r}: expected 'live' or 'test'")
     body = "".join(secrets.choice(_BASE62) for _ in range(_LENGTH))

@@ -10,14 +10,15 @@ A row read just before a change and delivered just after it would bring the old 
 look-up during which changes were applied is repeated, and a change replaces what has a lower
 revision only.
 
-When the store does not answer, the keys known here go on working for `grace` seconds after the
-last time it did; later, and for all other secrets at once, the answer is StoreUnavailable. A store
-outage is thus not a client outage, and no client is told that its good key is bad; the price is
-that a revocation which this worker cannot hear of takes effect at the end of the grace at latest.
+When the store does not answer, the keys known here go on working for `grace` seconds after the last
+time it did; later, and for all other secrets at once, the answer is StoreUnavailable. A store
+outage is thus not a client outage, and no client with a valid key is refused as invalid; the price
+is that a revocation which this worker cannot hear of takes effect at the end of the grace at
+latest.
 
 Where there is a `GrantShare`, a directory that finds the store away takes what others knew, for the
-rest of the grace since the store confirmed that. A running one tells it of each change with the
-next look at the store, and of new grants now and then.
+rest of the grace since the store confirmed that. A running one sends it each change at the
+next poll of the store, and new grants now and then.
 """
 
 import asyncio
@@ -241,7 +242,7 @@ class KeyDirectory(Shared):
             self._grants.clear()
             self._digests.clear()
             self._unknown.clear()
-            self._begin(now, anew=True)
+            self._begin(now, reset=True)
         first = self._trusted_until == -inf
         if not self._grants and not len(self._flights) and (first or self._share is None):
             # Nothing is held, so nothing can be stale: no need to read what happened before.
@@ -255,11 +256,11 @@ class KeyDirectory(Shared):
             if len(changed) < _PAGE:
                 self._since = max(self._since, now)
 
-    def _begin(self, now: int, *, anew: bool = False) -> None:
-        """What was before this revision is not read. anew: it does not hold any more."""
+    def _begin(self, now: int, *, reset: bool = False) -> None:
+        """Start at this revision. reset: what was known before is not valid any more."""
         self._since = now
         if self._sharing is not None:
-            self._sharing.begin(now, anew=anew)
+            self._sharing.begin(now, reset=reset)
 
     def _apply(self, key: Key) -> None:
         self._unknown.drop(key.digest)

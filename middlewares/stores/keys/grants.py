@@ -4,9 +4,9 @@ Theory of operation. `KeyDirectory` tells a `GrantShare` which secrets it knows,
 which keys have changed, and takes from it what it knows when the store of keys does not answer.
 What is shared has the revision of the store up to which all changes are in it, and the time at
 which the store last said that this is the newest. It is believed for the grace of the directory
-after that time, as what the directory knows itself is. A key that changes is taken out at once,
-whoever holds it; one that was changed while nobody looked is found out when the store answers
-again, or when the grace is over.
+after that time, as what the directory knows itself is. A key that changes is removed at once
+everywhere; a change that was not seen is found when the store answers again, or when the grace is
+over.
 
 Secrets are never in it: digests of 256 random bits, and what a key may do.
 """
@@ -54,18 +54,17 @@ class SharedGrants(msgspec.Struct, frozen=True):
 
 
 class GrantChanges(msgspec.Struct, frozen=True):
-    """What a directory tells.
+    """Changes that a directory shares.
 
-    since, age: as in `SharedGrants`. covered: revision since which it has told of all changes.
-    anew: what
-    is shared does not hold any more. changed: ids of keys written since it told the last time. new:
+    since, age: as in `SharedGrants`. covered: revision since which it has sent all changes. reset:
+    what is shared is not valid any more. changed: ids of keys written since the last call. new:
     grants since then. held: all it has, the least recently used first.
     """
 
     since: int
     age: float
     covered: int
-    anew: bool
+    reset: bool
     changed: Sequence[str]
     new: Sequence[Held]
     held: Callable[[], list[Held]]
@@ -93,19 +92,19 @@ class Sharing:
     def __init__(self, share: GrantShare) -> None:
         self._share = share
         self._covered = 0
-        self._anew = False
+        self._reset = False
         self._changed: dict[str, None] = {}
         self._new: dict[bytes, None] = {}
-        self._told = -inf
+        self._sent_at = -inf
         self._telling: asyncio.Task[None] | None = None
 
-    def begin(self, since: int, *, anew: bool) -> None:
+    def begin(self, since: int, *, reset: bool) -> None:
         """What was changed up to this revision is not known."""
         self._covered = since
-        self._anew = self._anew or anew
+        self._reset = self._reset or reset
         self._changed.clear()
         self._new.clear()
-        self._told = -inf
+        self._sent_at = -inf
 
     def changed(self, key_id: str) -> None:
         self._changed[key_id] = None
@@ -114,10 +113,12 @@ class Sharing:
         self._new[digest] = None
 
     def tell(self, since: int, confirmed: float, now: float, held: Choose) -> None:
-        """Called after each look at the store: changes are told at once, new grants now and then,
-        and that nothing has changed. Returns at once: the next look must not wait for it."""
+        """Send changes at once, new grants now and then, and that nothing changed.
+
+        Called after each poll of the store. Returns at once: the next poll must not wait for it.
+        """
         due = NEWS if self._new else CONFIRMED
-        if self._telling is None and (self._changed or now - self._told >= due):
+        if self._telling is None and (self._changed or now - self._sent_at >= due):
             telling = asyncio.create_task(self._tell(since, confirmed, now, held))
             self._telling = telling
             telling.add_done_callback(self._done)
@@ -130,12 +131,12 @@ class Sharing:
     async def _tell(self, since: int, confirmed: float, now: float, held: Choose) -> None:
         changed, self._changed = self._changed, {}
         new, self._new = self._new, {}
-        covered, anew = self._covered, self._anew
+        covered, reset = self._covered, self._reset
         news = GrantChanges(
             since=since,
             age=max(0.0, now - confirmed),
             covered=covered,
-            anew=anew,
+            reset=reset,
             changed=list(changed),
             new=held(new),
             held=lambda: held(None),
@@ -144,18 +145,18 @@ class Sharing:
         try:
             taken = await self._share.tell(news)
         finally:
-            if self._covered != covered or self._anew != anew:
+            if self._covered != covered or self._reset != reset:
                 pass  # it was begun again meanwhile
             elif taken:
-                self._covered, self._anew, self._told = since, False, now
+                self._covered, self._reset, self._sent_at = since, False, now
             elif len(changed) + len(self._changed) > _CHANGES:
-                self.begin(since, anew=anew)
+                self.begin(since, reset=reset)
             else:
                 self._changed = {**changed, **self._changed}
                 self._new = {**new, **self._new}
 
     async def aclose(self) -> None:
-        """Wait for what is being told. Idempotent."""
+        """Wait for the call under way. Idempotent."""
         if self._telling is not None:
             await asyncio.wait((self._telling,))
 

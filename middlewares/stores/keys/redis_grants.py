@@ -31,8 +31,8 @@ _decode = msgspec.msgpack.Decoder(Key).decode
 class RedisGrants(Shared):
     """A `GrantShare` in Redis.
 
-    url: see `RedisCounters`. store: name of the store of keys. keep: seconds that what nobody
-    confirms is kept. Raises ValueError for a URL it cannot use.
+    url: see `RedisCounters`. store: name of the store of keys. keep: seconds that unconfirmed
+    grants are kept. Raises ValueError for a URL it cannot use.
     """
 
     def __init__(self, url: str, store: str, *, keep: float) -> None:
@@ -69,18 +69,23 @@ class RedisGrants(Shared):
         return SharedGrants(since, int(seconds) + int(micros) / 1e6 - at, grants)
 
     async def tell(self, news: GrantChanges) -> bool:
-        name = await self._told(news, news.changed, news.new[:_AT_ONCE], anew=news.anew)
+        name = await self._send(news, news.changed, news.new[:_AT_ONCE], reset=news.reset)
         rest = news.new[_AT_ONCE:]
         if name is not None and name != self._name:
-            self._name = name  # it has begun anew: it knows nothing of what was told before
+            self._name = name  # Redis was emptied: it has nothing that was sent before
             rest = news.held()[-MOST:]
         for at in range(0, len(rest), _AT_ONCE):
             if name is not None:
-                name = await self._told(news, (), rest[at : at + _AT_ONCE])
+                name = await self._send(news, (), rest[at : at + _AT_ONCE])
         return name is not None
 
-    async def _told(
-        self, news: GrantChanges, changed: Sequence[str], new: Sequence[Held], *, anew: bool = False
+    async def _send(
+        self,
+        news: GrantChanges,
+        changed: Sequence[str],
+        new: Sequence[Held],
+        *,
+        reset: bool = False,
     ) -> bytes | None:
         parts: list[Part] = [len(changed), *changed]
         for digest, key in new:
@@ -94,7 +99,7 @@ class RedisGrants(Shared):
                 news.since,
                 news.age,
                 news.covered,
-                b"1" if anew else b"0",
+                b"1" if reset else b"0",
                 MOST,
                 self._keep,
                 token_hex(8),

@@ -97,7 +97,7 @@ class SqlKeyStore(Shared):
     async def update(self, key_id: str, change: Callable[[Key], Key]) -> Key:
         async with self._database.write(checked=True) as connection:
             await self._database.confirm(connection)
-            # The counter comes first: whoever holds it is the only writer of keys until commit.
+            # The counter comes first: its lock makes this the only writer of keys until commit.
             revision = (await connection.execute(_NEXT_REVISION)).scalar_one()
             row = (await connection.execute(_BY_ID, {"id": key_id})).one_or_none()
             if row is None:

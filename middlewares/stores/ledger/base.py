@@ -190,8 +190,8 @@ class LedgerStore(Protocol):
     async def grants(self, since: int) -> tuple[int, list[str]]:
         """The current revision of credits, and the accounts that got any after revision `since`.
 
-        Revisions become visible in their order, so nobody who asks with what he was told last
-        misses a grant.
+        Revisions become visible in their order, so a caller that asks with the last revision it got
+        misses no grant.
         """
         ...
 

@@ -21,9 +21,9 @@ in a file that has all its room on the disk from the beginning, zeros, and is ma
 record is a copy, without a system call, and without letting go of the interpreter, which others
 would keep for longer than the copy takes. Where there are only zeros the records end, and a copy
 that was cut off is the last. A segment begins with the entries that are open at that moment, so
-whoever has all rows of the older ones can remove those, the oldest first.
+a process that has all rows of the older ones can remove those, the oldest first.
 
-When the lock is free the process is dead: whoever gets the lock reads what is there (`dead`).
+When the lock is free the process is dead: the process that gets the lock reads the rows (`dead`).
 """
 
 import errno
@@ -80,7 +80,7 @@ def _record(kind: int, content: Entry | str) -> bytes:
 def records(segment: Path | int) -> Iterator[tuple[Kind, Entry | str]]:
     """What a segment holds, in order: entries, and ids of void ones.
 
-    A torn record at the end is passed over: nobody was told that it had been written. Raises
+    A torn record at the end is skipped: its write was never confirmed. Raises
     OSError, and Damaged when something that cannot be read has anything behind it; after all
     others, when a record is whole and is no entry.
     """
@@ -197,7 +197,7 @@ class Journal:
         self.size = len(begins)
 
     def is_gone(self) -> bool:
-        """Whether its files are not in the folder any more: nobody would recover it."""
+        """Whether its files have been removed, so that it could not be recovered."""
         try:
             lock = _lock_path(self._folder, self.name).stat()
             segment = self.path(self._segment).stat()
@@ -236,7 +236,7 @@ class Journal:
         return _segment_path(self._folder, self.name, segment)
 
     def aclose(self, *, keep: bool) -> None:
-        """Let go. keep: leave the files for whoever recovers them; else they are removed."""
+        """Close. keep: leave the files for recovery; else they are removed."""
         if self._map is None:
             return
         if keep and self._late:
@@ -281,7 +281,7 @@ class Journal:
 
 
 class DeadJournal:
-    """The journal of a process that is gone, locked by whoever recovers it."""
+    """The journal of a dead process, locked by the process that recovers it."""
 
     def __init__(self, folder: Path, name: str, lock: int) -> None:
         self._folder = folder
@@ -322,12 +322,12 @@ class DeadJournal:
         _lock_path(self._folder, self.name).unlink(missing_ok=True)
 
     def release(self) -> None:
-        """Let others have it. What is not removed is recovered by whoever comes next."""
+        """Unlock. What is not removed is recovered by the next process."""
         os.close(self._lock)
 
 
 def dead(folder: Path) -> Iterator[DeadJournal]:
-    """The journals in `folder` whose processes are gone and that nobody else recovers just now.
+    """The journals in `folder` of dead processes, except those that another process is recovering.
 
     Each has to be released before the next. Raises OSError.
     """

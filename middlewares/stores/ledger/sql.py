@@ -361,8 +361,8 @@ async def _append_postgres(
 async def _execute(
     connection: AsyncConnection, statement: str, columns: Iterable[Sequence[Any]]
 ) -> Any:
-    """Run a statement over columns. Raises Rejected for a value that is at fault, by whoever finds
-    it: the server, or the driver while it writes the values down."""
+    """Run a statement over columns. Raises Rejected for an invalid value, found by the
+    server or by the driver."""
     try:
         return await connection.exec_driver_sql(statement, tuple(columns))
     except DBAPIError as raised:

@@ -1,7 +1,7 @@
 """Sums over the ledger: what each account has spent in each period, and its credits.
 
-A store adds them up while it writes, so that to restore an account costs a look at a few rows and
-not at all of its requests of a month.
+A store adds them up while it writes, so restoring an account reads a few rows and
+not all of its requests of a month.
 """
 
 from collections.abc import Iterable

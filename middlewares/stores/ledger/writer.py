@@ -1,4 +1,4 @@
-"""The book of one process: takes rows on the hot path and brings them to the ledger.
+"""Ledger writer of a process: takes rows on the hot path and writes them to the ledger.
 
 Theory of operation. `open`, `close` and `void` write to the journal (see there) and return; one
 task writes the rows to the store in the order in which they were closed, some hundred at a time.
@@ -73,11 +73,11 @@ def _first(raised: Exception) -> Exception:
 
 
 class LedgerWriter(Shared):
-    """Rows of requests under way, durable against the death of this process.
+    """Rows of requests under way, kept if this process dies.
 
     folder: of the journals, made if it is not there; several processes may share it. None keeps
         no journal: what is not in the store when the process ends is gone.
-    committed: is told of all rows that are in the store, also those of dead processes; asked
+    committed: called with all rows that are in the store, also those of dead processes; called
         again until it does not raise.
     period: seconds for which rows are gathered.
 
@@ -103,8 +103,8 @@ class LedgerWriter(Shared):
         """segment: bytes after which a new one is begun. in_memory: rows above which those of
         older segments are left in the journal. recovery: seconds between two looks for dead
         processes. patience: seconds that `start` and `aclose` may wait for the store. tending:
-        seconds between two looks for the journal's own files. most: rows that may wait without a
-        journal, and rows that the counters may not have been told of.
+        seconds between two checks of the journal's own files. most: rows that may wait without a
+        journal, and rows that have not been reported to the counters.
         """
         for name, value in (("period", period), ("recovery", recovery), ("segment", segment)):
             if value <= 0:
@@ -132,7 +132,7 @@ class LedgerWriter(Shared):
         self._untold: deque[Sequence[Entry]] = deque()
         self._to_tell = asyncio.Event()
         self._handed = 0
-        self._told = 0
+        self._reported = 0
         self._tried = 0
         self._progress = asyncio.Event()
         self._hurries = 0
@@ -223,8 +223,8 @@ class LedgerWriter(Shared):
     def open(self, entry: Entry) -> None:
         """Keep what the row will be should this process die. Raises StoreUnavailable: then nothing
         may be done that costs anything."""
-        if self._handed - self._told > self._most:
-            raise StoreUnavailable("the counters have not been told of too many rows")
+        if self._handed - self._reported > self._most:
+            raise StoreUnavailable("too many rows have not been reported to the counters")
         journal = self.journal
         if journal is None:
             if self._folder is not None:
@@ -321,10 +321,10 @@ class LedgerWriter(Shared):
             raise StoreUnavailable(f"rows of a process that has died wait: {raised}") from None
 
     async def _recover(self, folder: Path) -> None:
-        """One at a time: a second one would take the journals that the first has for nobody's."""
+        """Recover one at a time: a second run would take the journals that the first has locked."""
         async with self._recovering:
             if asyncio.current_task() is self._next_recovery:
-                self._next_recovery = None  # whoever asks from now on needs another look
+                self._next_recovery = None  # later callers need another run
             await recover(folder, self._store, self._recovered)
 
     async def aclose(self) -> None:
@@ -506,7 +506,7 @@ class LedgerWriter(Shared):
             except Exception as raised:  # whatever it is, what they hold must become spent
                 self.committed_failures += 1
                 self._committed_outage.failed(raised)
-                self._tried = max(self._tried, self._told + len(batch))
+                self._tried = max(self._tried, self._reported + len(batch))
                 self._made_progress()
                 await asyncio.sleep(backoff.pause())
                 continue
@@ -514,8 +514,8 @@ class LedgerWriter(Shared):
             backoff.reset()
             for _ in range(parts):
                 self._untold.popleft()
-            self._told += len(batch)
-            self._tried = max(self._tried, self._told)
+            self._reported += len(batch)
+            self._tried = max(self._tried, self._reported)
             self._made_progress()
 
     async def _look_for_dead(self, folder: Path, looked: asyncio.Event) -> None:

@@ -14,27 +14,27 @@ local FAR = 86400000 -- written before the clock was set back: nothing lies so f
 
 for n = 5, #ARGV, 6 do
   local field, change, want = ARGV[n], ARGV[n + 1], ARGV[n + 5]
-  local level, pause, told = tonumber(ARGV[n + 2]), tonumber(ARGV[n + 3]), tonumber(ARGV[n + 4])
+  local level, pause, deferred = tonumber(ARGV[n + 2]), tonumber(ARGV[n + 3]), tonumber(ARGV[n + 4])
   local there = redis.call('HGET', KEYS[1], field)
   if there or redis.call('HLEN', KEYS[1]) < most then
-    local place = there and cjson.decode(there) or {'-', 0, now, 0, '', 0, version}
-    if change == 'o' or (want == '1' and place[1] == '-') then
-      if place[1] ~= 'o' then place[2], place[3] = 0, 0 end
-      place[1], place[7] = 'o', version
-      place[2], place[3] = math.max(place[2], level), math.max(place[3], now + pause)
-      place[5], place[6] = '', 0
+    local target = there and cjson.decode(there) or {'-', 0, now, 0, '', 0, version}
+    if change == 'o' or (want == '1' and target[1] == '-') then
+      if target[1] ~= 'o' then target[2], target[3] = 0, 0 end
+      target[1], target[7] = 'o', version
+      target[2], target[3] = math.max(target[2], level), math.max(target[3], now + pause)
+      target[5], target[6] = '', 0
     elseif change == 'c' then
-      place = {'c', 0, now, place[4], '', 0, version}
+      target = {'c', 0, now, target[4], '', 0, version}
     end
-    if told == 0 then
-      place[4], place[7] = 0, version
-    elseif told > 0 then
-      place[4], place[7] = math.max(place[4], now + told), version
+    if deferred == 0 then
+      target[4], target[7] = 0, version
+    elseif deferred > 0 then
+      target[4], target[7] = math.max(target[4], now + deferred), version
     end
-    if want == '1' and place[1] == 'o' and (place[5] == me or place[6] < now) then
-      place[5], place[6] = me, now + lease
+    if want == '1' and target[1] == 'o' and (target[5] == me or target[6] < now) then
+      target[5], target[6] = me, now + lease
     end
-    redis.call('HSET', KEYS[1], field, cjson.encode(place))
+    redis.call('HSET', KEYS[1], field, cjson.encode(target))
     redis.call('PEXPIRE', KEYS[1], keep)
   end
 end
@@ -42,14 +42,14 @@ end
 local answer = {}
 local known = redis.call('HGETALL', KEYS[1])
 for n = 1, #known, 2 do
-  local place = cjson.decode(known[n + 1])
-  local last = math.max(place[3], place[4], place[6])
+  local target = cjson.decode(known[n + 1])
+  local last = math.max(target[3], target[4], target[6])
   if last + keep / 2 < now or last > now + FAR then
     redis.call('HDEL', KEYS[1], known[n])
   else
-    local mine = place[5] == me and 1 or 0
+    local mine = target[5] == me and 1 or 0
     answer[#answer + 1] = {
-      known[n], place[1], place[2], place[3] - now, place[4] - now, mine, place[7]
+      known[n], target[1], target[2], target[3] - now, target[4] - now, mine, target[7]
     }
   end
 end

@@ -24,7 +24,7 @@ end
 at = math.max(at, tonumber(before or 0))
 redis.call('HSET', GRANTS, 'r', ARGV[1], 'at', string.format('%.6f', at), 'name', name)
 local first = 9 + tonumber(ARGV[8])
--- Of those up to `r` others have told, and may have told the newer grant since.
+-- Others have sent those up to `r`, and may have sent a newer grant since.
 for i = 9, r and since > r and first - 1 or 0 do
   local digests = redis.call('HGET', GRANTS, 'k:' .. ARGV[i]) or ''
   for d = 1, #digests, DIGEST do

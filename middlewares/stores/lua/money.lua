@@ -1,7 +1,7 @@
 -- What every script about money begins with. An account is one hash, KEYS[1], so that it is lost
 -- as a whole or not at all:
---   known                  the epoch (meet.lua) in which it was restored; absent when it is stale
---   whole                  the epoch in which every worker has told it what it holds
+--   known                  the epoch (register_worker.lua) in which it was restored; absent when it is stale
+--   whole                  the epoch in which every worker has reported its holds
 --   version                changes with each conversion; begins with the time in microseconds, so
 --                          that no number comes back after a loss
 --   born                   the first version: another one after a loss
@@ -19,9 +19,9 @@ local STARTS = 27 -- where they begin in a hold
 local KEPT = 3600 -- seconds that an idle account stays
 local AHEAD = 300 -- as in counters.py
 
-local function clock(told)
-  if told ~= '' then
-    return tonumber(told)
+local function clock(given)
+  if given ~= '' then
+    return tonumber(given)
   end
   local t = redis.call('TIME')
   return tonumber(t[1]) + tonumber(t[2]) / 1e6
@@ -125,7 +125,7 @@ local function sweep(now)
     if kind == 'h:' or kind == 't:' then
       local until_ = struct.unpack('>d', fields[i + 1])
       if until_ > now + AHEAD then
-        -- The clock was set back: nobody lives so long without a renewal.
+        -- The clock was set back: no hold lives so long without a renewal.
         set(fields[i], struct.pack('>d', now + AHEAD / 2) .. fields[i + 1]:sub(9))
         ends(now + AHEAD / 2)
       elseif until_ > now then

@@ -1,14 +1,14 @@
 -- What every script about rates begins with. A rate is a field of the hash KEYS[1]: two doubles,
 -- what was taken and has not drained, and as of when. The same arithmetic as in memory_counters.py.
 local GRAIN, STEP = 1e-6, 60
--- Seconds that a key outlives its content: clocks that are told need not keep pace with Redis'.
+-- Seconds that a key outlives its content: clocks of callers may run slower than Redis'.
 local GRACE = 60
 -- Seconds that a debt is remembered at most. EXPIRE takes no larger number as Lua writes it.
 local LONGEST = 1e8
 
-local function clock(told)
-  if told ~= '' then
-    return tonumber(told)
+local function clock(given)
+  if given ~= '' then
+    return tonumber(given)
   end
   local t = redis.call('TIME')
   return tonumber(t[1]) + tonumber(t[2]) / 1e6

@@ -1,7 +1,7 @@
 -- ARGV: clock or '', seconds a settled hold is remembered, version that was seen, credits, epoch,
 -- when a period may begin at the latest, number of windows, name, start (a double) and spent of each, then ids of holds the ledger has.
--- Answers 1, or 0 and does nothing when the version is another, or not every worker has told in this
--- epoch what it holds.
+-- Answers 1, or 0 and does nothing when the version is another, or not every worker has reported its
+-- holds in this epoch.
 if number('version') ~= tonumber(ARGV[3]) or get('whole') ~= ARGV[5] then
   return 0
 end

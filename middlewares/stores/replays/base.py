@@ -1,7 +1,7 @@
 """Answers kept so that they can be given again: what a store of them must do, and their form.
 
 Under one key there is nothing, or the mark of a request that runs, or the answer it came to. A mark
-that its owner does not renew ends by itself, so a process that was killed keeps nobody waiting. No
+that its owner does not renew expires, so a killed process keeps no request waiting. No
 request ever finds its key taken without finding who took it: `claim` is one atomic decision.
 """
 

@@ -1,8 +1,8 @@
 """Answers kept in Redis, for many processes and machines; `lua/replays.lua` says how.
 
-Each has a TTL: a mark the store's `lifetime`, an answer what `keep` was told. Every value is under
-one key, so this works on a cluster. A caller that is told at once that the store does not answer
-can go on without it.
+Each has a TTL: a mark the store's `lifetime`, an answer the one given to `keep`. Every value is
+under one key, so this works on a cluster. If the store does not answer, the call fails at once and
+the caller can go on without it.
 
 Answers are sent on a connection of their own: one of megabytes must not hold up a request that
 only asks whether its key is free.

@@ -6,7 +6,7 @@ conversation is read by walking from a response to its root. So n turns cost n r
 size; were each row to hold its whole conversation, they would cost n²/2, which hurts where turns
 carry screenshots.
 
-A response that was deleted or has expired is returned to nobody and continued by nobody. Its turn
+A response that was deleted or has expired cannot be read or continued. Its turn
 stays for as long as a living response needs it, and goes with the last of those (`purge`).
 """
 
@@ -64,7 +64,7 @@ class ResponseStore(Protocol):
     """
 
     async def save(self, kept: Kept) -> None:
-        """Keep a response; it is durable when this returns.
+        """Store a response; it is committed when this returns.
 
         Raises ValueError when the owner has one with this id, or `previous` is not in the store.
         """
@@ -88,7 +88,7 @@ class ResponseStore(Protocol):
         ...
 
     async def delete(self, owner: str, response_id: str, now: float) -> bool:
-        """Return a response to nobody from now on. Whether there was one."""
+        """Delete a response. Whether there was one."""
         ...
 
     async def redate(self, now: float, keep: float) -> int:

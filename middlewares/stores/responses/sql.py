@@ -345,7 +345,7 @@ class SqlSecretStore(Shared):
 async def _packed(text: bytes) -> bytes:
     """`text`, JSON, as it is kept: deflated if that makes it smaller.
 
-    No JSON text begins as zlib's format does (RFC 1950), so both are told apart.
+    No JSON text begins as zlib's format does (RFC 1950), so the two can be distinguished.
     """
     if len(text) < _SMALL:
         return text

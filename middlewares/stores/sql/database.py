@@ -28,7 +28,7 @@ SCHEMA = "0005"
 _CLOSING = 10.0
 """Seconds for what is asked just now, when the database is closed."""
 _FRESH = 0.1
-"""Seconds for which a look at the files of SQLite is enough for what no money depends on."""
+"""Seconds for which a check of SQLite's files is valid, where no money depends on it."""
 _PAUSE = 0.2
 """Seconds between two attempts to open a SQLite file that could not be."""
 FOUND_SQLITE = (
@@ -292,13 +292,13 @@ class Database(Shared):
 
     async def _unused_now(self) -> None:
         if self._file is not None:
-            self._file.opened = False  # so that nobody begins
+            self._file.opened = False  # so that no user begins
         while self._users:
             self._unused.clear()
             await self._unused.wait()
 
     async def _release(self) -> None:
-        """Close all connections; nobody uses them any more."""
+        """Close all connections; they are not in use any more."""
         for close in self._releasing:
             await asyncio.to_thread(close)
         await self._engine.dispose()

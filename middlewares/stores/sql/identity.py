@@ -147,7 +147,7 @@ class Identity(Generic[Row]):
             return
         if seen == self._noted and (folder / MEMORY).exists():
             return
-        # Whoever owns the journals makes their folder; an acceptance of meanwhile is kept.
+        # The owner of the journals creates their folder; an acceptance made meanwhile is kept.
         there = _read(folder)
         if there is not None and there.accepted > accepted:
             seen = msgspec.structs.replace(seen, accepted=there.accepted)

@@ -32,7 +32,7 @@ _MAGIC = b"SQLite format 3\0"
 _SIDES = ("-wal", "-shm")
 _BAD_CODES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR)
 _LOCK = struct.Struct("hhqqi")
-"""`struct flock` of 64-bit Linux: kind, whence, start, length, process."""
+"""`struct flock` of 64-bit Linux: type, origin, start, length, process."""
 _SHARED = (0x40000002, 510)
 """Bytes that every open connection has locked (SQLite, os.h: SHARED_FIRST, SHARED_SIZE)."""
 _TRIES = 20

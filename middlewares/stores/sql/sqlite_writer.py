@@ -2,7 +2,7 @@
 
 A thread that runs statements gives the interpreter back and asks for it again with each of them, in
 turn with a loop that is busy; for small rows that costs more than the statements do. So they run on
-the loop, where nobody competes, a few at a time. What may wait for another process or for the disk
+the loop, without contention, a few at a time. What may wait for another process or for the disk
 (to begin, to commit) runs in a thread.
 """
 
@@ -31,7 +31,7 @@ class SqliteWriter:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[sqlite3.Connection]:
-        """A connection in a transaction that nobody else writes beside, committed when the block
+        """A connection in an exclusive write transaction, committed when the block
         ends without an exception; it is the database of before (`Identity`).
 
         Raises StoreUnavailable, and what the block raises.
@@ -57,7 +57,7 @@ class SqliteWriter:
         identity.check(found_of(row))
 
     def close(self) -> None:
-        """Call it when nobody writes any more."""
+        """Call it after the last write."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None

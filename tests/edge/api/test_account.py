@@ -229,7 +229,7 @@ async def test_counters_that_do_not_answer(desk: Desk, monkeypatch: pytest.Monke
     async def gone(*_: Any, **__: Any) -> None:
         raise CountersUnavailable("redis://secret-host is gone")
 
-    monkeypatch.setattr(MemoryCounters, "standing", gone)
+    monkeypatch.setattr(MemoryCounters, "status", gone)
     answer = await desk.get("/v1/limits")
     assert (answer.status, answer.header("retry-after")) == (503, "1")
     assert "secret-host" not in answer.text

@@ -275,7 +275,7 @@ def test_other_exceptions_count_as_no_failure() -> None:
     script = Script(breaks)
     health = simulate(main())
     assert script.tried == ["a"]
-    assert health.flying(A) == 0
+    assert health.in_flight(A) == 0
     assert health.reported == [(A, "none")]
 
 
@@ -458,7 +458,7 @@ def test_what_health_hears() -> None:
         assert conditions[B].until == pytest.approx(unix() - 2 + 40)
         assert conditions[C].latency == 2.0
         assert conditions[A].latency == 0.0
-        assert [condition.flying for condition in conditions.values()] == [0, 0, 0]
+        assert [condition.in_flight for condition in conditions.values()] == [0, 0, 0]
 
     simulate(main())
 
@@ -546,10 +546,10 @@ def test_others_do_not_wait_for_the_end_of_a_long_answer(statuses: frozenset[int
             content.set()
             assert await call.chunk() == b"2"
             assert health.conditions()[A].state == "closed"
-            assert health.flying(A) == 1
+            assert health.in_flight(A) == 1
             over.set()
             assert isinstance(await call.ended(), Problem)
-        assert health.flying(A) == 0
+        assert health.in_flight(A) == 0
         assert health.conditions()[A].state == "closed"
 
     simulate(main())
@@ -612,7 +612,7 @@ def test_of_who_left_nothing_can_be_said_unless_there_was_content(content: float
         )
         await request(app)
         assert health.latency(A) == content
-        assert health.flying(A) == 0
+        assert health.in_flight(A) == 0
         assert served == []
 
     simulate(main())
@@ -629,9 +629,9 @@ def test_a_cancelled_try_has_ended() -> None:
 
         async with Call(app_of(Script(hangs), places(A, B), health=health)) as call:
             await inside.wait()
-            assert health.flying(A) == 1
+            assert health.in_flight(A) == 1
             await call.cancel()
-        assert health.flying(A) == 0
+        assert health.in_flight(A) == 0
         assert health.reported == [(A, "none")]
 
     simulate(main())

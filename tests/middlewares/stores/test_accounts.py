@@ -73,7 +73,7 @@ class World:
 
     async def used(self, account: str = "a", budget: Budget = BUDGET) -> tuple[int, int, int]:
         """Spent of the window, credits left, held."""
-        standing = await self.accounts.standing(account, budget)
+        standing = await self.accounts.status(account, budget)
         return standing.windows[0].used, standing.credits, sum(standing.held.values())
 
     async def commit(self, *entries: Entry) -> None:
@@ -182,7 +182,7 @@ async def test_an_account_that_never_rests(world: World) -> None:
     with pytest.raises(CountersUnavailable, match="'a' changes faster"):
         await accounts.reserve("a", "r1", 1, 1, BUDGET)
     with pytest.raises(CountersUnavailable, match="'a' changes faster"):
-        await accounts.standing("a", BUDGET)
+        await accounts.status("a", BUDGET)
     assert world.ledger.asked == 10
 
 
@@ -286,12 +286,12 @@ async def test_a_ledger_that_does_not_answer(world: World) -> None:
 async def test_credit_that_another_process_grants_is_heard_of(world: World) -> None:
     budget = Budget(credits=True)
     accounts = Accounts(world.counters, world.ledger, period=0.005, clock=world.clock)
-    assert (await accounts.standing("a", budget)).credits == 0
+    assert (await accounts.status("a", budget)).credits == 0
     await accounts.start()
     try:
         await world.ledger.append([grant("g1", "a", 5), grant("g2", "b", 7)])
         async with asyncio.timeout(10):
-            while (await accounts.standing("a", budget)).credits != 5:
+            while (await accounts.status("a", budget)).credits != 5:
                 await asyncio.sleep(0.001)
     finally:
         await accounts.aclose()
@@ -301,20 +301,20 @@ async def test_credit_that_another_process_grants_is_heard_of(world: World) -> N
 async def test_credit_granted_while_no_process_ran_is_counted(world: World) -> None:
     """The counters may have outlived all gateways."""
     budget = Budget(credits=True)
-    assert (await world.accounts.standing("a", budget)).credits == 0
+    assert (await world.accounts.status("a", budget)).credits == 0
     await world.ledger.append([grant(f"g{n}", f"a{n}", 1) for n in range(600)])
     await world.ledger.append([grant("g", "a", 5)])
     accounts = world.process()
     await accounts.start()
     await accounts.aclose()
-    assert (await accounts.standing("a", budget)).credits == 5
+    assert (await accounts.status("a", budget)).credits == 5
 
 
 async def test_credit_granted_here_is_there_at_once(world: World) -> None:
     budget = Budget(credits=True)
-    assert (await world.accounts.standing("a", budget)).credits == 0
+    assert (await world.accounts.status("a", budget)).credits == 0
     await world.commit(grant("g1", "a", 5))
-    assert (await world.accounts.standing("a", budget)).credits == 5
+    assert (await world.accounts.status("a", budget)).credits == 5
 
 
 async def test_grants_that_cannot_be_asked_for_are_one_line(
@@ -550,7 +550,7 @@ class Shop:
 
     async def ask(self) -> None:
         with suppress(CountersUnavailable):
-            await self.processes[0].accounts.standing("a", SHOP)
+            await self.processes[0].accounts.status("a", SHOP)
 
     async def end(self) -> None:
         """All requests end, all rows are written."""
@@ -601,7 +601,7 @@ async def _play(steps: list[tuple[tuple[Any, ...], int]], seed: int) -> None:
         assert spent <= caps[name] + more, (name, start)
     assert shop.from_credits <= shop.granted + more
 
-    standing = await shop.processes[0].accounts.standing("a", SHOP)
+    standing = await shop.processes[0].accounts.status("a", SHOP)
     reported, _ = await shop.ledger.spent("a", shop.clock.now, ())
     assert not standing.holds
     assert sum(standing.held.values()) == 0

@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 
 from middlewares.stores.sql.engine import FAILURES, connect, make, unavailable
 
-_LOCK = 0x70656E73746F636B  # "penstock"; any number that nobody else locks
+_LOCK = 0x70656E73746F636B  # "penstock"; any number that no other program locks
 
 
 async def migrate(url: str) -> None:

@@ -85,8 +85,8 @@ async def held(counters: Counters, hold: str, amount: int, budget: Budget = BOTH
     return answer
 
 
-async def standing(counters: Counters, budget: Budget = BOTH, now: float = NOON) -> AccountStatus:
-    answer = await counters.standing("a", budget, now)
+async def status(counters: Counters, budget: Budget = BOTH, now: float = NOON) -> AccountStatus:
+    answer = await counters.status("a", budget, now)
     assert answer is not None
     return answer
 
@@ -300,13 +300,13 @@ async def test_one_slot_too_few_is_taken_by_one(counters: Counters) -> None:
 
 async def test_an_unknown_account_has_to_be_restored(counters: Counters) -> None:
     assert await reserve(counters, "h", 10) is None
-    assert await counters.standing("a", BOTH, NOON) is None
+    assert await counters.status("a", BOTH, NOON) is None
     await restored(counters)
     assert (await held(counters, "h", 10)).starts == {"5h": NOON, "7d": NOON}
     await counters.invalidate("a")
     assert await reserve(counters, "h2", 10) is None
     await restored(counters)
-    now = await standing(counters)
+    now = await status(counters)
     assert (now.holds, now.held) == (("h",), {"windows": 10, "credits": 0})
 
 
@@ -318,9 +318,9 @@ async def test_reserve_resize_convert(counters: Counters) -> None:
     assert refused == InsufficientFunds("5h", 20, NOON + 18_000, held=True)
     counters.resize(hold, 50)
     assert hold.amount == 50
-    assert (await standing(counters)).held["windows"] == 50
+    assert (await status(counters)).held["windows"] == 50
     assert await counters.convert([hold]) == []
-    now = await standing(counters)
+    now = await status(counters)
     assert [level.used for level in now.windows] == [50, 50]
     assert [level.reset for level in now.windows] == [NOON + 18_000, NOON + 604_800]
     assert (now.held, now.holds) == ({"windows": 0, "credits": 0}, ())
@@ -341,7 +341,7 @@ async def test_the_same_hold_twice_is_one(counters: Counters) -> None:
     for budget, amount in ((BOTH, 60), (PREPAID, 40)):
         first = await held(counters, f"h{amount}", amount, budget)
         assert await held(counters, f"h{amount}", amount, budget) == first
-    assert (await standing(counters)).held == {"windows": 60, "credits": 40}
+    assert (await status(counters)).held == {"windows": 60, "credits": 40}
 
 
 async def test_nothing_costs_nothing(counters: Counters) -> None:
@@ -349,7 +349,7 @@ async def test_nothing_costs_nothing(counters: Counters) -> None:
     assert (hold.amount, hold.source, hold.starts) == (0, "windows", {})
     await restored(counters)
     hold = await held(counters, "free", 0)
-    now = await standing(counters)
+    now = await status(counters)
     assert now.holds == () and now.windows[0].start is None
     counters.resize(hold, 0)
     assert await counters.convert([hold]) == []
@@ -366,7 +366,7 @@ async def test_drop(counters: Counters) -> None:
     hold = await held(counters, "h", 100)
     counters.drop(hold)
     counters.drop(hold)
-    assert (await standing(counters)).held == {"windows": 0, "credits": 0}
+    assert (await status(counters)).held == {"windows": 0, "credits": 0}
     assert (await held(counters, "h2", 100)).amount == 100
 
 
@@ -387,13 +387,13 @@ async def test_the_order_of_purses(counters: Counters) -> None:
     assert await reserve(counters, "second", 60, both, least=5) == InsufficientFunds(
         "5h", 0, NOON + 18_000, held=True
     )
-    assert (await standing(counters, both)).held == {"windows": 100, "credits": 60}
+    assert (await status(counters, both)).held == {"windows": 100, "credits": 60}
     counters.resize(answer, 45)  # it cost more: known now, so another may be tight
     second = await reserve(counters, "second", 60, both, least=5)
     assert isinstance(second, Hold)
     assert (second.source, second.amount, second.tight) == ("credits", 10, True)
     assert await counters.convert([hold, answer]) == []
-    now = await standing(counters, both)
+    now = await status(counters, both)
     assert (now.credits, now.windows[0].used) == (10, 45)
 
 
@@ -403,7 +403,7 @@ async def test_credits_alone(counters: Counters) -> None:
     assert await reserve(counters, "h2", 50, PREPAID) == InsufficientFunds("", 20, None, held=True)
     counters.resize(hold, 65)
     assert await counters.convert([hold]) == []
-    assert (await standing(counters, PREPAID)).credits == 5
+    assert (await status(counters, PREPAID)).credits == 5
     assert await reserve(counters, "h3", 50, PREPAID) == InsufficientFunds("", 5, None, held=False)
     least = await reserve(counters, "h4", 50, PREPAID, least=5)
     assert isinstance(least, Hold) and (least.amount, least.tight) == (5, True)
@@ -428,10 +428,10 @@ async def test_a_first_use_window_begins_with_the_reserve_after_its_end(
     over = NOON + 18_000
     clock.now = over - 1
     counters.renew()
-    assert (await standing(counters, now=over - 1)).windows[0].used == 60
+    assert (await status(counters, now=over - 1)).windows[0].used == 60
     clock.now = over + 300
     counters.renew()
-    idle = (await standing(counters, now=over + 100)).windows
+    idle = (await status(counters, now=over + 100)).windows
     assert (idle[0].used, idle[0].start, idle[0].reset) == (0, None, None)
     assert idle[1].used == 60
     # 30 run still: they count in no later period, but until then they are in the way.
@@ -439,7 +439,7 @@ async def test_a_first_use_window_begins_with_the_reserve_after_its_end(
     assert isinstance(answer, Hold)
     assert answer.starts == {"5h": over + 200, "7d": NOON}
     assert await counters.convert([late, answer]) == []
-    windows = (await standing(counters, now=over + 300)).windows
+    windows = (await status(counters, now=over + 300)).windows
     assert [level.used for level in windows] == [70, 160]
 
 
@@ -447,7 +447,7 @@ async def test_a_refusal_begins_no_window(counters: Counters) -> None:
     await restored(counters)
     refused = await reserve(counters, "h", 200, least=150)
     assert refused == InsufficientFunds("5h", 100, NOON + 18_000, held=False)
-    assert (await standing(counters)).windows[0].start is None
+    assert (await status(counters)).windows[0].start is None
 
 
 @pytest.mark.parametrize(
@@ -502,7 +502,7 @@ async def test_a_hold_ends_unless_renewed(
     assert await reserve(counters, "h2", 10, now=clock.now) is None
     await restored(counters)
     for _ in range(2):
-        now = await standing(counters, now=clock.now)
+        now = await status(counters, now=clock.now)
         assert (now.held, now.holds) == ({"windows": 0, "credits": 0}, ())
 
 
@@ -513,7 +513,7 @@ async def test_a_hold_that_has_ended_is_not_found(
     hold = await held(counters, "h", 100)
     its_process_dies(counters)
     clock.now += LIFETIME + 1
-    assert await counters.standing("a", BOTH, clock.now) is None
+    assert await counters.status("a", BOTH, clock.now) is None
     assert await counters.convert([hold]) == [hold]
 
 
@@ -524,12 +524,12 @@ async def test_resize_of_a_lost_hold_makes_it_again(
     hold = await held(counters, "h", 100)
     its_process_dies(counters)
     clock.now += LIFETIME + 1
-    assert await counters.standing("a", BOTH, clock.now) is None
+    assert await counters.status("a", BOTH, clock.now) is None
     await restored(counters)
     counters.resize(hold, 40)
-    assert (await standing(counters)).held["windows"] == 40
+    assert (await status(counters)).held["windows"] == 40
     assert await counters.convert([hold]) == []
-    assert (await standing(counters)).held["windows"] == 0
+    assert (await status(counters)).held["windows"] == 0
 
 
 async def test_a_conversion_during_a_restoration(counters: Counters) -> None:
@@ -542,11 +542,11 @@ async def test_a_conversion_during_a_restoration(counters: Counters) -> None:
     # The ledger is asked, and then the row is written and converted:
     assert await counters.convert([hold]) == []
     assert not await counters.restore("a", Spent(), (), seen)
-    assert await counters.standing("a", BOTH, NOON) is None
+    assert await counters.status("a", BOTH, NOON) is None
     seen, ids = await counters.version("a")
     assert ids == ()
     assert await counters.restore("a", Spent({"5h": NOON}, {"5h": 50}), (), seen)
-    assert (await standing(counters)).windows[0].used == 50
+    assert (await status(counters)).windows[0].used == 50
 
 
 async def test_what_the_ledger_has_already_is_not_converted_twice(counters: Counters) -> None:
@@ -555,10 +555,10 @@ async def test_what_the_ledger_has_already_is_not_converted_twice(counters: Coun
     other = await held(counters, "other", 10)
     await counters.invalidate("a")
     await restored(counters, Spent({"5h": NOON, "7d": NOON}, {"5h": 60, "7d": 60}), ("h",))
-    now = await standing(counters)
+    now = await status(counters)
     assert (now.windows[0].used, now.held["windows"], now.holds) == (60, 10, ("other",))
     assert await counters.convert([hold, other]) == []  # known to be settled: not lost
-    assert [level.used for level in (await standing(counters)).windows] == [70, 70]
+    assert [level.used for level in (await status(counters)).windows] == [70, 70]
     assert await counters.convert([hold]) == [hold]
 
 
@@ -570,13 +570,13 @@ async def test_a_second_restoration_sees_the_first(counters: Counters) -> None:
     stale = Spent({"5h": NOON, "7d": NOON}, {"5h": 60, "7d": 60})
     assert not await counters.restore("a", stale, (), seen)
     assert await counters.convert([hold]) == []
-    assert (await standing(counters)).windows[0].used == 60
+    assert (await status(counters)).windows[0].used == 60
 
 
 async def test_restored_periods_that_are_over_do_not_count(counters: Counters) -> None:
     old = NOON - 20_000
     await restored(counters, Spent({"5h": old, "7d": old}, {"5h": 99, "7d": 99}))
-    windows = (await standing(counters)).windows
+    windows = (await status(counters)).windows
     assert [(level.used, level.start) for level in windows] == [(0, None), (99, old)]
 
 
@@ -593,7 +593,7 @@ async def test_convert_of_many_accounts(counters: Counters) -> None:
     missing = await counters.convert([*holds[:100], stranger, *holds[100:]])
     assert missing == [stranger]
     for n in range(5):
-        answer_ = await counters.standing(f"account {n}", BOTH, NOON)
+        answer_ = await counters.status(f"account {n}", BOTH, NOON)
         assert answer_ is not None
         assert (answer_.windows[0].used, answer_.held["windows"]) == (60, 0)
 
@@ -622,7 +622,7 @@ async def test_spent_and_held_add_up(steps: list[tuple[int, int, int]]) -> None:
             counters.resize(hold, cost)
             assert await counters.convert([hold]) == []
             spent += cost
-        now = await standing(counters)
+        now = await status(counters)
         assert now.held["windows"] == sum(hold.amount for hold in holds)
         assert now.windows[0].used == spent
 
@@ -715,7 +715,7 @@ async def test_to_set_aside_is_to_reserve(steps: list[tuple[tuple[int, int, int]
             for counters in (short, long):
                 await counters.invalidate("a")
                 await restored(counters, Spent({"5h": clock.now}, {"5h": cost}))
-        assert await standing(short, now=clock.now) == await standing(long, now=clock.now)
+        assert await status(short, now=clock.now) == await status(long, now=clock.now)
 
 
 # Memory does not grow
@@ -781,7 +781,7 @@ async def test_a_flush_loses_nothing_in_flight(
     assert not (await counters.admit("k", (), slots=1, lease="y")).admitted
     assert await counters.convert([hold]) == []
     counters.renew()
-    assert (await standing(counters)).holds == ()
+    assert (await status(counters)).holds == ()
     await counters.aclose()
 
 
@@ -794,7 +794,7 @@ async def test_scripts_that_were_forgotten(redis_server: RedisServer, redis_url:
         client.script_flush()
     counters.resize(hold, 40)
     assert (await counters.admit("k", [Check("requests", Rate(1, 60.0))])).admitted
-    assert (await standing(counters)).held["windows"] == 40
+    assert (await status(counters)).held["windows"] == 40
     await counters.aclose()
 
 
@@ -810,7 +810,7 @@ async def test_a_request_that_leaves_while_it_asks_keeps_nothing(redis_url: str)
         with pytest.raises(asyncio.CancelledError):
             await task
     assert (await counters.levels("k", ()))[1] == 0
-    assert (await standing(counters)).holds == ()
+    assert (await status(counters)).holds == ()
     await counters.aclose()
 
 
@@ -851,7 +851,7 @@ async def test_processes_race_for_one_account(redis_url: str) -> None:
     for racer in racers:
         racer.join()
     assert sum(amounts) == 100  # 33 of 3 and a tight one of 1
-    now = await standing(counters)
+    now = await status(counters)
     assert now.windows[0].used == 100
     assert (now.held["windows"], now.holds) == (0, ())
     await counters.aclose()
@@ -893,7 +893,7 @@ async def test_what_is_converted_together_counts_for_each_account_and_source(
     lost = Hold("b", "lost", 7, "windows", NOON, {"5h": NOON})
     assert [hold.id for hold in await counters.convert([*holds, lost])] == ["lost"]
     for account, times in (("a", 2), ("b", 1)):
-        answer = await counters.standing(account, budget, NOON)
+        answer = await counters.status(account, budget, NOON)
         assert answer is not None
         assert [level.used for level in answer.windows] == [20 * times, 20 * times]
         assert answer.credits == 1000 - 500 * times
@@ -907,7 +907,7 @@ async def test_another_budget_of_one_account_is_checked_by_itself(counters: Coun
     wider = Budget(windows=(Window("5h", 18_000.0, 200), WEEK))
     await held(counters, "two", 20, wider)
     assert isinstance(await reserve(counters, "three", 20), InsufficientFunds)
-    assert [level.used for level in (await standing(counters, wider)).windows] == [0, 0]
+    assert [level.used for level in (await status(counters, wider)).windows] == [0, 0]
 
 
 DAY = 86_400.0
@@ -926,7 +926,7 @@ async def test_period_from_before_a_clock_was_set_back_does_not_count(
     assert isinstance(later, Hold)
     assert later.starts["1d"] > NOON + DAY
     clock.now = NOON
-    assert await counters.standing("a", day, NOON) is None
+    assert await counters.status("a", day, NOON) is None
     assert await reserve(counters, "back", 5, day) is None
     await restored(counters, Spent({"1d": begun}, {"1d": 30}))
     back = await reserve(counters, "back", 5, day)
@@ -936,7 +936,7 @@ async def test_period_from_before_a_clock_was_set_back_does_not_count(
     assert await counters.convert([later]) == []
     if await reserve(counters, "again", 5, day) is None:  # its period was begun by that
         await restored(counters, Spent({"1d": begun}, {"1d": 30}))
-    [level] = (await standing(counters, day)).windows
+    [level] = (await status(counters, day)).windows
     assert (level.start, level.used) == (begun, 30)
 
 
@@ -983,9 +983,9 @@ async def test_money_beyond_64_bits_saturates(counters: Counters) -> None:
         hold = await held(counters, f"h{number}", 10**15, budget)
         counters.resize(hold, 10**15)
         await counters.convert([hold])
-    level = (await standing(counters, budget)).windows[0]
+    level = (await status(counters, budget)).windows[0]
     assert level.used >= 2**63 - 10
     await counters.invalidate("a")
-    assert await counters.standing("a", budget, NOON) is None
+    assert await counters.status("a", budget, NOON) is None
     await restored(counters, Spent({"5h": NOON}, {"5h": 5}))
-    assert (await standing(counters, budget)).windows[0].used == 5
+    assert (await status(counters, budget)).windows[0].used == 5

@@ -19,10 +19,10 @@ from middlewares.stores.errors import CountersUnavailable
 from middlewares.stores.redis_scripts import (
     ADMIT,
     CONVERT,
-    DROP,
+    DROP_HOLD,
     INVALIDATE,
-    LOOK,
-    PUT,
+    PUT_HOLDS,
+    READ_ACCOUNT,
     RESERVE,
     RESTORE,
 )
@@ -101,7 +101,7 @@ async def held(counters: Counters, hold: str, amount: int) -> Hold:
 
 
 async def used_and_held(counters: Counters) -> tuple[int, int]:
-    standing = await counters.standing("a", BUDGET, NOW)
+    standing = await counters.status("a", BUDGET, NOW)
     assert standing is not None
     return standing.windows[0].used, standing.held["windows"]
 
@@ -222,7 +222,7 @@ async def test_budgets_that_are_refused(server: RedisServer) -> None:
         server.freeze()
         for ask in (
             lambda: reserve(failover, "h", 10),
-            lambda: failover.standing("a", BUDGET, NOW),
+            lambda: failover.status("a", BUDGET, NOW),
             lambda: failover.version("a"),
             lambda: failover.restore("a", Spent(), (), 0),
         ):
@@ -235,7 +235,7 @@ async def test_budgets_that_are_refused(server: RedisServer) -> None:
         await failover.invalidate("b")
         server.thaw()
         await back(failover)
-        assert await failover.standing("a", BUDGET, NOW) is None
+        assert await failover.status("a", BUDGET, NOW) is None
         await restored(failover, spent=20)
         assert await used_and_held(failover) == (20, 25)
         async with another(server) as other:
@@ -301,7 +301,7 @@ async def test_first_request_after_a_failover_is_answered(
         elif first == "convert":
             assert await failover.convert([hold]) == []
         elif first == "standing":
-            assert await failover.standing("a", BUDGET, NOW) is None
+            assert await failover.status("a", BUDGET, NOW) is None
         elif first == "version":
             assert (await failover.version("a"))[1] == ("h",)
         elif first == "restore":
@@ -319,7 +319,7 @@ async def test_first_request_after_a_failover_is_answered(
         server.thaw()
         await back(failover)
         if first in ("convert", "invalidate"):
-            assert await failover.standing("a", BUDGET, NOW) is None
+            assert await failover.status("a", BUDGET, NOW) is None
             await restored(failover, spent=30 if converted else 10)
         assert await used_and_held(failover) == ((30, 0) if converted else (10, 20))
 
@@ -343,7 +343,7 @@ async def test_a_conversion_that_was_lost_on_its_way(server: RedisServer) -> Non
         assert await failover.convert([hold]) == []
         server.thaw()
         await back(failover)
-        assert await failover.standing("a", BUDGET, NOW) is None
+        assert await failover.status("a", BUDGET, NOW) is None
         await restored(failover, spent=40)
         assert await used_and_held(failover) == (40, 0)
 
@@ -408,7 +408,7 @@ async def test_money_key_of_another_type_is_no_outage(server: RedisServer) -> No
         with server.client() as client:
             client.delete("penstock:{a}:money")
             client.set("penstock:{a}:money", "text")
-        assert await failover.standing("a", BUDGET, NOW) is None
+        assert await failover.status("a", BUDGET, NOW) is None
         assert not failover.away
 
 
@@ -452,13 +452,13 @@ async def test_lost_connection_refuses_no_budget_and_runs_nothing_twice(
         second, third = await asyncio.gather(held(failover, "h2", 30), held(failover, "h3", 20))
         assert await used_and_held(failover) == (0, 80)
         assert isinstance(await reserve(failover, "h4", 30), InsufficientFunds)
-        cutting.cut_at(PUT)
+        cutting.cut_at(PUT_HOLDS)
         failover.resize(first, 10)
         assert await used_and_held(failover) == (0, 60)
-        cutting.cut_at(DROP)
+        cutting.cut_at(DROP_HOLD)
         failover.drop(second)
         assert await used_and_held(failover) == (0, 30)
-        cutting.cut_at(LOOK)
+        cutting.cut_at(READ_ACCOUNT)
         assert await used_and_held(failover) == (0, 30)
         # Whether these are spent now is not known: the ledger is asked.
         cutting.cut_at(CONVERT)

@@ -62,7 +62,7 @@ async def held(counters: RedisCounters, hold: str, amount: int) -> None:
 
 
 async def held_in_all(counters: RedisCounters) -> int:
-    standing = await counters.standing("a", BUDGET, NOW)
+    standing = await counters.status("a", BUDGET, NOW)
     assert standing is not None
     return standing.held["windows"]
 
@@ -204,7 +204,7 @@ async def test_data_of_another_redis_is_not_trusted(server: RedisServer) -> None
             client.hset(WORKERS, "run", "another")
         await one.workers.meet()
         assert await reserve(one, "h2", 10) is None
-        assert await one.standing("a", BUDGET, NOW) is None
+        assert await one.status("a", BUDGET, NOW) is None
         await restored(one)
         assert await held_in_all(one) == 60
 

@@ -79,7 +79,7 @@ def test_they_are_health() -> None:
 def test_unknown_target_is_admitted(world: World) -> None:
     assert world.breakers.admits(PLACE)
     assert world.breakers.wait(PLACE) == 0.0
-    assert world.breakers.flying(PLACE) == 0
+    assert world.breakers.in_flight(PLACE) == 0
     assert world.breakers.latency(PLACE) == 0.0
 
 
@@ -155,7 +155,7 @@ def test_a_late_begin_of_an_answer_counts_as_that(world: World) -> None:
 
 def test_what_is_remembered_of_a_place_does_not_grow(world: World) -> None:
     world.tried("bad")
-    known = world.breakers._places[PLACE]
+    known = world.breakers._targets[PLACE]
     world.tried("good", 5000)
     world.now += 1e6
     world.tried("bad")
@@ -350,9 +350,9 @@ def test_latency_is_an_average_that_follows(world: World) -> None:
 def test_what_is_under_way_is_counted(world: World) -> None:
     with world.trying("good"):
         with world.trying("none"), world.trying("bad"):
-            assert world.breakers.flying(PLACE) == 3
-        assert world.breakers.conditions()[PLACE].flying == 1
-    assert world.breakers.flying(PLACE) == 0
+            assert world.breakers.in_flight(PLACE) == 3
+        assert world.breakers.conditions()[PLACE].in_flight == 1
+    assert world.breakers.in_flight(PLACE) == 0
 
 
 def test_failures_are_forgotten_also_after_a_clock_was_set_back(world: World) -> None:
@@ -412,7 +412,7 @@ def test_the_places_that_are_remembered_are_bounded() -> None:
         world.tried("good", place=Target("one", f"made up {n}"))
         assert len(world.breakers.conditions()) <= 100
     assert not world.breakers.admits(broken)
-    assert world.breakers.flying(busy) == 1
+    assert world.breakers.in_flight(busy) == 1
     report(world.breakers, busy, "good", mark)
     assert Target("one", "made up 999") in world.breakers.conditions()
     assert Target("one", "made up 0") not in world.breakers.conditions()
@@ -431,7 +431,7 @@ def test_a_place_under_way_is_not_forgotten() -> None:
     marks = {place: world.breakers.began(place) for place in places}
     for place, mark in marks.items():
         world.breakers.ended(place, "bad", mark)
-    assert all(world.breakers.flying(place) == 0 for place in places)
+    assert all(world.breakers.in_flight(place) == 0 for place in places)
     world.tried("good", place=OTHER)
     assert len(world.breakers.conditions()) <= 8
 
@@ -443,26 +443,26 @@ def test_a_probe_that_is_under_way_here_says_more_than_another_process(world: Wo
     world.tried("bad", 5)
     world.now += 5.1
     with world.trying("good"):
-        world.breakers.hear_open(PLACE, 3, 60.0)
+        world.breakers.adopt_open(PLACE, 3, 60.0)
         assert world.state == "half_open"
     assert world.state == "closed"
 
 
 def test_what_is_heard_is_not_for_longer_than_the_longest(world: World) -> None:
-    world.breakers.hear_open(PLACE, 9, 86400.0)
-    world.breakers.hear_told(OTHER, 86400.0)
+    world.breakers.adopt_open(PLACE, 9, 86400.0)
+    world.breakers.adopt_deferral(OTHER, 86400.0)
     assert world.breakers.wait(PLACE) == world.breakers.wait(OTHER) == pytest.approx(120)
 
 
 def test_what_another_process_found_is_one_change(world: World) -> None:
-    world.breakers.hear_open(PLACE, 1, 10.0)
-    world.breakers.hear_open(PLACE, 2, 10.0)
+    world.breakers.adopt_open(PLACE, 1, 10.0)
+    world.breakers.adopt_open(PLACE, 2, 10.0)
     assert world.changes == [(PLACE, "open", "another process found it broken")]
     world.now += 10.1
     world.tried("bad")
     assert world.breakers.wait(PLACE) == pytest.approx(20)
-    world.breakers.hear_closed(PLACE)
-    world.breakers.hear_closed(PLACE)
+    world.breakers.adopt_closed(PLACE)
+    world.breakers.adopt_closed(PLACE)
     assert world.states == ["open", "half_open", "open", "closed"]
     assert world.breakers.admits(PLACE)
 
@@ -476,11 +476,11 @@ def test_where_others_are_a_probe_needs_leave(world: World) -> None:
     world.now += 5.1
     assert not world.breakers.admits(PLACE)
     assert news[1:] == [(PLACE, "wanted")]
-    world.breakers.let(PLACE, True)
+    world.breakers.grant_probe(PLACE, True)
     assert world.breakers.admits(PLACE)
     world.tried("good")
     assert news[-1] == (PLACE, "closed")
-    world.breakers.let(PLACE, True)  # comes too late
+    world.breakers.grant_probe(PLACE, True)  # comes too late
     world.tried("bad", 5)
     world.now += 5.1
     assert not world.breakers.admits(PLACE)
@@ -523,7 +523,7 @@ def test_whatever_happens(steps: list[tuple[object, ...]], chance: float) -> Non
                 assert not admitted or world.now >= quiet
                 if not admitted and not last_resort:
                     continue
-                known = breakers._places.get(PLACE)
+                known = breakers._targets.get(PLACE)
                 was = "closed" if known is None else known.state
                 mark = breakers.began(PLACE)
                 assert mark not in under_way
@@ -531,7 +531,7 @@ def test_whatever_happens(steps: list[tuple[object, ...]], chance: float) -> Non
                 if (
                     (admitted and was != "closed")
                     or world.states[changes:] == ["half_open"]
-                    or (breakers._places[PLACE].probe == mark)
+                    or (breakers._targets[PLACE].probe == mark)
                 ):
                     assert probe is None
                     probe = mark
@@ -553,7 +553,7 @@ def test_whatever_happens(steps: list[tuple[object, ...]], chance: float) -> Non
                 in_a_row += 1
             elif state == "closed":
                 in_a_row = 0
-        assert breakers.flying(PLACE) == len(under_way)
+        assert breakers.in_flight(PLACE) == len(under_way)
         assert breakers.wait(PLACE) <= 60.0
     follows = {"closed": {"open"}, "open": {"half_open"}, "half_open": {"open", "closed"}}
     for before, after in zip(["closed", *world.states], world.states, strict=False):

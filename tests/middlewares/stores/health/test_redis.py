@@ -119,8 +119,8 @@ async def test_one_process_probes_and_all_learn_what_came_of_it(
 
             await until(renewed)
         prober.breakers.ended(PLACE, "bad", mark)
-        assert prober.breakers.standing(PLACE).level == 2
-        await until(lambda: all(p.breakers.standing(PLACE).level == 2 for p in others))
+        assert prober.breakers.shared_state(PLACE).level == 2
+        await until(lambda: all(p.breakers.shared_state(PLACE).level == 2 for p in others))
         await until(lambda: any(process.breakers.admits(PLACE) for process in everybody))
         prober = next(process for process in everybody if process.breakers.admits(PLACE))
         prober.tried("good")

@@ -248,7 +248,7 @@ async def test_worker_that_is_behind_shares_nothing(store: Store, redis_url: str
     assert not await share.tell(replace(news, since=4, new=[(used, key)]))
     known = await shared(share, lambda _: True)
     assert (known.since, known.grants) == (5, [])
-    assert await share.tell(replace(news, since=3, anew=True))  # the store itself went back
+    assert await share.tell(replace(news, since=3, reset=True))  # the store itself went back
     assert (await shared(share, lambda _: True)).since == 3
     await share.aclose()
 

@@ -637,11 +637,11 @@ async def test_account_is_restored_only_with_rows_of_processes_that_have_died(
     async with started(store, tmp_path, patience=0.05, recovery=3600.0) as ledger_writer:
         accounts = Accounts(counters, store, recover=ledger_writer.recover_now)
         budget = Budget(windows=(Window("5h", 18_000.0, 100),))
-        asked = [accounts.standing(row.account, budget) for _ in range(10)]
+        asked = [accounts.status(row.account, budget) for _ in range(10)]
         for answer in await asyncio.gather(*asked, return_exceptions=True):
             assert isinstance(answer, StoreUnavailable) and "has died" in str(answer)
         store.failing = None
-        assert await accounts.standing(row.account, budget)
+        assert await accounts.status(row.account, budget)
         assert store.order == [row.id]
         assert ledger_writer.recovered == 1
         await accounts.aclose()

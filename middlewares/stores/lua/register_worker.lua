@@ -1,6 +1,6 @@
--- Who is alive, and since when nothing was lost. KEYS: the hash of workers:
+-- Registers a worker; answers the live workers and since when no data was lost. KEYS: the hash of workers:
 --   epoch   name of the time since which Redis has lost nothing; accounts are known within it
---   run     run_id of the Redis in which it began, '' where that is not told
+--   run     run_id of the Redis in which it began, '' if unknown
 --   since   when it began, by the clock of Redis
 --   w:ID    until when a worker counts as alive
 -- ARGV: id, seconds a worker counts as alive, run_id or '', name for a new epoch, the epoch that the
@@ -42,7 +42,7 @@ for i = 1, #fields, 2 do
   local field = fields[i]
   if field:sub(1, 2) == 'w:' and field ~= me then
     local left = tonumber(fields[i + 1]) - now
-    if left < 0 or left > 60 + ARGV[2] then -- gone, or told before the clock was set back
+    if left < 0 or left > 60 + ARGV[2] then -- expired, or written before the clock was set back
       redis.call('HDEL', WORKERS, field)
     else
       answer[#answer + 1] = field:sub(3)

@@ -1,6 +1,6 @@
 -- All fields. ARGV: clock or '', whether a version is wanted where there is none, `born` as the caller
 -- has seen it, and an epoch: where the account is still the one that was born then, every worker has
--- told it what it holds in that epoch.
+-- reported its holds in that epoch.
 sweep(clock(ARGV[1]))
 if ARGV[2] == '1' and not get('born') then
   changed()
