@@ -30,9 +30,9 @@ class Known:
     """A health whose figures are written down."""
 
     def __init__(
-        self, flying: Mapping[str, int] | None = None, latency: Mapping[str, float] | None = None
+        self, in_flight: Mapping[str, int] | None = None, latency: Mapping[str, float] | None = None
     ) -> None:
-        self._flying = flying or {}
+        self._flying = in_flight or {}
         self._latency = latency or {}
 
     def admits(self, candidate: Target) -> bool:
@@ -41,7 +41,7 @@ class Known:
     def wait(self, candidate: Target) -> float:
         return 0.0
 
-    def flying(self, candidate: Target) -> int:
+    def in_flight(self, candidate: Target) -> int:
         return self._flying.get(candidate.upstream, 0)
 
     def latency(self, candidate: Target) -> float:
@@ -186,7 +186,7 @@ async def test_what_is_served_instead_has_its_own_fallbacks() -> None:
 
 async def test_fewest_under_way_first() -> None:
     known = catalog(load_balancing="least_inflight")
-    health = Known(flying={"a": 3, "b": 1, "c": 2})
+    health = Known(in_flight={"a": 3, "b": 1, "c": 2})
     assert named(await found(places_of(known, health), exchange())) == ["b/m", "c/m", "a/m"]
 
 
@@ -201,9 +201,9 @@ async def test_who_is_as_good_comes_first_in_turn() -> None:
 
 async def test_the_quickest_first_and_those_nobody_knows_before() -> None:
     known = catalog(load_balancing="latency")
-    health = Known(latency={"a": 0.5, "c": 0.2}, flying={"c": 0})
+    health = Known(latency={"a": 0.5, "c": 0.2}, in_flight={"c": 0})
     assert named(await found(places_of(known, health), exchange())) == ["b/m", "c/m", "a/m"]
-    busy = Known(latency={"a": 0.5, "b": 0.4, "c": 0.2}, flying={"c": 3})
+    busy = Known(latency={"a": 0.5, "b": 0.4, "c": 0.2}, in_flight={"c": 3})
     assert named(await found(places_of(known, busy), exchange())) == ["b/m", "a/m", "c/m"]
 
 

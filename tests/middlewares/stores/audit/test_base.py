@@ -58,7 +58,7 @@ async def test_newest_first_in_pages_each_once(audit: AuditStore) -> None:
 async def test_a_store_that_is_away_says_so(sqlite_url: str) -> None:
     database = await Database.open(sqlite_url)
     async with database.write() as connection:
-        await connection.exec_driver_sql("DROP_HOLD TABLE audit")
+        await connection.exec_driver_sql("DROP TABLE audit")
     audit = SqlAuditStore(database)
     with pytest.raises(StoreUnavailable):
         await audit.note(change(1))

@@ -207,7 +207,7 @@ NASTY = st.one_of(
     st.sampled_from(
         [
             "' OR '1'='1",
-            "'; DROP_HOLD TABLE api_keys; --",
+            "'; DROP TABLE api_keys; --",
             '" OR ""="',
             "%",
             "_",

@@ -26,7 +26,7 @@ from tests.middlewares.stores.entries import credit, use
 from tests.waiting import DEADLINE
 
 FULL: dict[str, Any] = {
-    "owner": "o'; DROP_HOLD TABLE ledger; --",
+    "owner": "o'; DROP TABLE ledger; --",
     "plan": "pro",
     "endpoint": "chat.completions",
     "model": "catalog/id",
