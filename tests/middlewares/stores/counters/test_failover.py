@@ -101,9 +101,9 @@ async def held(counters: Counters, hold: str, amount: int) -> Hold:
 
 
 async def used_and_held(counters: Counters) -> tuple[int, int]:
-    standing = await counters.status("a", BUDGET, NOW)
-    assert standing is not None
-    return standing.windows[0].used, standing.held["windows"]
+    status = await counters.status("a", BUDGET, NOW)
+    assert status is not None
+    return status.windows[0].used, status.held["windows"]
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -286,7 +286,7 @@ async def test_budgets_that_are_counted_locally(server: RedisServer, how: str) -
 
 
 @pytest.mark.parametrize(
-    "first", ["levels", "convert", "standing", "version", "restore", "invalidate", "reserve"]
+    "first", ["levels", "convert", "status", "version", "restore", "invalidate", "reserve"]
 )
 async def test_first_request_after_a_failover_is_answered(
     server: RedisServer, caplog: pytest.LogCaptureFixture, first: str
@@ -300,7 +300,7 @@ async def test_first_request_after_a_failover_is_answered(
             assert (await failover.levels("k", CHECK))[0][0].remaining == 2
         elif first == "convert":
             assert await failover.convert([hold]) == []
-        elif first == "standing":
+        elif first == "status":
             assert await failover.status("a", BUDGET, NOW) is None
         elif first == "version":
             assert (await failover.version("a"))[1] == ("h",)
