@@ -191,7 +191,7 @@ class Gateway:
             metrics = self._services.metrics
             metrics.sample(metrics.config_hash, self._digest_metric)
             metrics.sample(metrics.descriptors_left, descriptors.left)
-            metrics.follow(metrics.refused_at_door, lambda: self._admission.refused)
+            metrics.count_from(metrics.refused_at_door, lambda: self._admission.refused)
             self._register_fleet_metrics(metrics)
             stack.push_async_callback(self._close_generations)
             self._generation = await self._build(self._initial)
@@ -382,7 +382,7 @@ class Gateway:
         metrics.sample(metrics.workers_ready, lambda: fleet().ready)
         metrics.sample(metrics.worker_ends, lambda: fleet().ends)
         metrics.sample(metrics.worker_start_failures, lambda: fleet().failed)
-        metrics.follow(metrics.log_lines_dropped, dropped_lines)
+        metrics.count_from(metrics.log_lines_dropped, dropped_lines)
 
     # Parts
 

@@ -121,8 +121,8 @@ def _unlimited(parts: Parts) -> frozenset[str]:
 
 
 def _token_limit(app: ASGIApp, parts: Parts) -> ASGIApp:
-    """Token limit. Its requests hold a slot already, so they wait in a queue of their own: behind
-    requests that wait for a slot, the slots would never be released."""
+    """Token limit, with its own queue. Its requests hold slots: if they waited behind requests
+    that wait for a slot, no slot would be released."""
     return RateLimitMiddleware(
         app,
         counters=parts.counters,
@@ -206,7 +206,7 @@ LAYERS: tuple[Layer, ...] = (
     ),
     Layer(
         "errors",
-        "turns every failure of the layers inside into an error response",
+        "turns exceptions of the layers inside into error responses, or error events in a stream",
         lambda app, p: ErrorsMiddleware(
             app,
             brand=p.settings.brand,

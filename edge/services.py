@@ -166,12 +166,12 @@ async def open_services(
     metrics.sample(metrics.counters_up, lambda: float(not getattr(counters, "away", False)))
     metrics.sample(metrics.journal_up, lambda: float(ledger_writer.usable))
     metrics.sample(metrics.sql_up, lambda: float(database.up and ledger_writer.delivers))
-    metrics.follow(metrics.counters_lost, lambda: getattr(counters, "losses", 0))
+    metrics.count_from(metrics.counters_lost, lambda: getattr(counters, "losses", 0))
     metrics.sample(metrics.throttled, lambda: len(throttle_queue) + len(token_queue))
     metrics.sample(metrics.body_bytes, lambda: uploads.held + throttle_queue.size)
     metrics.sample(metrics.ledger_waiting, lambda: ledger_writer.pending)
-    metrics.follow(metrics.ledger_rows.labels("requests"), lambda: ledger_writer.written)
-    metrics.follow(metrics.ledger_rows.labels("recovery"), lambda: ledger_writer.recovered)
+    metrics.count_from(metrics.ledger_rows.labels("requests"), lambda: ledger_writer.written)
+    metrics.count_from(metrics.ledger_rows.labels("recovery"), lambda: ledger_writer.recovered)
     return Services(
         metrics=metrics,
         database=database,

@@ -22,18 +22,18 @@ _RESTARTING = "This service is being restarted. Please try again."
 
 
 class ErrorsMiddleware:
-    """Turn exceptions into error responses, and into error events of streams that have begun.
+    """Turn exceptions into error responses, or into an error event if a stream has begun.
 
     Before the response has begun, a `Problem` is its own response and any other exception becomes
     `internal`, logged with its traceback and the request id. After that, an event stream ends with
-    an error event and never with a success marker; any other body can only be broken off, so the
+    an error event and never with a success marker. Any other body cannot be completed: the
     exception is raised to the server, which closes the connection.
 
     A cancellation is raised, unless `stopped` says that the service is stopping: then the answer is
     `upstream_unavailable`, in a stream that has begun an error event.
 
-    stopped: called at each cancellation; where it returns true it has undone it
-        (`Task.uncancel`). A further cancellation while the answer is written ends that.
+    stopped: called at each cancellation. If the service stops, it calls `Task.uncancel` and returns
+        true. A further cancellation while the answer is written ends the answer.
 
     The rest of a refused request's body is read and dropped for a while, if no layer has read it:
     else the connection could be reset before the client has read the answer.

@@ -11,6 +11,8 @@ Stamp = Callable[[Exchange], Iterable[Header]]
 class HeaderStampMiddleware:
     """Append the headers of `stamp` to each response start, refusals and errors included.
 
+    stamp: returns the headers for an exchange; which they are is the application's choice.
+
     Reads:   whatever `stamp` reads
     Writes:  nothing
     Rejects: never

@@ -258,7 +258,7 @@ class Metrics(Shared):
             registry=registry,
         )
         self._sampled: list[tuple[Gauge, Callable[[], float]]] = []
-        self._followed: list[tuple[Counter, Callable[[], float], float]] = []
+        self._counted: list[tuple[Counter, Callable[[], float], float]] = []
         self._counters: dict[tuple[object, ...], Value] = {}
         self._histograms: dict[tuple[Histogram, str], HistogramValues] = {}
         self._tallies: dict[_Kind, _Tally] = {}
@@ -335,9 +335,9 @@ class Metrics(Shared):
         """Set `gauge` to `source()` at each write."""
         self._sampled.append((gauge, source))
 
-    def follow(self, counter: Counter, source: Callable[[], float]) -> None:
+    def count_from(self, counter: Counter, source: Callable[[], float]) -> None:
         """Add the growth of `source()` to `counter` at each write."""
-        self._followed.append((counter, source, 0.0))
+        self._counted.append((counter, source, 0.0))
 
     def _add(self, amount: float, metric: Counter, *labels: str) -> None:
         if amount:
@@ -390,11 +390,11 @@ class Metrics(Shared):
         self.in_flight.set(self._in_flight)
         for gauge, source in self._sampled:
             gauge.set(source())
-        for n, (counter, source, before) in enumerate(self._followed):
+        for n, (counter, source, before) in enumerate(self._counted):
             now = source()
             if now > before:
                 counter.inc(now - before)
-                self._followed[n] = (counter, source, now)
+                self._counted[n] = (counter, source, now)
 
     def exposition(self) -> tuple[bytes, str]:
         """The text of a scrape and its content type, over all processes.

@@ -64,7 +64,7 @@ class Price(msgspec.Struct, frozen=True):
         return whole - (-parts // _DENOMINATOR)
 
     def _max_factor(self, tier: str) -> int:
-        """Highest factor of a request for `tier`: the vendor may serve another tier."""
+        """The factor of `tier`, at least 1: the vendor may serve the standard tier instead."""
         return max(NANO, self.factors.get(tier, NANO))
 
     def max_price(self, requested: Sequence[str] = (), *, hour: bool = False) -> "Price":

@@ -186,8 +186,8 @@ class Problem(Exception):
     param: path of the field at fault, e.g. `messages[2].content[0].image_url.url`.
     issue: what was expected of it; sent in `details` if the operator wants them.
     reason: internal; logged with the request id, never sent.
-    retry_after: seconds, at least 1; by default the table's. Kinds with status 429 and 503 always
-        have the header. `retry_after_given`: whether it was given here.
+    retry_after: seconds for the header `retry-after`, at least 1. If it is None, kinds with status
+        429 and 503 use the seconds of `KINDS`. `retry_after_given`: whether it was not None.
     headers: further response headers, e.g. `allow`.
     extra: further members of the `error` object, e.g. `reset_at`, `remaining`.
     held: whether the failure counts against the health of its target.

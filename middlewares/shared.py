@@ -1,4 +1,4 @@
-"""Base of objects whose copy is the object itself, such as stores."""
+"""Base class of objects that must not be copied, such as stores."""
 
 from typing import Any, Self
 

@@ -4,7 +4,8 @@
     upstream  UpstreamSide   Conversation -> WrittenRequest    bytes -> events
 
 No side does I/O, and none knows the side it is joined with (`edge.proxy.translation` joins them). A
-new dialect is one package with these two sides, and its goldens.
+new dialect is a package with these two sides, its golden files, and its name in the places that
+docs/architecture.md lists under "add a dialect".
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -9,7 +9,15 @@ from middlewares.exchange import Usage
 
 from .errors import failed_by
 from .lenient_json import decode_leniently, repaired_json
-from .passthrough import NO_ECHO, NO_FIELDS, UNREADABLE, Dialect, Echo, Fields, UpstreamError
+from .passthrough import (
+    NO_ECHO,
+    NO_FIELDS,
+    UNREADABLE,
+    Echo,
+    Fields,
+    PassthroughCodec,
+    UpstreamError,
+)
 from .plain_json import Answer, finished, output_size, prepare, relay
 
 
@@ -50,6 +58,6 @@ def finish_body(
     return finished(answer, body, requested_model, failed, disclose=disclose)
 
 
-DIALECT = Dialect(
+DIALECT = PassthroughCodec(
     prepare=prepare, relay=relay, finish_body=finish_body, output_size=output_size, ping=b""
 )

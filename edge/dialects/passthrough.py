@@ -158,8 +158,8 @@ class FinishBody(Protocol):
     ) -> tuple[bytes, Usage | None]: ...
 
 
-class Dialect(msgspec.Struct, frozen=True):
-    """Passing one dialect through. requested_model: the name that the client reads as `model`."""
+class PassthroughCodec(msgspec.Struct, frozen=True):
+    """Functions that pass one dialect through unchanged, but for the model's name."""
 
     prepare: Prepare
     relay: OpenRelay

@@ -16,9 +16,9 @@ from .passthrough import (
     NO_ECHO,
     NO_FIELDS,
     UNREADABLE,
-    Dialect,
     Echo,
     Fields,
+    PassthroughCodec,
     Relay,
     UpstreamError,
     decode_fields,
@@ -103,6 +103,6 @@ def output_size(body: bytes) -> int:
     return 0
 
 
-DIALECT = Dialect(
+DIALECT = PassthroughCodec(
     prepare=prepare, relay=relay, finish_body=finish_body, output_size=output_size, ping=b""
 )

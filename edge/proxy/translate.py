@@ -24,7 +24,7 @@ from edge.dialects.openai_chat import passthrough as chat_passthrough
 from edge.dialects.openai_embeddings import DIALECT as EMBEDDINGS
 from edge.dialects.openai_responses import passthrough as responses_passthrough
 from edge.dialects.openai_responses.compaction import DIALECT as COMPACTION
-from edge.dialects.passthrough import UNREADABLE, Dialect, Fields, Relay
+from edge.dialects.passthrough import UNREADABLE, Fields, PassthroughCodec, Relay
 from edge.dialects.plain_json import DIALECT as OBJECTS
 from edge.dialects.signatures import fingerprint
 from edge.dialects.token_counts import (
@@ -36,20 +36,19 @@ from edge.dialects.token_counts import (
 from edge.endpoints import SERVED_BY, Codec, Endpoint
 from edge.requests.misdirected_body import speaks_responses
 from edge.requests.regex_windows import found
-from middlewares.exchange import Dialect as DialectName
-from middlewares.exchange import Exchange, Usage
+from middlewares.exchange import Dialect, Exchange, Usage
 from middlewares.problem import Problem
 
 from .translation import Translation
 
-PASSTHROUGH: Mapping[str, Dialect] = {
+PASSTHROUGH: Mapping[str, PassthroughCodec] = {
     "openai": chat_passthrough.DIALECT,
     "anthropic": messages_passthrough.DIALECT,
     "responses": responses_passthrough.DIALECT,
 }
 """Passthrough by dialect, if caller and upstream speak the same."""
 
-_PASSTHROUGH_BY_CODEC: Mapping[Codec | None, Dialect] = {
+_PASSTHROUGH_BY_CODEC: Mapping[Codec | None, PassthroughCodec] = {
     "compaction": COMPACTION,
     "embeddings": EMBEDDINGS,
     "object": OBJECTS,
@@ -64,7 +63,7 @@ CLIENTS: Mapping[Codec, ClientSide] = {
 }
 """The caller's side of each codec."""
 
-UPSTREAMS: Mapping[DialectName, UpstreamSide] = {
+UPSTREAMS: Mapping[Dialect, UpstreamSide] = {
     "openai": openai_chat.UPSTREAM,
     "responses": openai_responses.UPSTREAM,
     "anthropic": anthropic_messages.UPSTREAM,
@@ -85,7 +84,7 @@ _MAX_PREFIX = 4096
 class Translator(Protocol):
     """Translates one attempt."""
 
-    dialect: DialectName
+    dialect: Dialect
     """The upstream's."""
     path: bytes
     """Path of the upstream request, below the base URL."""
@@ -118,7 +117,7 @@ class Translator(Protocol):
 
 def translator_for(
     exchange: Exchange,
-    dialects: Collection[DialectName],
+    dialects: Collection[Dialect],
     target_model: TargetModel,
     *,
     estimator: Estimator,
@@ -212,7 +211,7 @@ class Passthrough:
     def __init__(
         self,
         exchange: Exchange,
-        dialect: DialectName,
+        dialect: Dialect,
         target_model: TargetModel,
         *,
         foreign: int = 0,

@@ -41,8 +41,7 @@ from edge.dialects.restore import ResponseRestorer
 from edge.dialects.split_characters import CharacterJoiner
 from edge.dialects.token_counts import is_plausible, output_tokens, plausible_usage, settle_usage
 from edge.endpoints import CONVERSATIONS
-from middlewares.exchange import Dialect as DialectName
-from middlewares.exchange import Exchange, Usage
+from middlewares.exchange import Dialect, Exchange, Usage
 from middlewares.problem import Problem
 
 from .decoded_request import decoded_once
@@ -78,7 +77,7 @@ class Translation:
         read: Callable[[Fields], Conversation],
         client: ClientSide,
         upstream: UpstreamSide,
-        dialect: DialectName,
+        dialect: Dialect,
         target_model: TargetModel,
         estimator: Estimator,
         max_answer: int,

@@ -6,11 +6,12 @@ the phrases by which coding agents decide to compact, drop a thinking block or l
 
 Modules of `edge.vendors.errors`:
 
-    body       error body of any shape -> messages, codes, paths
-    causes     whose fault it is: rate limit, operator, content filter
-    members    the member of the request that the error names
-    overflow   wording of a context overflow
-    waits      how long to wait
+    body          error body of any shape -> messages, codes, paths
+    causes        whose fault it is: rate limit, operator, content filter
+    members       the member of the request that the error names
+    overflow      wording of a context overflow
+    redact        messages without secrets and addresses
+    retry_after   how long to wait
 """
 
 import re

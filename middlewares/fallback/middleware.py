@@ -12,8 +12,8 @@ An attempt fails when the inner app raises a `Problem` of a kind in `retry_state
 with a status in `statuses`. After an early head with nothing but keep-alives behind it
 (`exchange.headers_sent_early`) attempts continue; what is sent after it is up to the inner app.
 
-A candidate may refuse a request that an earlier one would have accepted: another model, or a target
-of another dialect. It is skipped, and the caller gets the last failure, not its refusal.
+A later candidate may have another model or dialect and refuse what the first one accepts. If the
+first one failed and a later one refuses, the caller gets the failure, not the refusal.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ Candidates = Callable[[Exchange], Sequence[Candidate] | Awaitable[Sequence[Candi
 """Returns the candidates of an exchange, best first. Empty: the request passes unchanged."""
 
 STATUSES = frozenset((408, 409, 429, 500, 502, 503, 504, 529))
-"""Statuses of an answer that is a failure of the candidate, not of the request."""
+"""Statuses after which another candidate is tried, for apps that answer failures themselves."""
 
 _IDLE = 60.0
 

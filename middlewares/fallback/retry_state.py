@@ -31,8 +31,8 @@ class RetryPolicy(msgspec.Struct, frozen=True):
 
     max_attempts: of one request. deadline: seconds after which no attempt begins. retries: further
     rounds over the same candidates, each after a random pause of up to `backoff` seconds, doubled
-    each time, at most `max_backoff`. retry_unanswered: also where a request was sent and no answer
-    came, so that it may have been processed and be paid for twice.
+    each time, at most `max_backoff`. retry_unanswered: retry also if a request was sent but not
+    answered. The upstream may have processed it, and then charges for both.
     """
 
     max_attempts: int = 5

@@ -1,8 +1,8 @@
 """Where keys and responses are kept: the protocols, the stores in memory, and the directory in
 front of a store of keys.
 
-The SQL stores are `middlewares.stores.keys.sql` and `.sql_responses`, imported by name, so that a
-program which does not use them does not load SQLAlchemy.
+Import the SQL stores from their modules, such as `middlewares.stores.keys.sql` and
+`middlewares.stores.responses.sql`: a program that does not use them does not load SQLAlchemy.
 """
 
 from middlewares.stores.keys.base import Key, KeyStore, Mode, UnknownKey, digest, mint, prefix

@@ -1,4 +1,4 @@
-"""Random secrets that all processes on one store share."""
+"""Protocol of a store of random secrets, shared by all processes."""
 
 from typing import Protocol
 
@@ -9,7 +9,7 @@ class SecretStore(Protocol):
     """Secrets by name, each created by the first caller."""
 
     async def secret(self, name: str) -> bytes:
-        """The 32 random bytes of this name, the same for everybody and for ever.
+        """Return the 32 random bytes of `name`. Every process gets the same, and they never change.
 
         Raises StoreUnavailable.
         """

@@ -30,9 +30,9 @@ from edge.dialects.passthrough import (
     NO_FIELDS,
     QUOTE,
     UNREADABLE,
-    Dialect,
     Echo,
     Fields,
+    PassthroughCodec,
     Renamer,
     UpstreamError,
     decode_fields,
@@ -432,7 +432,7 @@ def output_size(body: bytes) -> int:
     return size_of_events(read(body))
 
 
-DIALECT = Dialect(
+DIALECT = PassthroughCodec(
     prepare=prepare,
     relay=MessagesRelay,
     finish_body=finish_body,

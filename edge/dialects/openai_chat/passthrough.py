@@ -36,9 +36,9 @@ from edge.dialects.passthrough import (
     NO_FIELDS,
     QUOTE,
     UNREADABLE,
-    Dialect,
     Echo,
     Fields,
+    PassthroughCodec,
     UpstreamError,
     decode_fields,
     each_event,
@@ -514,7 +514,7 @@ def output_size(body: bytes) -> int:
     return total
 
 
-DIALECT = Dialect(
+DIALECT = PassthroughCodec(
     prepare=prepare,
     relay=ChatRelay,
     finish_body=finish_body,

@@ -23,9 +23,9 @@ from edge.dialects.passthrough import (
     NO_ECHO,
     NO_FIELDS,
     UNREADABLE,
-    Dialect,
     Echo,
     Fields,
+    PassthroughCodec,
     Relay,
     UpstreamError,
     encode,
@@ -150,7 +150,7 @@ def output_size(body: bytes) -> int:
     return sum(len(item.encrypted_content or "") * 3 // 4 for item in items)
 
 
-DIALECT = Dialect(
+DIALECT = PassthroughCodec(
     prepare=prepare, relay=relay, finish_body=finish_body, output_size=output_size, ping=b""
 )
 

@@ -31,9 +31,9 @@ from edge.dialects.passthrough import (
     NO_ECHO,
     NO_FIELDS,
     UNREADABLE,
-    Dialect,
     Echo,
     Fields,
+    PassthroughCodec,
     UpstreamError,
     decode_fields,
     each_event,
@@ -477,7 +477,7 @@ def output_size(body: bytes) -> int:
     return size_of_events(read(body))
 
 
-DIALECT = Dialect(
+DIALECT = PassthroughCodec(
     prepare=prepare,
     relay=ResponsesRelay,
     finish_body=finish_body,

@@ -21,7 +21,7 @@ class _Account(Balance):
     """Money of one principal.
 
     known: whether it is restored. settled: holds that a restoration has settled, and since when.
-    look: Unix seconds before which none of either ends.
+    next_end: Unix seconds before which none of either ends.
 
     budget: the one asked for last, as long as nothing changes that the following say of it. room:
     what its windows have left, but for what is held. starts: of their periods, and begun: whether
@@ -33,7 +33,7 @@ class _Account(Balance):
         "budget",
         "holds",
         "known",
-        "look",
+        "next_end",
         "room",
         "settled",
         "simple",
@@ -49,7 +49,7 @@ class _Account(Balance):
         self.version = 0
         self.holds: dict[str, Hold] = {}
         self.settled: dict[str, float] = {}
-        self.look = -inf
+        self.next_end = -inf
         self.budget: Budget | None = None
         self.room: float = 0
         self.starts: dict[str, float] = {}
@@ -146,7 +146,7 @@ class MemoryCounters(MemoryRates):
     def set_back(self, now: float) -> None:
         super().set_back(now)
         for kept in self._accounts.values():
-            kept.look = -inf
+            kept.next_end = -inf
             kept.budget = None
             for held in kept.holds.values():
                 held.at = min(held.at, now)
@@ -163,7 +163,7 @@ class MemoryCounters(MemoryRates):
         if kept is None:
             return None
         self._accounts.move_to_end(account)
-        if now >= kept.look:
+        if now >= kept.next_end:
             self._expire(kept, now)
         if not kept.known:
             return None
@@ -189,7 +189,7 @@ class MemoryCounters(MemoryRates):
         else:
             if not kept.begun:
                 kept.begin()
-            kept.simple = min(kept.until, kept.look)
+            kept.simple = min(kept.until, kept.next_end)
         return asked
 
     def set_aside(
@@ -361,12 +361,12 @@ class MemoryCounters(MemoryRates):
 
     def _expire(self, kept: _Account, now: float) -> None:
         """End holds whose time is over. Only the ledger knows what became of their requests."""
-        kept.look = now + LIFETIME  # for what is held from now on
+        kept.next_end = now + LIFETIME  # for what is held from now on
         while kept.holds:
             oldest = next(iter(kept.holds.values()))
             ends = max(oldest.at, self._renewed) + LIFETIME
             if ends > now:
-                kept.look = min(kept.look, ends)
+                kept.next_end = min(kept.next_end, ends)
                 break
             kept.remove(oldest.id)
             self._make_stale(kept)
@@ -374,6 +374,6 @@ class MemoryCounters(MemoryRates):
             hold_id, at = next(iter(kept.settled.items()))
             ends = max(at, self._renewed) + LIFETIME
             if ends > now:
-                kept.look = min(kept.look, ends)
+                kept.next_end = min(kept.next_end, ends)
                 break
             del kept.settled[hold_id]

@@ -36,7 +36,7 @@ def levels_of(checks: Sequence[Check], answer: bytes) -> tuple[Level, ...]:
 
 
 class StoredAccount(Balance):
-    """An account as Redis has it; see `lua/money.lua`."""
+    """An account as Redis has it; see `lua/prelude_money.lua`."""
 
     __slots__ = ("born", "holds", "known", "version", "whole")
 

@@ -2,7 +2,7 @@
 
     Entry           a row
     LedgerStore     where rows are kept
-    Book            takes rows on the hot path and brings them to the store (module `ledger_writer`)
+    LedgerWriter    takes rows on the hot path and brings them to the store (module `writer`)
 
 All money is in nano-credits, all times are Unix seconds.
 """

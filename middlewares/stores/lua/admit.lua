@@ -1,3 +1,4 @@
+-- Called at each rate-limited request, to take a slot and all rates or nothing, and to read them.
 -- KEYS: rates, leases. ARGV: now or '', seconds a lease lives, slots, lease, whether to take, then
 -- of each rate its name and, as doubles, count, seconds, burst and cost.
 -- Answers, as doubles: which check lacks (1...; -1: a slot; 0: none), for how many seconds,

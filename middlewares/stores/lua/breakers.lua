@@ -1,3 +1,4 @@
+-- Called by each worker to share broken targets with the others.
 -- Broken targets that workers share. KEYS: a hash, a field for each target:
 --   [state ('o' open, 'c' closed, '-' neither), level, open until, wait until, name of the worker
 --    that probes, until when, version], as JSON; times in milliseconds of Unix time

@@ -1,3 +1,4 @@
+-- Called after a request to correct a rate by what it used in fact.
 -- KEYS: rates. ARGV: now or '', name, and count, seconds, burst and cost as doubles.
 local now = clock(ARGV[1])
 local count, seconds, _, cost = struct.unpack('>dddd', ARGV[3])

@@ -1,3 +1,4 @@
+-- Called by each worker to share looked-up keys with the others.
 -- Grants that workers share. KEYS: a hash:
 --   r, at    revision up to which it knows all changes of keys, and when the store last said so
 --   name     a new one each time it begins with nothing

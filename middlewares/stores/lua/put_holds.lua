@@ -1,3 +1,4 @@
+-- Called when a request has ended, and every 15 seconds to keep the holds of running ones.
 -- Sets holds to what their process says of them, and makes those that are not there.
 -- ARGV: clock or '', seconds a hold lives, whether they are new facts (a request has ended) or are
 -- only renewed, then id and hold of each.

@@ -1,3 +1,4 @@
+-- Called every 15 seconds to keep the slots of running requests.
 -- KEYS: leases. ARGV: now or '', seconds a lease lives, leases.
 local now = ARGV[1]
 if now == '' then

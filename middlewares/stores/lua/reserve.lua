@@ -1,3 +1,4 @@
+-- Called before a request to set money aside.
 -- ARGV: clock or '', seconds a hold lives, now, id, amount, least, whether credits may pay, epoch,
 -- then of each window: name, cap, when the period of now began or '' (first use decides), its seconds.
 -- Answers nothing when the account is unknown; a hold, also one that was there already; or, when

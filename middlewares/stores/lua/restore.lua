@@ -1,3 +1,4 @@
+-- Called to set an unknown or stale account to what the ledger says.
 -- ARGV: clock or '', seconds a settled hold is remembered, version that was seen, credits, epoch,
 -- when a period may begin at the latest, number of windows, name, start (a double) and spent of each, then ids of holds the ledger has.
 -- Answers 1, or 0 and does nothing when the version is another, or not every worker has reported its

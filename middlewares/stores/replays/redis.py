@@ -1,4 +1,4 @@
-"""Answers kept in Redis, for many processes and machines; `lua/replays.lua` says how.
+"""Answers kept in Redis, for many processes and machines; `lua/prelude_replays.lua` says how.
 
 Each has a TTL: a mark the store's `lifetime`, an answer the one given to `keep`. Every value is
 under one key, so this works on a cluster. If the store does not answer, the call fails at once and

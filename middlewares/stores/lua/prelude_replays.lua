@@ -1,3 +1,4 @@
+-- Prelude: put before each script about replays.
 -- An answer kept under its idempotency key. KEYS: the key:
 --   "r" owner fingerprint    its request runs; "R" when its answer is too large to be kept
 --   "k" fingerprint answer   kept

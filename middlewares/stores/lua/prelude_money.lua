@@ -1,4 +1,5 @@
--- What every script about money begins with. An account is one hash, KEYS[1], so that it is lost
+-- Prelude: put before each script about money.
+-- An account is one hash, KEYS[1], so that it is lost
 -- as a whole or not at all:
 --   known                  the epoch (register_worker.lua) in which it was restored; absent when it is stale
 --   whole                  the epoch in which every worker has reported its holds
