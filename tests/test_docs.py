@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import pytest
@@ -99,7 +100,7 @@ def test_bounds() -> None:
         provider,
         body_limits,
     )
-    names = ("MOST_", "LONGEST_", "FREE_", "LEAST_", "MAX_")
+    names = ("MOST_", "LONGEST_", "FREE_", "LEAST_", "MAX_", "SMALL_")
     wanted = {
         (name, f"{value}")
         for home in homes
@@ -279,6 +280,37 @@ def test_paths_named_by_a_page_exist(name: str) -> None:
     paths = [span for span in spans if PATHS.fullmatch(span)]
     assert paths
     assert not [path for path in paths if not (ROOT / path).exists()]
+
+
+NAMES = re.compile(r"`((?:edge|middlewares)(?:\.\w+)+)`")
+
+
+def resolves(name: str) -> bool:
+    """Whether `name` is a module, or an attribute of one."""
+    try:
+        resolve_name(name)
+    except (ImportError, AttributeError):
+        return False
+    return True
+
+
+def test_dotted_names_in_text_exist() -> None:
+    """Backticked names such as `edge.proxy.translation`, in pages and in code."""
+    code = [path for room in ("edge", "middlewares") for path in (ROOT / room).rglob("*.py")]
+    pages = [page for page in PAGES if page.name != "CHANGELOG.md"]
+    found = {name for path in (*pages, *code) for name in NAMES.findall(path.read_text())}
+    assert found
+    assert not sorted(name for name in found if not resolves(name))
+
+
+SCRIPTS = re.compile(r"\blua/\w+\.lua\b")
+
+
+def test_scripts_named_in_text_exist() -> None:
+    code = [*(ROOT / "middlewares/stores").rglob("*.py"), ROOT / "docs/architecture.md"]
+    found = {name for path in code for name in SCRIPTS.findall(path.read_text())}
+    assert found
+    assert not sorted(name for name in found if not (ROOT / "middlewares/stores" / name).exists())
 
 
 def test_architecture_has_every_room() -> None:

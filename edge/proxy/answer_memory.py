@@ -10,7 +10,7 @@ caller can request many large answers at once and not read them. Therefore:
     no room   a large answer waits for those being sent. One whose client takes nothing, or too
               little, is cut, but only while another waits
 
-Steps on large answers are done beside the event loop (`aside`).
+Steps on large answers are done in a thread (`edge.runtime.worker_thread`).
 """
 
 import asyncio

@@ -210,7 +210,7 @@ class _UsageCount:
         self._estimator = estimator
 
     def plausible_usage(self, reported: Usage) -> Usage:
-        """See `counts.believable`."""
+        """See `edge.dialects.token_counts.plausible_usage`."""
         return plausible_usage(reported, self._context, runs=self._runs)
 
     def is_plausible(self, reported: Usage) -> bool:

@@ -2,7 +2,7 @@
 
 Theory of operation. A body of 32 MiB can hold ten million values; each costs microseconds in steps
 whose time does not depend on the length of texts. A body within the limits costs a worker a second
-or two at most, outside its event loop (`aside`).
+or two at most, in a thread (`edge.runtime.worker_thread`).
 
     small    too few bytes or values to exceed any limit but those of stop strings and metadata:
              only these are checked

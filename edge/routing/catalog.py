@@ -69,7 +69,7 @@ class Model(msgspec.Struct, frozen=True):
     names: every name an allow-list may call it by.
     families: model family of each target; () if their names are the families.
     candidates: its targets as candidates, in the order of the configuration.
-    price: nano-credits as configured (see `options.Price`), None when it costs nothing.
+    price: nano-credits as configured (see `PriceConfig`), None when it costs nothing.
     prices: the same, ready to count with. None when it costs nothing.
     on_hangup: in candidate of the plan's, None where that decides.
     added: members that upstreams of its targets put into bodies (`extra_body`).

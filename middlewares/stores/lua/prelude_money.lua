@@ -18,7 +18,7 @@ local ACCOUNT = KEYS[1]
 local HOLD = '>dddBB'
 local STARTS = 27 -- where they begin in a hold
 local KEPT = 3600 -- seconds that an idle account stays
-local AHEAD = 300 -- as in counters.py
+local AHEAD = 300 -- as in counters/base.py
 
 local function clock(given)
   if given ~= '' then
