@@ -570,7 +570,7 @@ PRIVATE = {
     "edge/upstreams/http1/talk.py": {"_connections", "_on_timer"},
     "edge/upstreams/http1/test_connection_reuse.py": {"_idle"},
     "edge/upstreams/http1/test_limits.py": {"_writable"},
-    "middlewares/stores/health/test_breakers.py": {"_places"},
+    "middlewares/stores/health/test_breakers.py": {"_targets"},
     # A process that dies, a disk that is full.
     "middlewares/stores/counters/test_base.py": {"_accounts", "_holds", "_leases", "_places"},
     "middlewares/stores/counters/test_redis_workers.py": {"_listen", "_tasks"},
