@@ -242,7 +242,7 @@ PITFALLS = {
 
 
 @pytest.fixture(scope="module")
-def written() -> str:
+def test_sources() -> str:
     """All tests but this file."""
     files = (path for path in TESTS.rglob("*") if path.suffix in (".py", ".golden", ".txt"))
     mine = Path(__file__)
@@ -251,5 +251,5 @@ def written() -> str:
 
 
 @pytest.mark.parametrize("number", PITFALLS)
-def test_every_pitfall_has_its_test(number: int, written: str) -> None:
-    assert [reference for reference in PITFALLS[number] if reference in written]
+def test_every_pitfall_has_its_test(number: int, test_sources: str) -> None:
+    assert [reference for reference in PITFALLS[number] if reference in test_sources]

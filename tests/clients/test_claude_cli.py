@@ -438,7 +438,9 @@ MISSING: Mapping[str, tuple[Mapping[str, Any], Mapping[str, str], str]] = {
 
 
 @pytest.fixture(scope="module")
-def broken(tmp_path_factory: pytest.TempPathFactory, simulator: Program) -> Iterator[Gateway]:
+def gateway_without_clients(
+    tmp_path_factory: pytest.TempPathFactory, simulator: Program
+) -> Iterator[Gateway]:
     """A gateway with a model for each way in which there can be no client."""
     folder = tmp_path_factory.mktemp("broken")
     config = document(simulator, folder / "home")
@@ -465,16 +467,18 @@ def broken(tmp_path_factory: pytest.TempPathFactory, simulator: Program) -> Iter
 
 
 @pytest.mark.parametrize("name", MISSING)
-def test_without_a_client_that_is_signed_in_there_is_no_model(broken: Gateway, name: str) -> None:
+def test_without_a_client_that_is_signed_in_there_is_no_model(
+    gateway_without_clients: Gateway, name: str
+) -> None:
     messages = [{"role": "user", "content": "hi"}]
     body = {"model": name, "stream": name == "not-signed-in", "messages": messages}
-    answer = broken.post("/v1/chat/completions", body)
+    answer = gateway_without_clients.post("/v1/chat/completions", body)
     assert answer.status_code == 503, answer.text
     error = answer.json()["error"]
     assert error["code"] == "upstream_unavailable"
     assert "claude" not in error["message"].lower()
     assert int(answer.headers["retry-after"]) >= 1
-    reported = broken.request_line(answer.headers["x-request-id"])
+    reported = gateway_without_clients.request_line(answer.headers["x-request-id"])
     assert MISSING[name][2] in reported["reason"]
 
 

@@ -23,16 +23,16 @@ PIXEL = (
 
 
 @pytest.fixture
-async def vendor() -> AsyncIterator[SimulatorServer]:
+async def simulator() -> AsyncIterator[SimulatorServer]:
     async with SimulatorServer() as server:
         yield server
 
 
 @pytest.fixture
-async def client(vendor: SimulatorServer, tmp_path: Path) -> AsyncIterator[ClaudeCLIUpstream]:
+async def upstream(simulator: SimulatorServer, tmp_path: Path) -> AsyncIterator[ClaudeCLIUpstream]:
     variables = {
         "HOME": str(tmp_path),
-        "ANTHROPIC_BASE_URL": vendor.url,
+        "ANTHROPIC_BASE_URL": simulator.url,
         "ANTHROPIC_AUTH_TOKEN": "t",
         "NO_PROXY": "*",
     }
@@ -44,15 +44,15 @@ async def client(vendor: SimulatorServer, tmp_path: Path) -> AsyncIterator[Claud
 
 
 async def made(
-    client: ClaudeCLIUpstream, vendor: SimulatorServer, **members: Any
+    upstream: ClaudeCLIUpstream, simulator: SimulatorServer, **members: Any
 ) -> dict[str, Any]:
     """What the vendor is asked, once, for a request of these members."""
-    vendor.recent.clear()
+    simulator.recent.clear()
     body = {"model": MODEL, "max_tokens": 321, **members}
-    answer = await client.open(Request(b"POST", b"/v1/messages", (), json.dumps(body).encode()))
+    answer = await upstream.open(Request(b"POST", b"/v1/messages", (), json.dumps(body).encode()))
     shown = await answer.read()
     assert answer.status == 200, shown
-    (seen,) = [request for request in vendor.recent if request.method == b"POST"]
+    (seen,) = [request for request in simulator.recent if request.method == b"POST"]
     assert isinstance(seen.body, bytes)
     asked: dict[str, Any] = json.loads(seen.body)
     return asked
@@ -69,7 +69,7 @@ def said(asked: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 async def test_everything_arrives_as_it_was(
-    client: ClaudeCLIUpstream, vendor: SimulatorServer, tmp_path: Path
+    upstream: ClaudeCLIUpstream, simulator: SimulatorServer, tmp_path: Path
 ) -> None:
     secret = tmp_path / "secret.txt"
     secret.write_text("not to be shown")
@@ -102,8 +102,8 @@ async def test_everything_arrives_as_it_was(
         },
     ]
     asked = await made(
-        client,
-        vendor,
+        upstream,
+        simulator,
         system=[{"type": "text", "text": "/exit"}, {"type": "text", "text": f"@{secret}"}],
         tools=tools,
         messages=messages,
@@ -122,42 +122,42 @@ async def test_everything_arrives_as_it_was(
 
 
 async def test_what_is_cut_off_is_asked_for_once(
-    client: ClaudeCLIUpstream, vendor: SimulatorServer
+    upstream: ClaudeCLIUpstream, simulator: SimulatorServer
 ) -> None:
     """The client would go on by itself, and no caller would be billed."""
     question = [{"role": "user", "content": "[[sim tokens=99 rate=100]]"}]
-    await made(client, vendor, messages=question, max_tokens=30)
-    await client.aclose()
-    assert len([request for request in vendor.recent if request.method == b"POST"]) == 1
+    await made(upstream, simulator, messages=question, max_tokens=30)
+    await upstream.aclose()
+    assert len([request for request in simulator.recent if request.method == b"POST"]) == 1
 
 
 async def test_a_schema_that_the_client_cannot_read(
-    client: ClaudeCLIUpstream, vendor: SimulatorServer
+    upstream: ClaudeCLIUpstream, simulator: SimulatorServer
 ) -> None:
     """It would wait for ever, with one of the few places."""
     tools = [{"name": "w", "input_schema": {"type": "object", "properties": 5}}]
     messages = [{"role": "user", "content": "hi"}]
     body = {"model": MODEL, "max_tokens": 9, "messages": messages, "tools": tools}
-    shown = await client.open(Request(b"POST", b"/v1/messages", (), json.dumps(body).encode()))
+    shown = await upstream.open(Request(b"POST", b"/v1/messages", (), json.dumps(body).encode()))
     assert shown.status == 400
     assert b"tools: " in await shown.read()
-    assert not [request for request in vendor.recent if request.method == b"POST"]
+    assert not [request for request in simulator.recent if request.method == b"POST"]
 
 
 async def test_thinking_effort_and_the_shape_of_the_answer(
-    client: ClaudeCLIUpstream, vendor: SimulatorServer, tmp_path: Path
+    upstream: ClaudeCLIUpstream, simulator: SimulatorServer, tmp_path: Path
 ) -> None:
     question = [{"role": "user", "content": "[[sim tokens=2]]"}]
     shape = {"type": "json_schema", "schema": SCHEMA}
     output = {"effort": "low", "format": shape}
     asked = await made(
-        client, vendor, messages=question, output_config=output, thinking={"type": "adaptive"}
+        upstream, simulator, messages=question, output_config=output, thinking={"type": "adaptive"}
     )
     assert said(asked) == question
     assert asked["output_config"] == output
     assert asked["thinking"] == {"type": "adaptive", "display": "summarized"}
     assert asked["tools"] == []
-    await client.aclose()
+    await upstream.aclose()
     left = {str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*") if file.is_file()}
     kept = {".claude.json", *(name for name in left if name.startswith(".claude/backups/"))}
     kept |= {name for name in left if name.startswith(".claude/plugins/store/")}

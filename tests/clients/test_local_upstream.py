@@ -189,21 +189,23 @@ CLIENTS: dict[str, Callable[[At, int, bool], Seen]] = {
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[LocalModel]:
+def model_server() -> Iterator[LocalModel]:
     with local_model() as model:
         chat(At(model.url, model.key, NAME), ENOUGH, stream=False)
         yield model
 
 
 @pytest.fixture(scope="module")
-def behind(tmp_path_factory: pytest.TempPathFactory, server: LocalModel) -> Iterator[Gateway]:
+def gateway(
+    tmp_path_factory: pytest.TempPathFactory, model_server: LocalModel
+) -> Iterator[Gateway]:
     """A gateway that has the server as an upstream of each dialect."""
     document = {
         "upstreams": [
             {
                 "name": dialect,
                 "dialect": dialect,
-                "base_url": f"{server.url}/v1",
+                "base_url": f"{model_server.url}/v1",
                 "api_key": "env:LOCAL_KEY",
             }
             for dialect in DIALECTS
@@ -213,7 +215,7 @@ def behind(tmp_path_factory: pytest.TempPathFactory, server: LocalModel) -> Iter
         ],
     }
     folder = tmp_path_factory.mktemp("behind")
-    program = Gateway(folder, document, env={"LOCAL_KEY": server.key})
+    program = Gateway(folder, document, env={"LOCAL_KEY": model_server.key})
     try:
         yield program
     finally:
@@ -224,37 +226,37 @@ def behind(tmp_path_factory: pytest.TempPathFactory, server: LocalModel) -> Iter
 @pytest.mark.parametrize("upstream", DIALECTS)
 @pytest.mark.parametrize("client", CLIENTS)
 def test_tokens_and_counts_are_the_servers_own(
-    client: str, upstream: str, stream: bool, server: LocalModel, behind: Gateway
+    client: str, upstream: str, stream: bool, model_server: LocalModel, gateway: Gateway
 ) -> None:
     ask = CLIENTS[client]
-    itself = ask(At(server.url, server.key, NAME), ENOUGH, stream)
+    itself = ask(At(model_server.url, model_server.key, NAME), ENOUGH, stream)
     assert itself.text
     assert 1 < itself.outputs < ENOUGH
     assert 0 < itself.cached < itself.inputs
-    assert ask(At(behind.url, behind.key, f"on-{upstream}"), ENOUGH, stream) == itself
+    assert ask(At(gateway.url, gateway.key, f"on-{upstream}"), ENOUGH, stream) == itself
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])
 @pytest.mark.parametrize("upstream", DIALECTS)
 def test_a_completion_is_the_answer_to_one_message(
-    upstream: str, stream: bool, server: LocalModel, behind: Gateway
+    upstream: str, stream: bool, model_server: LocalModel, gateway: Gateway
 ) -> None:
-    at = At(server.url, server.key, NAME)
+    at = At(model_server.url, model_server.key, NAME)
     chat_without_system(at, ENOUGH, stream)  # the question is in the cache from now on
     itself = chat_without_system(at, ENOUGH, stream)
     assert itself.text
-    assert completions(At(behind.url, behind.key, f"on-{upstream}"), ENOUGH, stream) == itself
+    assert completions(At(gateway.url, gateway.key, f"on-{upstream}"), ENOUGH, stream) == itself
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])
 @pytest.mark.parametrize("upstream", ["openai", "anthropic"])
 @pytest.mark.parametrize("client", CLIENTS)
 def test_an_answer_cut_at_the_limit_says_so(
-    client: str, upstream: str, stream: bool, server: LocalModel, behind: Gateway
+    client: str, upstream: str, stream: bool, model_server: LocalModel, gateway: Gateway
 ) -> None:
     """Not with Responses upstream: there this server calls a cut answer complete."""
-    seen = CLIENTS[client](At(behind.url, behind.key, f"on-{upstream}"), TOO_FEW, stream)
+    seen = CLIENTS[client](At(gateway.url, gateway.key, f"on-{upstream}"), TOO_FEW, stream)
     assert seen.truncated
     assert seen.outputs == TOO_FEW
-    whole = CLIENTS[client](At(server.url, server.key, NAME), ENOUGH, stream)
+    whole = CLIENTS[client](At(model_server.url, model_server.key, NAME), ENOUGH, stream)
     assert whole.text.startswith(seen.text)

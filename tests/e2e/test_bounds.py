@@ -31,7 +31,7 @@ MODELS = ("chat", "claude", "resp")
 
 
 @pytest.fixture(scope="module")
-def attacked(tmp_path_factory: pytest.TempPathFactory, simulator: Program) -> Iterator[Gateway]:
+def gateway(tmp_path_factory: pytest.TempPathFactory, simulator: Program) -> Iterator[Gateway]:
     """A gateway before upstreams that answer whatever they get."""
     sink = Helper("sink")
     try:
@@ -110,27 +110,27 @@ def _refused(answer: httpx.Response, path: str, bound: int) -> None:
     ("body", "most", "paths"), BOUNDS, ids=lambda one: getattr(one, "__name__", "")
 )
 def test_just_under_is_answered_and_just_over_is_refused_by_path(
-    attacked: Gateway, body: Body, most: int, paths: tuple[str, str, str], at: int
+    gateway: Gateway, body: Body, most: int, paths: tuple[str, str, str], at: int
 ) -> None:
     dialect = DIALECTS[MODELS[at]]
     model = MODELS[(at + 1) % 3]  # of another dialect, so that it is translated
-    answer = _post(attacked, dialect, body(dialect, model, most))
+    answer = _post(gateway, dialect, body(dialect, model, most))
     assert answer.status_code == 200, answer.text
-    _refused(_post(attacked, dialect, body(dialect, model, most + 1)), paths[at], most)
+    _refused(_post(gateway, dialect, body(dialect, model, most + 1)), paths[at], most)
 
 
 @pytest.mark.parametrize("name", ["chat", "claude"])
-def test_stop_strings_have_a_bound_in_number_and_length(attacked: Gateway, name: str) -> None:
+def test_stop_strings_have_a_bound_in_number_and_length(gateway: Gateway, name: str) -> None:
     dialect = DIALECTS[name]
     member = next(iter(dialect.stops(["a"])))
     most, longest = body_limits.MOST_STOPS, body_limits.LONGEST_STOP
     under = ["s" * longest] * most
     for model in MODELS:
-        assert _post(attacked, dialect, dialect.body(model, **dialect.stops(under))).is_success
+        assert _post(gateway, dialect, dialect.body(model, **dialect.stops(under))).is_success
     over = dialect.stops([*under, "one more"])
-    _refused(_post(attacked, dialect, dialect.body("chat", **over)), member, most)
+    _refused(_post(gateway, dialect, dialect.body("chat", **over)), member, most)
     longer = dialect.stops(["s" * (longest + 1)])
-    _refused(_post(attacked, dialect, dialect.body("chat", **longer)), f"{member}[0]", longest)
+    _refused(_post(gateway, dialect, dialect.body("chat", **longer)), f"{member}[0]", longest)
 
 
 def _results_of_messages(count: int) -> bytes:
@@ -174,23 +174,23 @@ ELSEWHERE: list[tuple[str, Callable[[int], bytes], int, str]] = [
     ("path", "make", "most", "place"), ELSEWHERE, ids=lambda one: getattr(one, "__name__", "")
 )
 def test_bounds_hold_for_results_functions_and_tokens(
-    attacked: Gateway, path: str, make: Callable[[int], bytes], most: int, place: str
+    gateway: Gateway, path: str, make: Callable[[int], bytes], most: int, place: str
 ) -> None:
-    answer = _post_to(attacked, path, make(most))
+    answer = _post_to(gateway, path, make(most))
     assert answer.status_code == 200, answer.text
-    answer = _post_to(attacked, path, make(most + 1))
+    answer = _post_to(gateway, path, make(most + 1))
     assert answer.status_code == 400, answer.text
     said = answer.json()["error"]["message"]
     assert f"`{place}" in said and f"at most {most} " in said
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_body_has_a_bound_in_members(attacked: Gateway, name: str) -> None:
+def test_a_body_has_a_bound_in_members(gateway: Gateway, name: str) -> None:
     dialect = DIALECTS[name]
     few = len(json.loads(dialect.body(name)))
     for more in (0, 1):
         members = {f"x{n}": 0 for n in range(MAX_MEMBERS - few + more)}
-        answer = _post(attacked, dialect, dialect.body(name, **members))
+        answer = _post(gateway, dialect, dialect.body(name, **members))
         assert answer.status_code == (400 if more else 200), answer.text
     assert f"more than {MAX_MEMBERS} members" in answer.json()["error"]["message"]
 
@@ -248,15 +248,15 @@ SCHEMAS: list[tuple[Callable[[int], dict[str, Any]], int]] = [
     [("chat", "response_format.json_schema.schema"), ("resp", "text.format.schema")],
 )
 def test_a_schema_for_claude_has_a_bound_with_all_that_it_expands_to(
-    attacked: Gateway, name: str, path: str
+    gateway: Gateway, name: str, path: str
 ) -> None:
     dialect = DIALECTS[name]
     for make, most in SCHEMAS:
         within = dialect.body("claude", **dialect.formatted(make(0)))
-        answer = _post(attacked, dialect, within)
+        answer = _post(gateway, dialect, within)
         assert answer.status_code == 200, f"{make.__name__}: {answer.text}"
         beyond = dialect.body("claude", **dialect.formatted(make(1)))
-        _refused(_post(attacked, dialect, beyond), path, most)
+        _refused(_post(gateway, dialect, beyond), path, most)
 
 
 @pytest.mark.parametrize(
@@ -264,14 +264,14 @@ def test_a_schema_for_claude_has_a_bound_with_all_that_it_expands_to(
     [("chat", "response_format.json_schema.schema"), ("resp", "text.format.schema")],
 )
 def test_a_schema_whose_references_double_is_refused_by_path(
-    attacked: Gateway, name: str, path: str
+    gateway: Gateway, name: str, path: str
 ) -> None:
     properties: dict[str, Any] = {"p0": {"type": "string"}}
     for n in range(1, 26):
         properties[f"p{n}"] = {"anyOf": [{"$ref": f"#/properties/p{n - 1}"}] * 2}
     dialect = DIALECTS[name]
     answer = _post(
-        attacked, dialect, dialect.body("claude", **dialect.formatted(_object(**properties)))
+        gateway, dialect, dialect.body("claude", **dialect.formatted(_object(**properties)))
     )
     _refused(answer, path, MOST_NODES)
 
@@ -289,12 +289,12 @@ def _responses_image(url: str) -> bytes:
     [("chat", "claude", _chat_image), ("resp", "chat", _responses_image)],
 )
 def test_a_data_url_that_is_quoted_has_a_bound(
-    attacked: Gateway, name: str, model: str, image: Callable[[str], bytes]
+    gateway: Gateway, name: str, model: str, image: Callable[[str], bytes]
 ) -> None:
     dialect = DIALECTS[name]
     for more in (0, 1):
         url = "data:image/png,%89" + "a" * (MOST_QUOTED - 3 + more)
-        answer = _post(attacked, dialect, dialect.parts(model, b"[%s]" % image(url)))
+        answer = _post(gateway, dialect, dialect.parts(model, b"[%s]" % image(url)))
         if more:
             assert answer.status_code == 400
             said = answer.json()["error"]["message"]
@@ -303,16 +303,16 @@ def test_a_data_url_that_is_quoted_has_a_bound(
             assert answer.status_code == 200, answer.text
 
 
-def test_a_name_of_a_model_has_a_bound_in_length(attacked: Gateway) -> None:
+def test_a_name_of_a_model_has_a_bound_in_length(gateway: Gateway) -> None:
     """No model may have so long a name, so the longest is not found."""
     dialect, name = DIALECTS["chat"], "m" * MAX_NAME
     for within, beyond in (
         (dialect.body(name), dialect.body(name + "m")),
         (dialect.body("chat", models=[name]), dialect.body("chat", models=[name + "m"])),
     ):
-        answer = _post(attacked, dialect, within)
+        answer = _post(gateway, dialect, within)
         assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
-        answer = _post(attacked, dialect, beyond)
+        answer = _post(gateway, dialect, beyond)
         assert answer.status_code == 400
         assert f"1 to {MAX_NAME} characters" in answer.json()["error"]["message"]
 
@@ -326,14 +326,14 @@ select owner, 'resp_turn' || n, case n when 2 then id else 'resp_turn' || (n - 1
 """Makes a conversation of one response as long as `most`; the last turn's id has the number."""
 
 
-def test_a_conversation_has_a_bound_in_turns_and_in_items(attacked: Gateway) -> None:
+def test_a_conversation_has_a_bound_in_turns_and_in_items(gateway: Gateway) -> None:
     dialect = DIALECTS["resp"]
-    kept = _post(attacked, dialect, encode({"model": "chat", "input": "Hi"})).json()["id"]
-    with closing(sqlite3.connect(attacked.database, timeout=DEADLINE)) as database, database:
+    kept = _post(gateway, dialect, encode({"model": "chat", "input": "Hi"})).json()["id"]
+    with closing(sqlite3.connect(gateway.database, timeout=DEADLINE)) as database, database:
         database.execute(_GROW, {"most": MAX_TURNS + 1, "id": kept})
     for turn, status in ((MAX_TURNS, 200), (MAX_TURNS + 1, 413)):
         body = dialect.body("chat", previous_response_id=f"resp_turn{turn}")
-        answer = _post(attacked, dialect, body)
+        answer = _post(gateway, dialect, body)
         assert answer.status_code == status, answer.text
     error = answer.json()["error"]
     assert f"more than {MAX_TURNS} responses" in error["message"]
@@ -343,16 +343,16 @@ def test_a_conversation_has_a_bound_in_turns_and_in_items(attacked: Gateway) -> 
     for more in (0, 1):
         said = Raw(array(dialect.message, new + more))
         body = encode({"model": "claude", "store": False, **before, "input": said})
-        answer = _post(attacked, dialect, body)
+        answer = _post(gateway, dialect, body)
         if more:
             _refused(answer, "input", body_limits.MOST_MESSAGES)
         else:
             assert answer.status_code == 200, answer.text
 
 
-async def test_a_body_has_a_bound_in_pieces(attacked: Gateway) -> None:
+async def test_a_body_has_a_bound_in_pieces(gateway: Gateway) -> None:
     """As many as may be of one byte, then of the least size that more of them must have."""
-    headers = {**attacked.bearer, "transfer-encoding": "chunked"}
+    headers = {**gateway.bearer, "transfer-encoding": "chunked"}
     body = DIALECTS["chat"].body("chat")
 
     def pieces(count: int, size: int) -> bytes:
@@ -367,7 +367,7 @@ async def test_a_body_has_a_bound_in_pieces(attacked: Gateway) -> None:
         (pieces(3 * FREE_PIECES // 2, LEAST_PIECE // 2), 200),
         (pieces(3 * FREE_PIECES, LEAST_PIECE // 2), 400),
     ):
-        async with line(attacked.url) as connection:
+        async with line(gateway.url) as connection:
             await connection.send(request(DIALECTS["chat"].path, None, headers, method="POST"))
             sending = asyncio.create_task(connection.send(data))
             answer = await connection.reply()
@@ -378,17 +378,17 @@ async def test_a_body_has_a_bound_in_pieces(attacked: Gateway) -> None:
             assert f"the first {FREE_PIECES}, expected {LEAST_PIECE} " in answer.error["message"]
 
 
-def test_memory_of_a_large_body_is_given_back(attacked: Gateway) -> None:
+def test_memory_of_a_large_body_is_given_back(gateway: Gateway) -> None:
     """A worker kept the blocks of the largest body it had seen: 90 MB and more of it."""
     dialect, text = DIALECTS["chat"], "many words " * (2 << 20)
-    assert _post(attacked, dialect, dialect.body("claude", "few")).is_success
-    before = attacked.rss()
+    assert _post(gateway, dialect, dialect.body("claude", "few")).is_success
+    before = gateway.rss()
     for _ in range(2):
-        assert _post(attacked, dialect, dialect.body("claude", text)).is_success
-    until(lambda: attacked.rss() - before < len(text), what="the memory of a body given back")
+        assert _post(gateway, dialect, dialect.body("claude", text)).is_success
+    until(lambda: gateway.rss() - before < len(text), what="the memory of a body given back")
 
 
-def test_the_loop_goes_on_beside_a_body_that_takes_long(attacked: Gateway) -> None:
+def test_the_loop_goes_on_beside_a_body_that_takes_long(gateway: Gateway) -> None:
     """/livez is answered again and again meanwhile: before, not once until the body was through."""
     dialect = DIALECTS["chat"]
     call = {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}
@@ -397,12 +397,12 @@ def test_the_loop_goes_on_beside_a_body_that_takes_long(attacked: Gateway) -> No
     body = dialect.messages("claude", array(turn, body_limits.MOST_MESSAGES // 2))
     done = threading.Event()
     with ThreadPoolExecutor(1) as pool, httpx.Client(trust_env=False, timeout=DEADLINE) as client:
-        sending = pool.submit(_post, attacked, dialect, body)
+        sending = pool.submit(_post, gateway, dialect, body)
         sending.add_done_callback(lambda _: done.set())
         answers, longest = 0, 0.0
         while not done.is_set():
             started = time.perf_counter()
-            assert client.get(f"{attacked.url}/livez").status_code == 200
+            assert client.get(f"{gateway.url}/livez").status_code == 200
             longest = max(longest, time.perf_counter() - started)
             answers += 1
         assert sending.result().status_code == 200

@@ -497,7 +497,9 @@ async def test_no_target_is_asked_for_a_client_that_is_gone(deployment: Deployme
 
 
 @pytest.fixture(scope="module")
-def careful(tmp_path_factory: pytest.TempPathFactory, simulator: Program) -> Iterator[Deployment]:
+def cautious_deployment(
+    tmp_path_factory: pytest.TempPathFactory, simulator: Program
+) -> Iterator[Deployment]:
     """Three tries, a second round, and nothing that may have been worked on is tried elsewhere."""
     document = _document(simulator.url)
     for upstream in document["upstreams"]:
@@ -526,38 +528,40 @@ def careful(tmp_path_factory: pytest.TempPathFactory, simulator: Program) -> Ite
         assert gateway.stop() == 0, gateway.stderr
 
 
-async def test_a_second_round_and_no_end_of_asking(careful: Deployment) -> None:
+async def test_a_second_round_and_no_end_of_asking(cautious_deployment: Deployment) -> None:
     """A target without another is asked however broken it is; twice as long as it is not, and once
     when it is, since its pause is longer than a request waits."""
-    key = await careful.key()
+    key = await cautious_deployment.key()
     for asked_before in range(12):
-        reply = await careful.ask(key, "solo", stream=bool(asked_before % 2))
+        reply = await cautious_deployment.ask(key, "solo", stream=bool(asked_before % 2))
         assert (reply.status, reply.error["code"]) == (503, "upstream_unavailable")
-        row = await careful.row(key, reply.header("x-request-id"))
+        row = await cautious_deployment.row(key, reply.header("x-request-id"))
         tries = 2 if not asked_before else len(row["path"])
         assert problems(row) == ["upstream_unavailable"] * tries
-    count, _ = await careful.requests("solo")
+    count, _ = await cautious_deployment.requests("solo")
     assert 12 < count < 24
 
 
-async def test_no_more_tries_than_are_allowed(careful: Deployment) -> None:
-    key = await careful.key()
-    reply = await careful.ask(key, "many")
+async def test_no_more_tries_than_are_allowed(cautious_deployment: Deployment) -> None:
+    key = await cautious_deployment.key()
+    reply = await cautious_deployment.ask(key, "many")
     assert reply.status == 503
-    row = await careful.row(key, reply.header("x-request-id"))
+    row = await cautious_deployment.row(key, reply.header("x-request-id"))
     assert problems(row) == ["upstream_unavailable"] * 3
 
 
-async def test_what_may_have_been_worked_on_is_not_asked_elsewhere(careful: Deployment) -> None:
-    key = await careful.key()
+async def test_what_may_have_been_worked_on_is_not_asked_elsewhere(
+    cautious_deployment: Deployment,
+) -> None:
+    key = await cautious_deployment.key()
     statuses = {
-        model: (await careful.ask(key, model, stream=True)).status
+        model: (await cautious_deployment.ask(key, model, stream=True)).status
         for model in ("begun", "unbegun", "answered")
     }
     assert statuses == {"begun": 504, "unbegun": 200, "answered": 200}
-    assert await careful.requests("begun") == [1, 0]
-    assert await careful.requests("unbegun") == [0, 1]
-    assert await careful.requests("answered") == [1, 1]
+    assert await cautious_deployment.requests("begun") == [1, 0]
+    assert await cautious_deployment.requests("unbegun") == [0, 1]
+    assert await cautious_deployment.requests("answered") == [1, 1]
 
 
 # Targets that ask to be left alone

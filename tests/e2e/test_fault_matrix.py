@@ -141,7 +141,7 @@ class Deployment(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def program(
+def gateway_and_sql(
     tmp_path_factory: pytest.TempPathFactory, simulator: Program
 ) -> Iterator[tuple[Gateway, str]]:
     folder: Path = tmp_path_factory.mktemp("matrix")
@@ -154,8 +154,10 @@ def program(
 
 
 @pytest.fixture
-def deployment(program: tuple[Gateway, str], simulator: Program, full: bool) -> Deployment:
-    return Deployment(*program[:1], simulator, program[1], asyncio.Semaphore(AT_ONCE), full)
+def deployment(gateway_and_sql: tuple[Gateway, str], simulator: Program, full: bool) -> Deployment:
+    return Deployment(
+        *gateway_and_sql[:1], simulator, gateway_and_sql[1], asyncio.Semaphore(AT_ONCE), full
+    )
 
 
 class Seen(NamedTuple):

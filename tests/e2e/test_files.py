@@ -39,7 +39,7 @@ def backup(database: Path, to: Path) -> None:
         source.backup(target)
 
 
-class Books:
+class BilledRequests:
     """Requests by their ids, to be found in the ledger once each."""
 
     def __init__(self, gateway: Gateway, key: str) -> None:
@@ -174,23 +174,23 @@ async def test_a_database_that_is_taken_away_loses_no_row(
     document = paid(simulator.url)
     gateway = await asyncio.to_thread(deployment, start, document, tmp_path / "gateway", **shared)
     database = tmp_path / "gateway/sql/penstock.db"
-    books = Books(gateway, await asyncio.to_thread(gateway.new_key, "k"))
-    await books.ask(10)
+    billed = BilledRequests(gateway, await asyncio.to_thread(gateway.new_key, "k"))
+    await billed.ask(10)
     for name, (deed, repair) in DEEDS.items():
-        await books.balance()
+        await billed.balance()
         saved = tmp_path / f"{name}.db"
         backup(database, saved)
-        await books.ask(5)
-        await books.balance()
+        await billed.ask(5)
+        await billed.balance()
         deed(database, saved)
-        await books.ask(5)
+        await billed.ask(5)
         if repair not in (_nothing, _sides_are_back):
-            await books.up(0)
-            await books.ask(5)
+            await billed.up(0)
+            await billed.ask(5)
         repair(database, saved)
-        await books.ask(5)
-        await books.balance()
-        await books.up(1)
+        await billed.ask(5)
+        await billed.balance()
+        await billed.up(1)
         with closing(sqlite3.connect(database)) as connection:
             assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)], name
 
@@ -246,9 +246,9 @@ async def test_an_empty_database_in_the_place_of_the_right_one_is_not_trusted(
     """Known keys go on, rows wait for the right one or for a word, and it is said once."""
     document = {**paid(simulator.url), "store": {"sql": sql}}
     gateway = await asyncio.to_thread(start, document)
-    books = Books(gateway, await asyncio.to_thread(gateway.new_key, "k"))
-    await books.ask(3)
-    await books.balance()
+    billed = BilledRequests(gateway, await asyncio.to_thread(gateway.new_key, "k"))
+    await billed.ask(3)
+    await billed.balance()
     right = await Contents(sql, tmp_path / "right.db").save()
     if sql.startswith("sqlite"):
         new_sqlite(tmp_path / "empty.db")
@@ -260,15 +260,15 @@ async def test_an_empty_database_in_the_place_of_the_right_one_is_not_trusted(
         empty.sql = sql
 
     await empty.put()
-    await books.ask(3)  # not one of them is a 401
-    await books.up(0)
-    await books.ask(3)
+    await billed.ask(3)  # not one of them is a 401
+    await billed.up(0)
+    await billed.ask(3)
     assert await rows(sql) == []
     stranger = await ask(gateway.url, CHAT, chat("Hello", "chat"), bearer("sk-penstock-live-no"))
     assert stranger.status == 503
     await right.put()
-    await books.up(1)
-    await books.balance()
+    await billed.up(1)
+    await billed.balance()
     said = [line for line in gateway.log if "accept-store" in str(line.get("event"))]
     assert sorted(line["logger"].rsplit(".")[-1] for line in said) == sorted(
         {line["logger"].rsplit(".")[-1] for line in said}
@@ -276,18 +276,18 @@ async def test_an_empty_database_in_the_place_of_the_right_one_is_not_trusted(
     assert "is another database" in said[0]["event"]
 
     await empty.put()
-    await books.up(0)
-    books.served.clear()
-    await books.ask(3)
+    await billed.up(0)
+    billed.served.clear()
+    await billed.ask(3)
     assert "ok: " in await asyncio.to_thread(gateway.run, "accept-store")
-    await books.up(1)
-    await books.balance()
+    await billed.up(1)
+    await billed.balance()
     await asyncio.to_thread(
-        until, lambda: gateway.get("/v1/models", headers=bearer(books.key)).status_code == 401
+        until, lambda: gateway.get("/v1/models", headers=bearer(billed.key)).status_code == 401
     )
-    books.key = await asyncio.to_thread(gateway.new_key, "again")
-    await books.ask(2)
-    await books.balance()
+    billed.key = await asyncio.to_thread(gateway.new_key, "again")
+    await billed.ask(2)
+    await billed.balance()
     assert await asyncio.to_thread(gateway.stop) == 0
 
     await right.put()
@@ -304,14 +304,14 @@ async def test_an_older_state_of_the_database_is_not_trusted(
     """It knows no revocation of later; rows that this process has written are written again."""
     document = {**paid(simulator.url), "store": {"sql": sql}}
     gateway = await asyncio.to_thread(start, document)
-    books = Books(gateway, await asyncio.to_thread(gateway.new_key, "k"))
-    await books.ask(3)
-    await books.balance()
+    billed = BilledRequests(gateway, await asyncio.to_thread(gateway.new_key, "k"))
+    await billed.ask(3)
+    await billed.balance()
     older = await Contents(sql, tmp_path / "older.db").save()
-    await books.ask(3)
-    await books.balance()
+    await billed.ask(3)
+    await billed.balance()
     await older.put()
-    await books.balance()  # without a word, and without another request
+    await billed.balance()  # without a word, and without another request
 
     gone = await asyncio.to_thread(gateway.new_key, "gone")
     assert (await ask(gateway.url, "/v1/models", headers=bearer(gone))).status == 200
@@ -321,12 +321,12 @@ async def test_an_older_state_of_the_database_is_not_trusted(
         until, lambda: gateway.get("/v1/models", headers=bearer(gone)).status_code == 401
     )
     await newer.put()
-    await books.up(0)
-    await books.ask(3)
+    await billed.up(0)
+    await billed.ask(3)
     assert (await ask(gateway.url, "/v1/models", headers=bearer(gone))).status == 401
     await asyncio.to_thread(gateway.run, "accept-store")
-    await books.up(1)
-    await books.balance()
+    await billed.up(1)
+    await billed.balance()
     await asyncio.to_thread(
         until, lambda: gateway.get("/v1/models", headers=bearer(gone)).status_code == 200
     )
@@ -381,11 +381,11 @@ async def test_a_full_disk_of_the_journal_stops_no_worker(start: Start, simulato
     document = paid(simulator.url)
     with small_files():
         gateway = await asyncio.to_thread(start, document)
-    books = Books(gateway, await asyncio.to_thread(gateway.new_key, "k"))
-    await refuses_what_costs(gateway, books.key)
+    billed = BilledRequests(gateway, await asyncio.to_thread(gateway.new_key, "k"))
+    await refuses_what_costs(gateway, billed.key)
     limit_files(gateway, LARGE)
     await asyncio.to_thread(until, lambda: ready(gateway))
-    await books.ask(3)
+    await billed.ask(3)
 
     limit_files(gateway, SMALL)
     (worker,) = gateway.workers
@@ -395,11 +395,11 @@ async def test_a_full_disk_of_the_journal_stops_no_worker(start: Start, simulato
         until, lambda: any(other.pid != worker.pid for other in gateway.workers)
     )
     await asyncio.to_thread(until, lambda: answers(gateway))
-    await refuses_what_costs(gateway, books.key)
+    await refuses_what_costs(gateway, billed.key)
     limit_files(gateway, LARGE)
     await asyncio.to_thread(until, lambda: ready(gateway))
-    await books.ask(3)
-    await books.balance()
+    await billed.ask(3)
+    await billed.balance()
     said = [
         line["event"]
         for line in gateway.log
@@ -416,23 +416,23 @@ async def test_a_journal_that_is_removed_is_made_again(start: Start, simulator: 
     document = paid(simulator.url)
     gateway = await asyncio.to_thread(start, document)
     folder = gateway.folder / "journal"
-    books = Books(gateway, await asyncio.to_thread(gateway.new_key, "k"))
-    await books.ask(3)
+    billed = BilledRequests(gateway, await asyncio.to_thread(gateway.new_key, "k"))
+    await billed.ask(3)
     async with line(gateway.url) as connection:
         running = chat("Hello [[sim tokens=40 fault=hold:20]]", "chat", stream=True)
-        await connection.send(request(CHAT, running, bearer(books.key)))
+        await connection.send(request(CHAT, running, bearer(billed.key)))
         reply = await connection.head()
         assert reply.status == 200
-        books.served.append(reply.header("x-request-id"))
+        billed.served.append(reply.header("x-request-id"))
         shutil.rmtree(folder)
-        await books.ask(3)
+        await billed.ask(3)
         await asyncio.to_thread(until, lambda: any(folder.glob("*.journal")))
-        await books.ask(3)
+        await billed.ask(3)
         gateway.signal_group(SIGKILL)
     gateway.kill()
     again = await asyncio.to_thread(start, document, folder=gateway.folder)
-    books.gateway = again
-    found = await books.balance()
+    billed.gateway = again
+    found = await billed.balance()
     assert Counter(row.ended for row in found) == {"completed": 9, "lost": 1}
 
 
@@ -453,17 +453,17 @@ async def test_a_period_from_before_a_clock_was_set_back_does_not_count(
             "INSERT INTO ledger_totals VALUES (?, '5h', ?, ?, ?)",
             (account, tomorrow, tomorrow, NANO),
         )
-    books = Books(gateway, key)
-    await books.ask(2)
-    await books.balance()
+    billed = BilledRequests(gateway, key)
+    await billed.ask(2)
+    await billed.balance()
     assert 0 < (await standing(gateway, key)).used < NANO
     assert await asyncio.to_thread(gateway.stop) == 0
     document = paid(simulator.url, plan)
     again = await asyncio.to_thread(
         start, {**document, "store": {"sql": gateway.sql}}, folder=gateway.folder
     )  # with counters in memory, made from the ledger
-    books.gateway = again
-    await books.ask(1)
+    billed.gateway = again
+    await billed.ask(1)
     assert 0 < (await standing(again, key)).used < NANO
 
 
@@ -477,27 +477,27 @@ async def test_all_of_var_is_removed_under_a_gateway(
     document["store"] = {"sql": f"sqlite:///{database}", "journal": str(var / "journal")}
     var.parent.mkdir()
     gateway = await asyncio.to_thread(start, document, folder=var.parent)
-    books = Books(gateway, await asyncio.to_thread(gateway.new_key, "k"))
-    await books.ask(4)
-    await books.balance()
+    billed = BilledRequests(gateway, await asyncio.to_thread(gateway.new_key, "k"))
+    await billed.ask(4)
+    await billed.balance()
     backup(database, tmp_path / "saved.db")
-    await books.ask(4)
+    await billed.ask(4)
     shutil.rmtree(var)
-    await books.ask(4)
-    await books.up(0)
+    await billed.ask(4)
+    await billed.up(0)
     await asyncio.to_thread(until, (var / "journal" / MEMORY).exists)
     with pytest.raises(AssertionError, match="no such file"):
         await asyncio.to_thread(gateway.make_key, "other")
     assert not database.exists()
     shutil.copy(tmp_path / "saved.db", database)
-    await books.up(1)
-    await books.ask(2)
-    await books.balance()
+    await billed.up(1)
+    await billed.ask(2)
+    await billed.balance()
     gateway.signal_group(SIGKILL)
     gateway.kill()
-    books.gateway = await asyncio.to_thread(start, document, folder=var.parent)
-    await books.ask(1)
-    await books.balance()
+    billed.gateway = await asyncio.to_thread(start, document, folder=var.parent)
+    await billed.ask(1)
+    await billed.balance()
 
 
 async def test_rows_of_a_worker_that_dies_while_the_database_is_away_are_recovered(
@@ -508,13 +508,13 @@ async def test_rows_of_a_worker_that_dies_while_the_database_is_away_are_recover
     document = paid(simulator.url)
     gateway = await asyncio.to_thread(deployment, start, document, tmp_path / "gateway", **shared)
     database = tmp_path / "gateway/sql/penstock.db"
-    books = Books(gateway, await asyncio.to_thread(gateway.new_key, "k"))
-    await books.ask(6)
-    await books.balance()
+    billed = BilledRequests(gateway, await asyncio.to_thread(gateway.new_key, "k"))
+    await billed.ask(6)
+    await billed.balance()
     backup(database, tmp_path / "saved.db")
     removed(database, tmp_path / "saved.db")
-    await books.up(0)
-    await books.ask(6)
+    await billed.up(0)
+    await billed.ask(6)
     first, second = gateway.workers
     for worker in (first, second):  # one after the other: their grants are shared
         worker.kill()
@@ -532,15 +532,15 @@ async def test_rows_of_a_worker_that_dies_while_the_database_is_away_are_recover
     assert "still recovering" not in gateway.stderr  # they serve at once
     assert not database.exists()
     shutil.copy(tmp_path / "saved.db", database)
-    await books.up(1)
-    await books.ask(4)
-    await books.balance()
+    await billed.up(1)
+    await billed.ask(4)
+    await billed.balance()
 
     backup(database, tmp_path / "saved.db")
     removed(database, tmp_path / "saved.db")
-    await books.up(0)
-    await books.ask(4)
+    await billed.up(0)
+    await billed.ask(4)
     assert await asyncio.to_thread(gateway.stop) == 0
     shutil.copy(tmp_path / "saved.db", database)
-    books.gateway = await asyncio.to_thread(start, document, folder=gateway.folder)
-    await books.balance()
+    billed.gateway = await asyncio.to_thread(start, document, folder=gateway.folder)
+    await billed.balance()

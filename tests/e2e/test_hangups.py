@@ -22,7 +22,9 @@ PHASES = {
 
 
 @pytest.fixture(scope="module")
-def patient(tmp_path_factory: pytest.TempPathFactory, simulator: Program) -> Iterator[Gateway]:
+def gateway_without_timeouts(
+    tmp_path_factory: pytest.TempPathFactory, simulator: Program
+) -> Iterator[Gateway]:
     """A gateway that waits for its upstreams as long as it takes."""
     folder = tmp_path_factory.mktemp("patient")
     program = Gateway(folder, over_http(simulator.url), env=SECRETS)
@@ -34,10 +36,10 @@ def patient(tmp_path_factory: pytest.TempPathFactory, simulator: Program) -> Ite
 
 @pytest.mark.parametrize("phase", PHASES)
 async def test_a_hang_up_reaches_the_upstream(
-    patient: Gateway, simulator: Program, phase: str, promised: float
+    gateway_without_timeouts: Gateway, simulator: Program, phase: str, promised: float
 ) -> None:
     """BerriAI/litellm#13774, #37140, QuantumNous/new-api#4184: without streaming too."""
-    gateway = patient
+    gateway = gateway_without_timeouts
     words, stream = PHASES[phase]
     before = stats(simulator)
     async with AsyncExitStack() as stack:

@@ -67,17 +67,19 @@ def document(upstream: str, store: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.fixture
-async def liar() -> AsyncIterator[Liar]:
+async def lying_upstream() -> AsyncIterator[Liar]:
     async with lying() as upstream:
         yield upstream
 
 
 @pytest.fixture(params=["sqlite", "shared"])
 async def deployment(
-    request: pytest.FixtureRequest, tmp_path: Path, liar: Liar
+    request: pytest.FixtureRequest, tmp_path: Path, lying_upstream: Liar
 ) -> AsyncIterator[Gateway]:
     store = await shared_store(request) if request.param == "shared" else {}
-    program = await asyncio.to_thread(Gateway, tmp_path, document(liar.url, store), env=SECRETS)
+    program = await asyncio.to_thread(
+        Gateway, tmp_path, document(lying_upstream.url, store), env=SECRETS
+    )
     try:
         yield program
         assert await asyncio.to_thread(program.stop) == 0, program.stderr
@@ -158,7 +160,7 @@ def error(rows_: list[Row], count: int) -> int:
 
 
 async def test_liars_pass_no_cap_lose_no_row_and_disturb_no_other(
-    deployment: Gateway, liar: Liar, full: bool, figures: Figures, tmp_path: Path
+    deployment: Gateway, lying_upstream: Liar, full: bool, figures: Figures, tmp_path: Path
 ) -> None:
     number = FULL if full else QUICK
     keys = [
@@ -191,7 +193,7 @@ async def test_liars_pass_no_cap_lose_no_row_and_disturb_no_other(
         reply.header("x-request-id"): lie.body for lie, reply in second.replies if reply is not None
     }
     # Each call of an upstream is one row, but for members that it was asked again without.
-    calls = sum(liar.calls.values())
+    calls = sum(lying_upstream.calls.values())
     assert calls == len(found)
 
     accounts: dict[str, list[Row]] = {}
@@ -202,7 +204,7 @@ async def test_liars_pass_no_cap_lose_no_row_and_disturb_no_other(
         rows_.sort(key=lambda row: row.id)
         over = sum(row.cost for row in rows_) - CAP
         if rows_[0].model.startswith("true-"):
-            assert len(rows_) == honest.served == liar.calls["true"]
+            assert len(rows_) == honest.served == lying_upstream.calls["true"]
             assert {(row.cost, row.measured, row.ended) for row in rows_} == {
                 (sum(PRICE[kind] * count for kind, count in TRUTH.items()), True, "completed")
             }

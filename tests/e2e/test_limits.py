@@ -103,7 +103,7 @@ async def test_address_limit_holds_before_any_key_is_looked_up(start: Start) -> 
 
 
 @pytest.fixture
-async def poor(start: Start, simulator: Program) -> tuple[Gateway, str]:
+async def gateway_and_poor_key(start: Start, simulator: Program) -> tuple[Gateway, str]:
     """A gateway, and a key whose window of five hours is worth one answer."""
     plan = {"id": "poor", "windows": [{"length": "5h", "credits": "0.00454"}]}
     gateway = await asyncio.to_thread(start, paid(simulator.url, plan))
@@ -118,9 +118,9 @@ async def poor(start: Start, simulator: Program) -> tuple[Gateway, str]:
 
 @pytest.mark.parametrize("dialect", ["openai", "anthropic"])
 async def test_a_used_up_window_says_when_it_is_over(
-    poor: tuple[Gateway, str], dialect: str
+    gateway_and_poor_key: tuple[Gateway, str], dialect: str
 ) -> None:
-    gateway, key = poor
+    gateway, key = gateway_and_poor_key
     (spent,) = await rows(gateway.sql)
     body = {**chat("Hello", "chat" if dialect == "openai" else "claude"), "max_tokens": 300}
     path, more = (CHAT, {}) if dialect == "openai" else (MESSAGES, ANTHROPIC)
@@ -148,9 +148,9 @@ async def test_a_used_up_window_says_when_it_is_over(
 
 
 async def test_sdks_do_not_ask_again_for_money_that_is_gone(
-    poor: tuple[Gateway, str], simulator: Program
+    gateway_and_poor_key: tuple[Gateway, str], simulator: Program
 ) -> None:
-    gateway, key = poor
+    gateway, key = gateway_and_poor_key
     asked = stats(simulator)["requests"]
     say: Any = [{"role": "user", "content": "Hello"}]
     async with AsyncExitStack() as stack:

@@ -79,7 +79,7 @@ def document(url: str, **rest: Any) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def strange(
+def gateway(
     tmp_path_factory: pytest.TempPathFactory, upstream: ScriptedUpstream
 ) -> Iterator[Gateway]:
     folder = tmp_path_factory.mktemp("strange")
@@ -116,10 +116,10 @@ DISGUISES = (
 
 
 def test_exact_name_in_disguise_is_served_nowhere(
-    strange: Gateway, upstream: ScriptedUpstream
+    gateway: Gateway, upstream: ScriptedUpstream
 ) -> None:
-    assert strange.post(CHAT, {"model": "other", "messages": TURNS}).status_code == 200
-    assert strange.post(CHAT, {"model": "e-vip", "messages": TURNS}).status_code == 403
+    assert gateway.post(CHAT, {"model": "other", "messages": TURNS}).status_code == 200
+    assert gateway.post(CHAT, {"model": "e-vip", "messages": TURNS}).status_code == 403
     before = asked(upstream)
     for name in DISGUISES:
         said = {"model": name, "max_tokens": 9}
@@ -134,12 +134,12 @@ def test_exact_name_in_disguise_is_served_nowhere(
             ("/v1/completions", {**said, "prompt": "Hello"}),
             ("/v1/embeddings", {"model": name, "input": "Hello"}),
         ):
-            reply = strange.post(path, body)
+            reply = gateway.post(path, body)
             assert reply.status_code in (403, 404), (name, path, reply.text)
-        shown = strange.get(f"/v1/models/{name.strip()}", headers=strange.bearer)
+        shown = gateway.get(f"/v1/models/{name.strip()}", headers=gateway.bearer)
         assert shown.status_code in (403, 404) or name.strip() != name, (name, shown.text)
         made = httpx.post(
-            f"{strange.url}/admin/v1/keys",
+            f"{gateway.url}/admin/v1/keys",
             json={"name": "x", "models": [name]},
             headers={"authorization": f"Bearer {ADMIN_TOKEN}"},
             trust_env=False,
@@ -182,7 +182,7 @@ FORBIDDEN: tuple[tuple[str, dict[str, Any], str], ...] = (
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_folded_members_and_vendors_objects_reach_no_upstream(
-    strange: Gateway, upstream: ScriptedUpstream, stream: bool
+    gateway: Gateway, upstream: ScriptedUpstream, stream: bool
 ) -> None:
     before = asked(upstream)
     for path, body, param in FORBIDDEN:
@@ -190,21 +190,21 @@ def test_folded_members_and_vendors_objects_reach_no_upstream(
             said = {"model": f"{dialect}-fine", "max_tokens": 9, "stream": stream, **body}
             if path == RESPONSES:
                 del said["max_tokens"]
-            reply = strange.post(path, said)
+            reply = gateway.post(path, said)
             assert reply.status_code == 400, (path, body, reply.text)
             assert f"`{param}`" in reply.json()["error"]["message"], reply.text
     assert asked(upstream) == before
 
 
 async def test_of_two_members_the_upstream_gets_the_one_that_was_checked(
-    strange: Gateway, upstream: ScriptedUpstream
+    gateway: Gateway, upstream: ScriptedUpstream
 ) -> None:
     body = (
         b'{"model":"e-vip","mod\\u0065l":"openai-fine","max_tokens":9999,"max_tokens":9,'
         b'"messages":[{"role":"user","content":[{"type":"file","file":{"file_id":"f"}}],'
         b'"content":"Hello","odd":1}]}'
     )
-    reply = await ask(strange.url, CHAT, body, strange.bearer)
+    reply = await ask(gateway.url, CHAT, body, gateway.bearer)
     assert reply.status == 200, reply.body
     sent = upstream.asked["fine"][-1].body
     assert sent["model"] == "fine"
@@ -212,7 +212,7 @@ async def test_of_two_members_the_upstream_gets_the_one_that_was_checked(
     assert sent["messages"] == [{"role": "user", "content": "Hello", "odd": 1}]
 
 
-def test_upstreams_texts_end_in_short_lines_without_secrets(strange: Gateway) -> None:
+def test_upstreams_texts_end_in_short_lines_without_secrets(gateway: Gateway) -> None:
     for name in ("overflow", "echo"):
         for dialect in ("openai", "anthropic", "responses"):
             for path in (CHAT, MESSAGES, RESPONSES):
@@ -220,15 +220,15 @@ def test_upstreams_texts_end_in_short_lines_without_secrets(strange: Gateway) ->
                 body: dict[str, Any] = {"model": f"{dialect}-{name}", **turns}
                 if path == MESSAGES:
                     body["max_tokens"] = 9
-                reply = strange.post(path, body)
+                reply = gateway.post(path, body)
                 assert reply.status_code == (400 if name == "overflow" else 502), reply.text
                 assert len(reply.content) < 1000
-                entry = strange.request_line(reply.headers["x-request-id"])
+                entry = gateway.request_line(reply.headers["x-request-id"])
                 assert len(json.dumps(entry)) < 8000
-    assert ECHO_SECRET not in strange.stderr
-    assert UPSTREAM_KEY not in strange.stderr
-    assert "Traceback" not in strange.stderr
-    with sqlite3.connect(strange.database) as connection:
+    assert ECHO_SECRET not in gateway.stderr
+    assert UPSTREAM_KEY not in gateway.stderr
+    assert "Traceback" not in gateway.stderr
+    with sqlite3.connect(gateway.database) as connection:
         rows = repr(connection.execute("select * from ledger").fetchall())
     connection.close()
     assert ECHO_SECRET not in rows
@@ -274,28 +274,28 @@ PATHS: tuple[tuple[bytes, int, int], ...] = (
 )
 
 
-async def test_percent_escapes_are_decoded_once_and_open_nothing(strange: Gateway) -> None:
+async def test_percent_escapes_are_decoded_once_and_open_nothing(gateway: Gateway) -> None:
     for target, without, with_key in PATHS:
-        found = (await raw(strange, target), await raw(strange, target, strange.key))
+        found = (await raw(gateway, target), await raw(gateway, target, gateway.key))
         assert found == (without, with_key), target
 
 
-async def test_strangers_names_and_paths_are_short_lines_and_no_labels(strange: Gateway) -> None:
+async def test_strangers_names_and_paths_are_short_lines_and_no_labels(gateway: Gateway) -> None:
     odd = "canary" + "z" * 240
     for target in (b"/v1/models/" + b"%1b" * 8000, b"/v1/" + b"%0a" * 8000, b"/" + b"x" * 20_000):
-        assert await raw(strange, target, strange.key) in (403, 404, 414, 431)
+        assert await raw(gateway, target, gateway.key) in (403, 404, 414, 431)
     for name in (odd, "canary\u202e", "canary-1", "canary-2"):
         body = {"model": name, "messages": TURNS}
         await asyncio.to_thread(
-            strange.post, CHAT, body, **{"x-request-id": odd, "user-agent": odd}
+            gateway.post, CHAT, body, **{"x-request-id": odd, "user-agent": odd}
         )
-    last = await ask(strange.url, "/v1/models", None, strange.bearer)
-    await asyncio.to_thread(strange.request_line, last.header("x-request-id"))
-    lines = [entry for entry in strange.log if entry.get("event") == "request"]
+    last = await ask(gateway.url, "/v1/models", None, gateway.bearer)
+    await asyncio.to_thread(gateway.request_line, last.header("x-request-id"))
+    lines = [entry for entry in gateway.log if entry.get("event") == "request"]
     assert max(len(json.dumps(entry)) for entry in lines) < 8000
     assert max(len(entry["path"]) for entry in lines) == 256
     assert all(entry["path"].isprintable() for entry in lines)
-    assert "canary" not in strange.get("/metrics").text
+    assert "canary" not in gateway.get("/metrics").text
 
 
 def responses_of(gateway: Gateway, query: str) -> Any:

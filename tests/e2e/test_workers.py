@@ -21,7 +21,7 @@ COUNTED = ("_total", "_count", "_sum", "_bucket")
 
 
 @pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a Redis of its own, on a Unix socket."""
     path = tmp_path_factory.mktemp("redis") / "redis.sock"
     options = ["--port", "0", "--unixsocket", str(path), "--save", "", "--appendonly", "no"]
@@ -36,11 +36,11 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def pair(start: Start, redis: str, simulator: Program) -> Gateway:
+def two_workers(start: Start, redis_url: str, simulator: Program) -> Gateway:
     """A gateway of two workers."""
     document = over_http(simulator.url)
     document["server"] = {"workers": 2}
-    document["store"] = {"counters": redis}
+    document["store"] = {"counters": redis_url}
     gateway = start(document)
     assert len(gateway.workers) == 2
     return gateway
@@ -55,21 +55,23 @@ async def statuses(lines: list[Line], gateway: Gateway) -> set[int]:
 
 
 async def test_a_revoked_key_is_refused_by_every_worker_within_a_second(
-    pair: Gateway, simulator: Program, promised: float
+    two_workers: Gateway, simulator: Program, promised: float
 ) -> None:
     """Also while streams of it run; those have begun and go on."""
     body = chat("[[sim tokens=60 fault=hold:20]]", "chat", stream=True)
-    streams = [asyncio.create_task(ask(pair.url, CHAT, body, pair.bearer)) for _ in range(8)]
+    streams = [
+        asyncio.create_task(ask(two_workers.url, CHAT, body, two_workers.bearer)) for _ in range(8)
+    ]
     await asyncio.to_thread(until, lambda: running(simulator) == 8, what="8 streams")
     async with AsyncExitStack() as stack:
-        lines = await lines_to_both_workers(pair, stack)
-        assert await statuses(lines, pair) == {200}
-        await asyncio.to_thread(pair.run, "keys", "revoke", "first")
+        lines = await lines_to_both_workers(two_workers, stack)
+        assert await statuses(lines, two_workers) == {200}
+        await asyncio.to_thread(two_workers.run, "keys", "revoke", "first")
         async with asyncio.timeout(promised):
-            while await statuses(lines, pair) != {401}:
+            while await statuses(lines, two_workers) != {401}:
                 await asyncio.sleep(0.05)
         assert not any(stream.done() for stream in streams)
-        again = [await ask(pair.url, CHAT, chat(), pair.bearer) for _ in range(20)]
+        again = [await ask(two_workers.url, CHAT, chat(), two_workers.bearer) for _ in range(20)]
         assert {reply.error["code"] for reply in again} == {"invalid_key"}
         await asyncio.to_thread(release, simulator)
         for reply in await asyncio.gather(*streams):
@@ -100,27 +102,27 @@ def _completed(metrics: dict[Sample, float]) -> float:
     return metrics.get(("penstock_requests_total", tuple(sorted(labels.items()))), 0.0)
 
 
-async def test_scrapes_of_any_worker_add_up_and_never_go_back(pair: Gateway) -> None:
+async def test_scrapes_of_any_worker_add_up_and_never_go_back(two_workers: Gateway) -> None:
     requests, clients = 400, 16
     todo = iter(range(requests))
 
     async def client() -> None:
         for number in todo:
             body = chat(f"request {number}", stream=bool(number % 2))
-            assert (await ask(pair.url, CHAT, body, pair.bearer)).status == 200
+            assert (await ask(two_workers.url, CHAT, body, two_workers.bearer)).status == 200
 
     load = [asyncio.create_task(client()) for _ in range(clients)]
     last: dict[Sample, float] = {}
     for _ in range(50):
-        found = await asyncio.to_thread(_scrape_afresh, pair)
+        found = await asyncio.to_thread(_scrape_afresh, two_workers)
         assert not _went_back(last, found)
         last = found
     await asyncio.gather(*load)
-    end = await asyncio.to_thread(_settled, pair, requests)
+    end = await asyncio.to_thread(_settled, two_workers, requests)
     assert not _went_back(last, end)
     count = ("penstock_request_duration_seconds_count", (("endpoint", "chat.completions"),))
     assert end[count] == requests
-    await asyncio.to_thread(until, lambda: pair.in_flight() == 0, what="nothing in flight")
+    await asyncio.to_thread(until, lambda: two_workers.in_flight() == 0, what="nothing in flight")
 
 
 def _scrape_afresh(gateway: Gateway) -> dict[Sample, float]:
@@ -141,28 +143,28 @@ def _settled(gateway: Gateway, completed: float) -> dict[Sample, float]:
     return found[-1]
 
 
-async def test_a_killed_worker_is_replaced_and_what_was_counted_stays(pair: Gateway) -> None:
+async def test_a_killed_worker_is_replaced_and_what_was_counted_stays(two_workers: Gateway) -> None:
     async with AsyncExitStack() as stack:
-        lines = await lines_to_both_workers(pair, stack)
-        assert await statuses(lines, pair) == {200}
-        counted = await asyncio.to_thread(_settled, pair, len(lines))
-        streams = [await stack.enter_async_context(line(pair.url)) for _ in range(16)]
-        endless = request(CHAT, chat("[[sim tokens=9999 rate=5]]", stream=True), pair.bearer)
+        lines = await lines_to_both_workers(two_workers, stack)
+        assert await statuses(lines, two_workers) == {200}
+        counted = await asyncio.to_thread(_settled, two_workers, len(lines))
+        streams = [await stack.enter_async_context(line(two_workers.url)) for _ in range(16)]
+        endless = request(CHAT, chat("[[sim tokens=9999 rate=5]]", stream=True), two_workers.bearer)
         for stream in streams:
             await stream.send(endless)
             assert (await stream.head()).status == 200
-        old = pair.workers
+        old = two_workers.workers
         old[0].kill()
-        await asyncio.to_thread(until, lambda: _replaced(pair, old), what="a new worker")
-    after = await asyncio.to_thread(_scrape_afresh, pair)
+        await asyncio.to_thread(until, lambda: _replaced(two_workers, old), what="a new worker")
+    after = await asyncio.to_thread(_scrape_afresh, two_workers)
     assert not _went_back(counted, after)
     async with AsyncExitStack() as stack:
-        lines = await lines_to_both_workers(pair, stack)
-        assert await statuses(lines, pair) == {200}
+        lines = await lines_to_both_workers(two_workers, stack)
+        assert await statuses(lines, two_workers) == {200}
         expected = len(lines) + _completed(counted)
     # What the dead worker had in flight is in flight no more.
-    await asyncio.to_thread(until, lambda: pair.in_flight() == 0, what="nothing in flight")
-    await asyncio.to_thread(_settled, pair, expected)
+    await asyncio.to_thread(until, lambda: two_workers.in_flight() == 0, what="nothing in flight")
+    await asyncio.to_thread(_settled, two_workers, expected)
 
 
 def _replaced(gateway: Gateway, old: list[psutil.Process]) -> bool:
@@ -170,12 +172,12 @@ def _replaced(gateway: Gateway, old: list[psutil.Process]) -> bool:
     return len(now) == 2 and old[0].pid not in now
 
 
-async def test_keys_made_while_it_runs_open_every_worker(pair: Gateway) -> None:
+async def test_keys_made_while_it_runs_open_every_worker(two_workers: Gateway) -> None:
     names = ["key-0", "key-1"]
-    keys = await asyncio.gather(*(asyncio.to_thread(pair.make_key, name) for name in names))
+    keys = await asyncio.gather(*(asyncio.to_thread(two_workers.make_key, name) for name in names))
 
     async def one(key: str) -> Reply:
-        return await ask(pair.url, CHAT, chat("Hi", "chat"), {"x-api-key": key})
+        return await ask(two_workers.url, CHAT, chat("Hi", "chat"), {"x-api-key": key})
 
     replies = await asyncio.gather(*(one(key) for key in keys for _ in range(8)))
     assert {reply.status for reply in replies} == {200}

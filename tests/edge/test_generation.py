@@ -76,7 +76,7 @@ class Maker:
         return found
 
 
-class World:
+class GatewaySetup:
     """A gateway in this process over scripted upstreams, and configurations for it."""
 
     def __init__(self, folder: Path) -> None:
@@ -115,8 +115,8 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
+def setup(tmp_path: Path) -> GatewaySetup:
+    return GatewaySetup(tmp_path)
 
 
 async def ask(gateway: Gateway, model: str = "one") -> Recorded:
@@ -129,38 +129,40 @@ async def idle() -> None:
         await asyncio.sleep(0)
 
 
-async def test_adopt_requests_keep_their_generation_and_the_last_closes_it(world: World) -> None:
+async def test_adopt_requests_keep_their_generation_and_the_last_closes_it(
+    setup: GatewaySetup,
+) -> None:
     gates = [asyncio.Event(), asyncio.Event()]
-    async with world.gateway(world.snapshot(1, "one")) as gateway:
-        (old,) = world.maker.made["up"]
+    async with setup.gateway(setup.snapshot(1, "one")) as gateway:
+        (old,) = setup.maker.made["up"]
         old.answers = [Answer(body=[DONE[:9], gate, DONE[9:]], headers=(JSON,)) for gate in gates]
         first = asyncio.create_task(ask(gateway))
         await until(lambda: len(old.requests) == 1)
         second = asyncio.create_task(ask(gateway))
         await until(lambda: len(old.requests) == 2)
-        await gateway.adopt(world.snapshot(2, "two", upstreams=[upstream("up", max_connections=7)]))
+        await gateway.adopt(setup.snapshot(2, "two", upstreams=[upstream("up", max_connections=7)]))
         assert (await ask(gateway, "two")).status == 200
         assert (await ask(gateway, "one")).status == 404
         assert len(old.requests) == 2
         gates[1].set()
         assert (await second).json()["id"] == "c"
         await idle()
-        assert world.closed() == [0, 0]
+        assert setup.closed() == [0, 0]
         gates[0].set()
         assert (await first).json()["id"] == "c"
         await idle()
-        assert world.closed() == [1, 0]
-    assert world.closed() == [1, 1]
+        assert setup.closed() == [1, 0]
+    assert setup.closed() == [1, 1]
 
 
-async def test_adopt_generation_without_requests_is_closed_at_once(world: World) -> None:
-    async with world.gateway(world.snapshot(1, "one")) as gateway:
+async def test_adopt_generation_without_requests_is_closed_at_once(setup: GatewaySetup) -> None:
+    async with setup.gateway(setup.snapshot(1, "one")) as gateway:
         before = chains()
         for serial in range(2, 12):
             more = upstream("up", max_connections=serial)
-            await gateway.adopt(world.snapshot(serial, "one", upstreams=[more]))
+            await gateway.adopt(setup.snapshot(serial, "one", upstreams=[more]))
         await idle()
-        assert world.closed() == [1] * 10 + [0]
+        assert setup.closed() == [1] * 10 + [0]
         assert chains() == before
 
 
@@ -170,32 +172,34 @@ def chains() -> int:
     return sum(isinstance(one, RouterMiddleware) for one in gc.get_objects())
 
 
-async def test_adopt_unchanged_upstream_is_shared(world: World) -> None:
-    async with world.gateway(world.snapshot(1, "one")) as gateway:
+async def test_adopt_unchanged_upstream_is_shared(setup: GatewaySetup) -> None:
+    async with setup.gateway(setup.snapshot(1, "one")) as gateway:
         for serial in range(2, 6):
-            await gateway.adopt(world.snapshot(serial, "one", f"m{serial}"))
+            await gateway.adopt(setup.snapshot(serial, "one", f"m{serial}"))
             assert (await ask(gateway, f"m{serial}")).status == 200
         await idle()
-        assert world.closed() == [0]
-        assert len(world.maker.made["up"][0].requests) == 4
+        assert setup.closed() == [0]
+        assert len(setup.maker.made["up"][0].requests) == 4
         # It goes, and comes again: that is a new one.
-        await gateway.adopt(world.snapshot(6, upstreams=[upstream("other")]))
+        await gateway.adopt(setup.snapshot(6, upstreams=[upstream("other")]))
         await idle()
-        await gateway.adopt(world.snapshot(7, "one"))
+        await gateway.adopt(setup.snapshot(7, "one"))
         await idle()
-        assert world.closed() == [1, 0]
-    assert (world.closed(), world.closed("other")) == ([1, 1], [1])
+        assert setup.closed() == [1, 0]
+    assert (setup.closed(), setup.closed("other")) == ([1, 1], [1])
 
 
-async def test_adopt_changed_certificate_makes_a_new_upstream(world: World, tmp_path: Path) -> None:
+async def test_adopt_changed_certificate_makes_a_new_upstream(
+    setup: GatewaySetup, tmp_path: Path
+) -> None:
     """The content of the snapshot is read, whatever the file contains by then."""
     file = tmp_path / "ca.pem"
     named = [upstream("up", ca=str(file))]
-    world.maker.answer = Answer()
+    setup.maker.answer = Answer()
     posts = []
     for serial, content in enumerate((b"first", b"second"), 1):
         file.write_bytes(content)
-        posts.append(world.snapshot(serial, "one", upstreams=named))
+        posts.append(setup.snapshot(serial, "one", upstreams=named))
     file.write_bytes(b"third")
     seen: list[bytes] = []
 
@@ -214,14 +218,14 @@ async def test_adopt_changed_certificate_makes_a_new_upstream(world: World, tmp_
 
 
 async def test_adopt_that_fails_changes_nothing(
-    world: World, caplog: pytest.LogCaptureFixture
+    setup: GatewaySetup, caplog: pytest.LogCaptureFixture
 ) -> None:
     shared_config = SharedConfig()
-    shared_config.publish(world.snapshot(1, "one"))
-    async with world.gateway(world.snapshot(1, "one"), shared_config=shared_config) as gateway:
-        world.maker.breaks = True
+    shared_config.publish(setup.snapshot(1, "one"))
+    async with setup.gateway(setup.snapshot(1, "one"), shared_config=shared_config) as gateway:
+        setup.maker.breaks = True
         shared_config.publish(
-            world.snapshot(2, "two", upstreams=[upstream("up", max_connections=7)])
+            setup.snapshot(2, "two", upstreams=[upstream("up", max_connections=7)])
         )
         for _ in range(3):
             gateway.check_config()
@@ -231,7 +235,7 @@ async def test_adopt_that_fails_changes_nothing(
         assert found["workers"][0]["generation"] == 1
         assert found["workers"][0]["fault"] == "configuration 2 cannot be made: OSError"
         assert len([one for one in caplog.records if "cannot build" in one.getMessage()]) == 1
-        world.maker.breaks = False
+        setup.maker.breaks = False
         gateway.check_config()
         await until(lambda: gateway.reload is None)
         assert (await ask(gateway, "two")).status == 200
@@ -240,15 +244,15 @@ async def test_adopt_that_fails_changes_nothing(
         assert "fault" not in found["workers"][0]
 
 
-async def test_check_config_adopts_the_newest_snapshot(world: World) -> None:
+async def test_check_config_adopts_the_newest_snapshot(setup: GatewaySetup) -> None:
     """Also one that was published before this worker started."""
     shared_config = SharedConfig()
-    shared_config.publish(world.snapshot(3, "three"))
-    async with world.gateway(world.snapshot(1, "one"), shared_config=shared_config) as gateway:
+    shared_config.publish(setup.snapshot(3, "three"))
+    async with setup.gateway(setup.snapshot(1, "one"), shared_config=shared_config) as gateway:
         await until(lambda: gateway.reload is None)
         assert (await ask(gateway, "three")).status == 200
-        shared_config.publish(world.snapshot(4, "four"))
-        shared_config.publish(world.snapshot(5, "five"))
+        shared_config.publish(setup.snapshot(4, "four"))
+        shared_config.publish(setup.snapshot(5, "five"))
         signal.raise_signal(signal.SIGHUP)
         while (await ask(gateway, "five")).status != 200:
             await asyncio.sleep(0.001)
@@ -256,53 +260,55 @@ async def test_check_config_adopts_the_newest_snapshot(world: World) -> None:
 
 
 async def test_close_that_fails_leaves_nothing_open(
-    world: World, caplog: pytest.LogCaptureFixture
+    setup: GatewaySetup, caplog: pytest.LogCaptureFixture
 ) -> None:
     both = {"upstreams": [upstream("up"), upstream("next")]}
-    async with world.gateway(world.snapshot(1, "one", **both)) as gateway:
-        world.maker.made["up"][0].fails = True
-        await gateway.adopt(world.snapshot(2, upstreams=[upstream("else")]))
+    async with setup.gateway(setup.snapshot(1, "one", **both)) as gateway:
+        setup.maker.made["up"][0].fails = True
+        await gateway.adopt(setup.snapshot(2, upstreams=[upstream("else")]))
         await idle()
-        assert (world.closed("up"), world.closed("next")) == ([1], [1])
+        assert (setup.closed("up"), setup.closed("next")) == ([1], [1])
         assert "upstream up: cannot close its connections" in caplog.text
 
 
-async def test_stop_waits_for_old_generations(world: World) -> None:
+async def test_stop_waits_for_old_generations(setup: GatewaySetup) -> None:
     gate = asyncio.Event()
-    world.maker.answer = Answer(body=[b"{", gate, b"}"], headers=(JSON,))
-    async with world.gateway(world.snapshot(1, "one")) as gateway:
+    setup.maker.answer = Answer(body=[b"{", gate, b"}"], headers=(JSON,))
+    async with setup.gateway(setup.snapshot(1, "one")) as gateway:
         running = asyncio.create_task(ask(gateway))
-        await until(lambda: bool(world.maker.made["up"][0].requests))
-        await gateway.adopt(world.snapshot(2, "two", upstreams=[upstream("up", max_connections=7)]))
+        await until(lambda: bool(setup.maker.made["up"][0].requests))
+        await gateway.adopt(setup.snapshot(2, "two", upstreams=[upstream("up", max_connections=7)]))
         stopping = asyncio.create_task(gateway.stop())
         await idle()
         assert not stopping.done()
-        assert world.closed() == [0, 0]
+        assert setup.closed() == [0, 0]
         gate.set()
         assert (await running).complete
         await stopping
-        assert world.closed() == [1, 1]
+        assert setup.closed() == [1, 1]
 
 
-async def test_stop_cancels_requests_of_every_generation_after_the_drain(world: World) -> None:
-    world.maker.answer = Answer(body=[b"{", asyncio.Event()], headers=(JSON,))
-    first = world.snapshot(1, "one", server={"drain": "0.2s"})
-    async with world.gateway(first) as gateway:
+async def test_stop_cancels_requests_of_every_generation_after_the_drain(
+    setup: GatewaySetup,
+) -> None:
+    setup.maker.answer = Answer(body=[b"{", asyncio.Event()], headers=(JSON,))
+    first = setup.snapshot(1, "one", server={"drain": "0.2s"})
+    async with setup.gateway(first) as gateway:
         old = asyncio.create_task(ask(gateway))
-        await until(lambda: bool(world.maker.made["up"][0].requests))
+        await until(lambda: bool(setup.maker.made["up"][0].requests))
         again = {"upstreams": [upstream("up", max_connections=7)], "server": {"drain": "0.2s"}}
-        await gateway.adopt(world.snapshot(2, "two", **again))
+        await gateway.adopt(setup.snapshot(2, "two", **again))
         new = asyncio.create_task(ask(gateway, "two"))
         await idle()
         await asyncio.wait_for(gateway.stop(), DEADLINE)
         for call in (old, new):
             assert (await call).status == 503
-        assert world.closed() == [1, 1]
+        assert setup.closed() == [1, 1]
 
 
-async def test_adopt_removed_target_is_not_broken(world: World) -> None:
+async def test_adopt_removed_target_is_not_broken(setup: GatewaySetup) -> None:
     """A target that came with a reload has its own label."""
-    async with world.gateway(world.snapshot(1, "one")) as gateway:
+    async with setup.gateway(setup.snapshot(1, "one")) as gateway:
         services = gateway._services
 
         def shown(target: str) -> float | None:
@@ -310,14 +316,14 @@ async def test_adopt_removed_target_is_not_broken(world: World) -> None:
             return services.metrics.registry.get_sample_value("penstock_target_broken", labels)
 
         await gateway.adopt(
-            world.snapshot(
+            setup.snapshot(
                 2, models=[{"id": "two", "targets": ["up/new"]}, {"id": "w-*", "targets": ["up/*"]}]
             )
         )
         for name in ("new", "whatever"):
             services.breaker_reporter(Target("up", name), "open", "why")
         assert (shown("new"), shown("*"), shown("whatever")) == (1, 1, None)
-        await gateway.adopt(world.snapshot(3, models=[{"id": "one", "targets": ["up/m"]}]))
+        await gateway.adopt(setup.snapshot(3, models=[{"id": "one", "targets": ["up/m"]}]))
         assert (shown("new"), shown("*")) == (0, 1)
-        await gateway.adopt(world.snapshot(4, upstreams=[upstream("other")]))
+        await gateway.adopt(setup.snapshot(4, upstreams=[upstream("other")]))
         assert shown("*") == 0

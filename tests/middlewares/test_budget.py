@@ -77,8 +77,8 @@ class Scripted:
         await send({"type": "http.response.body", "body": b""})
 
 
-class Bank:
-    """A whole back office in memory, with a clock to set."""
+class Billing:
+    """Counters, accounts and a ledger in memory, around budgeted apps, with a clock to set."""
 
     def __init__(
         self,
@@ -171,18 +171,18 @@ class Bank:
 
 
 @asynccontextmanager
-async def opened(bank: Bank) -> AsyncIterator[Bank]:
-    await bank.ledger_writer.start()
-    yield bank
-    await bank.ledger_writer.aclose()
-    await bank.accounts.aclose()
-    await bank.counters.aclose()
+async def opened(billing: Billing) -> AsyncIterator[Billing]:
+    await billing.ledger_writer.start()
+    yield billing
+    await billing.ledger_writer.aclose()
+    await billing.accounts.aclose()
+    await billing.counters.aclose()
 
 
 @pytest.fixture
-async def bank() -> AsyncIterator[Bank]:
-    async with opened(Bank()) as bank:
-        yield bank
+async def billing() -> AsyncIterator[Billing]:
+    async with opened(Billing()) as billing:
+        yield billing
 
 
 def attempts(*statuses: int) -> dict[str, Any]:
@@ -207,15 +207,15 @@ BOUND = 100 * IN + 200 * OUT
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_twins_cost_what_the_upstream_counted(bank: Bank, stream: bool) -> None:
+async def test_twins_cost_what_the_upstream_counted(billing: Billing, stream: bool) -> None:
     budget = five_hours(NANO)
     steps: Steps = [b"data: 1\n\n", b"data: 2\n\n"] if stream else []
     inner = Scripted(ASKED, {"first_content": 1.0, "output_estimate": 70}, *steps, COUNTED)
-    scope = bank.scope(stream=stream, model="m1", endpoint="chat.completions")
-    async with Call(bank.app(inner, budget), scope) as call:
+    scope = billing.scope(stream=stream, model="m1", endpoint="chat.completions")
+    async with Call(billing.app(inner, budget), scope) as call:
         assert (await call.done()).status == 200
     assert Exchange.of(scope).cost == COUNTED_COST
-    row = await bank.row()
+    row = await billing.row()
     assert row.cost == COUNTED_COST
     assert (row.input, row.output, row.cache_read) == (90, 50, 20)
     assert (row.measured, row.ended, row.stream) == (True, "completed", stream)
@@ -224,80 +224,82 @@ async def test_twins_cost_what_the_upstream_counted(bank: Bank, stream: bool) ->
     assert (row.reserved, row.from_credits, row.starts) == (BOUND, 0, {"5h": NOON})
     assert row.first_content_ms is not None
     assert row.duration_ms > 0
-    assert await bank.settled(budget) == COUNTED_COST
+    assert await billing.settled(budget) == COUNTED_COST
 
 
-async def test_many_attempts_settle_once(bank: Bank) -> None:
+async def test_many_attempts_settle_once(billing: Billing) -> None:
     """QuantumNous/new-api#7486: billed twice, once for each try."""
     budget = five_hours(NANO)
     inner = Scripted(attempts(503, 429, 200), COUNTED)
-    await bank.ask(bank.app(inner, budget))
-    row = await bank.row()
+    await billing.ask(billing.app(inner, budget))
+    row = await billing.row()
     assert row.cost == COUNTED_COST
     assert [(tried.upstream, tried.status, tried.ms) for tried in row.attempts] == [
         ("up0", 503, 500.0),
         ("up1", 429, 500.0),
         ("up2", 200, 500.0),
     ]
-    assert await bank.settled(budget) == COUNTED_COST
+    assert await billing.settled(budget) == COUNTED_COST
 
 
 @pytest.mark.parametrize("answered", [True, False])
-async def test_usage_of_failed_attempts_is_paid(bank: Bank, answered: bool) -> None:
+async def test_usage_of_failed_attempts_is_paid(billing: Billing, answered: bool) -> None:
     """Each at the price of its own model; nothing for those that reported nothing."""
     budget = five_hours(NANO)
     asked = attempts(500, 503, 200 if answered else 502)
     asked["attempts"][0].usage = Usage(40, 2, cache_read=5)
     asked["attempts"][0].cost = 777
     ended = COUNTED if answered else {"outcome": "failed"}
-    await bank.ask(bank.app(Scripted(asked, ended), budget))
-    row = await bank.row()
+    await billing.ask(billing.app(Scripted(asked, ended), budget))
+    row = await billing.row()
     assert row.cost == 777 + (COUNTED_COST if answered else 0)
     used = (130, 52, 25) if answered else (40, 2, 5)
     assert (row.input, row.output, row.cache_read) == used
-    assert await bank.settled(budget) == row.cost
+    assert await billing.settled(budget) == row.cost
 
 
-async def test_usage_of_the_only_attempt_is_paid_where_none_followed(bank: Bank) -> None:
+async def test_usage_of_the_only_attempt_is_paid_where_none_followed(billing: Billing) -> None:
     """Another was about to be made, and could not be."""
     budget = five_hours(NANO)
     asked = attempts(200)
     asked["attempts"][0].usage = Usage(40)
     asked["attempts"][0].cost = 777
-    await bank.ask(bank.app(Scripted(asked, {"outcome": "failed"}), budget))
-    row = await bank.row()
+    await billing.ask(billing.app(Scripted(asked, {"outcome": "failed"}), budget))
+    row = await billing.row()
     assert (row.cost, row.input, row.output) == (777, 40, 0)
-    assert await bank.settled(budget) == 777
+    assert await billing.settled(budget) == 777
 
 
 @pytest.mark.parametrize("status", [0, 200, 503])
-async def test_client_gone_between_two_attempts_pays_the_first(bank: Bank, status: int) -> None:
+async def test_client_gone_between_two_attempts_pays_the_first(
+    billing: Billing, status: int
+) -> None:
     """It has failed, whether it was connected or not, so that nothing is estimated."""
     budget = five_hours(NANO)
     asked = attempts(status)
     asked["attempts"][0].problem = "upstream_unavailable"
-    await bank.ask(bank.app(Scripted(asked, LEFT), budget))
-    row = await bank.row()
+    await billing.ask(billing.app(Scripted(asked, LEFT), budget))
+    row = await billing.row()
     assert (row.cost, row.input, row.ended) == (0, 0, "hung_up")
     reported = {"usage": Usage(60, 3), "request_id": "r2"}
     asked = attempts(200)
     asked["attempts"][0].problem = "upstream_error"
-    await bank.ask(bank.app(Scripted(asked, reported, LEFT), budget))
-    assert await bank.settled(budget) == 60 * IN + 3 * OUT
+    await billing.ask(billing.app(Scripted(asked, reported, LEFT), budget))
+    assert await billing.settled(budget) == 60 * IN + 3 * OUT
 
 
-async def test_an_answer_of_a_model_without_a_price_is_free(bank: Bank) -> None:
+async def test_an_answer_of_a_model_without_a_price_is_free(billing: Billing) -> None:
     """Although what was set aside was for a dearer one."""
     budget = five_hours(NANO)
     asked = {**ASKED, "tariff": None, "fallback_from": "dear"}
-    await bank.ask(bank.app(Scripted(asked, COUNTED), budget))
-    row = await bank.row()
+    await billing.ask(billing.app(Scripted(asked, COUNTED), budget))
+    row = await billing.row()
     assert (row.cost, row.input, row.fallback_from) == (0, 90, "dear")
-    assert await bank.settled(budget) == 0
+    assert await billing.settled(budget) == 0
 
 
 @pytest.mark.parametrize("raised", [False, True])
-async def test_a_refusal_inside_settles_nothing(bank: Bank, raised: bool) -> None:
+async def test_a_refusal_inside_settles_nothing(billing: Billing, raised: bool) -> None:
     budget = five_hours(NANO)
 
     async def inner(scope: Scope, receive: Receive, send: Send) -> None:
@@ -305,17 +307,17 @@ async def test_a_refusal_inside_settles_nothing(bank: Bank, raised: bool) -> Non
             raise Problem("model_not_found")
         await Problem("model_not_found")(scope, receive, send)
 
-    assert (await bank.ask(bank.app(inner, budget))).status == 404
-    assert await bank.rows() == []
-    assert await bank.settled(budget) == 0
+    assert (await billing.ask(billing.app(inner, budget))).status == 404
+    assert await billing.rows() == []
+    assert await billing.settled(budget) == 0
 
 
-async def test_one_who_left_before_anything_was_asked_pays_nothing(bank: Bank) -> None:
+async def test_one_who_left_before_anything_was_asked_pays_nothing(billing: Billing) -> None:
     """QuantumNous/new-api#4168: 0 tokens, billed all the same."""
     budget = five_hours(NANO)
-    await bank.ask(bank.app(Scripted({"outcome": "hung_up"}), budget))
-    assert await bank.rows() == []
-    assert await bank.settled(budget) == 0
+    await billing.ask(billing.app(Scripted({"outcome": "hung_up"}), budget))
+    assert await billing.rows() == []
+    assert await billing.settled(budget) == 0
 
 
 LEFT = {"outcome": "hung_up"}
@@ -341,14 +343,14 @@ COMPLETED = {"outcome": "completed"}
     ],
 )
 async def test_what_was_not_counted_is_estimated_and_says_so(
-    bank: Bank, steps: Steps, tokens: tuple[int, int], ended: str
+    billing: Billing, steps: Steps, tokens: tuple[int, int], ended: str
 ) -> None:
     budget = five_hours(NANO)
-    await bank.ask(bank.app(Scripted(ASKED, *steps), budget))
-    row = await bank.row()
+    await billing.ask(billing.app(Scripted(ASKED, *steps), budget))
+    row = await billing.row()
     assert (row.input, row.output) == tokens
     assert (row.ended, row.measured) == (ended, False)
-    assert await bank.settled(budget) == row.cost == tokens[0] * IN + tokens[1] * OUT
+    assert await billing.settled(budget) == row.cost == tokens[0] * IN + tokens[1] * OUT
 
 
 @pytest.mark.parametrize(
@@ -356,22 +358,22 @@ async def test_what_was_not_counted_is_estimated_and_says_so(
     [("drain", "hung_up", "drained"), ("cancel", "hung_up", "hung_up"), ("drain", "cut", "cut")],
 )
 async def test_what_was_heard_out_costs_what_was_counted(
-    bank: Bank, on_hangup: Any, outcome: str, ended: str
+    billing: Billing, on_hangup: Any, outcome: str, ended: str
 ) -> None:
     """QuantumNous/new-api#7062: the client had left, and the full answer was billed as nothing."""
     budget = five_hours(NANO, on_hangup=on_hangup)
     inner = Scripted(ASKED, {"output_estimate": 7}, COUNTED, {"outcome": outcome})
-    await bank.ask(bank.app(inner, budget))
-    row = await bank.row()
+    await billing.ask(billing.app(inner, budget))
+    row = await billing.row()
     assert (row.cost, row.measured, row.ended) == (COUNTED_COST, True, ended)
     assert row.on_hangup == on_hangup
-    assert await bank.settled(budget) == COUNTED_COST
+    assert await billing.settled(budget) == COUNTED_COST
 
 
-async def test_a_drain_that_was_not_heard_to_its_end_is_an_estimate(bank: Bank) -> None:
+async def test_a_drain_that_was_not_heard_to_its_end_is_an_estimate(billing: Billing) -> None:
     budget = five_hours(NANO, on_hangup="drain")
-    await bank.ask(bank.app(Scripted(ASKED, {"output_estimate": 7}, LEFT), budget))
-    row = await bank.row()
+    await billing.ask(billing.app(Scripted(ASKED, {"output_estimate": 7}, LEFT), budget))
+    row = await billing.row()
     assert (row.ended, row.measured, row.on_hangup) == ("hung_up", False, "drain")
     assert row.cost == 100 * IN + 7 * OUT
 
@@ -379,34 +381,34 @@ async def test_a_drain_that_was_not_heard_to_its_end_is_an_estimate(bank: Bank) 
 @pytest.mark.parametrize("reported", [None, Usage(40)])
 @pytest.mark.parametrize("answered", [False, True])
 async def test_a_failure_costs_only_what_the_upstream_reported(
-    bank: Bank, reported: Usage | None, answered: bool
+    billing: Billing, reported: Usage | None, answered: bool
 ) -> None:
     budget = five_hours(NANO)
     problem = Problem("upstream_error")
     ending: Any = problem if answered else lambda *_: _raise(problem)
     inner = Scripted(attempts(500, 500), {"usage": reported}, ending)
-    assert (await bank.ask(bank.app(inner, budget))).status == 502
-    row = await bank.row()
+    assert (await billing.ask(billing.app(inner, budget))).status == 502
+    row = await billing.row()
     assert (row.ended, row.status) == ("failed", 0 if answered else 502)
     assert len(row.attempts) == 2
     assert row.cost == (40 * IN if reported else 0)
-    assert await bank.settled(budget) == row.cost
+    assert await billing.settled(budget) == row.cost
 
 
 async def _raise(problem: Problem) -> None:
     raise problem
 
 
-async def test_a_stream_that_breaks_is_paid_as_far_as_it_came(bank: Bank) -> None:
+async def test_a_stream_that_breaks_is_paid_as_far_as_it_came(billing: Billing) -> None:
     budget = five_hours(NANO)
     inner = Scripted(
         ASKED, {"first_content": 1.0}, b"data: 1\n\n", {"output_estimate": 3}, RuntimeError
     )
-    answer = await bank.ask(bank.app(inner, budget))
+    answer = await billing.ask(billing.app(inner, budget))
     assert b"error" in answer.body
-    row = await bank.row()
+    row = await billing.row()
     assert (row.ended, row.cost) == ("cut", 100 * IN + 3 * OUT)
-    assert await bank.settled(budget) == row.cost
+    assert await billing.settled(budget) == row.cost
 
 
 @pytest.mark.parametrize(
@@ -419,7 +421,7 @@ async def test_a_stream_that_breaks_is_paid_as_far_as_it_came(bank: Bank) -> Non
     ],
 )
 async def test_nothing_is_settled_twice_when_cancelled(
-    bank: Bank, steps: Steps, ended: str | None, cost: int
+    billing: Billing, steps: Steps, ended: str | None, cost: int
 ) -> None:
     """In any phase; a server may cancel when the client leaves, or when it stops."""
     budget = five_hours(NANO)
@@ -429,17 +431,17 @@ async def test_nothing_is_settled_twice_when_cancelled(
         inside.set()
         await asyncio.Event().wait()
 
-    async with Call(bank.app(Scripted(*steps, here), budget), bank.scope()) as call:
+    async with Call(billing.app(Scripted(*steps, here), budget), billing.scope()) as call:
         await inside.wait()
-        assert (await bank.used(budget))[1] == BOUND
+        assert (await billing.used(budget))[1] == BOUND
         await call.cancel()
         assert isinstance(call.record.raised, asyncio.CancelledError)
-    rows = await bank.rows()
+    rows = await billing.rows()
     assert [row.ended for row in rows] == ([ended] if ended else [])
-    assert await bank.settled(budget) == cost
+    assert await billing.settled(budget) == cost
 
 
-async def test_cancelled_while_it_waits_for_the_counters(bank: Bank) -> None:
+async def test_cancelled_while_it_waits_for_the_counters(billing: Billing) -> None:
     """The answer may have been given, and the client did not take it."""
     budget = five_hours(NANO)
     asked = asyncio.Event()
@@ -452,7 +454,7 @@ async def test_cancelled_while_it_waits_for_the_counters(bank: Bank) -> None:
                 await asyncio.Event().wait()
             return answer
 
-    async with opened(Bank(Slow)) as slow:
+    async with opened(Billing(Slow)) as slow:
         inner = Scripted(ASKED, COUNTED)
         async with Call(slow.app(inner, budget), slow.scope()) as call:
             await asked.wait()
@@ -470,11 +472,11 @@ async def test_the_open_row_is_what_is_paid_if_the_process_dies() -> None:
             opening.append(entry)
             super().open(entry)
 
-    async with opened(Bank(MemoryCounters, Recording)) as bank:
-        await bank.ask(bank.app(Scripted(ASKED, COUNTED), five_hours(NANO)))
-        await bank.ask(bank.app(Scripted(ASKED, COUNTED), Budget()))
-        await bank.grant(NANO)
-        await bank.ask(bank.app(Scripted(ASKED, COUNTED), Budget(credits=True)))
+    async with opened(Billing(MemoryCounters, Recording)) as billing:
+        await billing.ask(billing.app(Scripted(ASKED, COUNTED), five_hours(NANO)))
+        await billing.ask(billing.app(Scripted(ASKED, COUNTED), Budget()))
+        await billing.grant(NANO)
+        await billing.ask(billing.app(Scripted(ASKED, COUNTED), Budget(credits=True)))
     windows, free, credits_ = opening
     for entry in opening:
         assert (entry.ended, entry.measured, entry.input, entry.output) == ("lost", False, 100, 0)
@@ -487,59 +489,62 @@ async def test_the_open_row_is_what_is_paid_if_the_process_dies() -> None:
 # Who may spend
 
 
-async def test_what_costs_nothing_by_its_nature_passes_untouched(bank: Bank) -> None:
+async def test_what_costs_nothing_by_its_nature_passes_untouched(billing: Billing) -> None:
     inner = Scripted(COUNTED)
     app = BudgetMiddleware(
-        inner, accounts=bank.accounts, ledger_writer=bank.ledger_writer, quote=lambda exchange: None
+        inner,
+        accounts=billing.accounts,
+        ledger_writer=billing.ledger_writer,
+        quote=lambda exchange: None,
     )
-    assert (await bank.ask(app)).status == 200
-    assert await bank.rows() == []
+    assert (await billing.ask(app)).status == 200
+    assert await billing.rows() == []
 
 
-async def test_account_without_a_limit_is_never_refused(bank: Bank) -> None:
+async def test_account_without_a_limit_is_never_refused(billing: Billing) -> None:
     bill = Quote(Budget(on_hangup="drain"), "", 100, 200, PRICE)
     app = BudgetMiddleware(
         Scripted(ASKED, COUNTED),
         accounts=None,
-        ledger_writer=bank.ledger_writer,
+        ledger_writer=billing.ledger_writer,
         quote=lambda exchange: bill,
     )
-    scope = bank.scope()
+    scope = billing.scope()
     async with Call(app, scope) as call:
         assert (await call.done()).status == 200
     assert Exchange.of(scope).on_hangup == "drain"
-    row = await bank.row()
+    row = await billing.row()
     assert (row.cost, row.starts, row.reserved) == (COUNTED_COST, {}, 0)
 
 
-async def test_removing_a_layer_opens_no_door(bank: Bank) -> None:
+async def test_removing_a_layer_opens_no_door(billing: Billing) -> None:
     inner = Scripted(ASKED, COUNTED)
-    answer = await bank.ask(bank.app(inner, five_hours(NANO)), principal=None)
+    answer = await billing.ask(billing.app(inner, five_hours(NANO)), principal=None)
     assert (answer.status, answer.json()["error"]["code"]) == (401, "missing_key")
     bill = Quote(five_hours(NANO), "", 100, 200, PRICE)
     app = BudgetMiddleware(
-        inner, accounts=None, ledger_writer=bank.ledger_writer, quote=lambda exchange: bill
+        inner, accounts=None, ledger_writer=billing.ledger_writer, quote=lambda exchange: bill
     )
-    assert (await bank.ask(app)).status == 503
+    assert (await billing.ask(app)).status == 503
     assert inner.calls == 0
 
 
-async def test_without_request_ids_each_has_one_of_its_own(bank: Bank) -> None:
+async def test_without_request_ids_each_has_one_of_its_own(billing: Billing) -> None:
     budget = five_hours(NANO)
-    app = bank.app(Scripted(ASKED, COUNTED), budget)
+    app = billing.app(Scripted(ASKED, COUNTED), budget)
     for _ in range(2):
-        await bank.ask(app, request_id="")
-    assert len({row.id for row in await bank.rows()}) == 2
-    assert await bank.settled(budget) == 2 * COUNTED_COST
+        await billing.ask(app, request_id="")
+    assert len({row.id for row in await billing.rows()}) == 2
+    assert await billing.settled(budget) == 2 * COUNTED_COST
 
 
-async def test_a_cap_holds_however_many_ask_at_once(bank: Bank) -> None:
+async def test_a_cap_holds_however_many_ask_at_once(billing: Billing) -> None:
     """BerriAI/litellm#34732, #40095, #11083: budgets passed by requests that ran together."""
     budget = five_hours(5 * BOUND)
     go = asyncio.Event()
     inner = Scripted(ASKED, go, {**COUNTED, "usage": Usage(100, 200)})
-    app = bank.app(inner, budget)
-    calls = [asyncio.create_task(bank.ask(app)) for _ in range(50)]
+    app = billing.app(inner, budget)
+    calls = [asyncio.create_task(billing.ask(app)) for _ in range(50)]
     async with asyncio.timeout(10):
         while inner.calls < 5:
             await asyncio.sleep(0)
@@ -547,32 +552,32 @@ async def test_a_cap_holds_however_many_ask_at_once(bank: Bank) -> None:
     statuses = [answer.status for answer in await asyncio.gather(*calls)]
     assert statuses.count(200) == 5
     assert statuses.count(429) == 45
-    assert await bank.settled(budget) == 5 * BOUND
-    assert (await bank.ask(app)).status == 429
+    assert await billing.settled(budget) == 5 * BOUND
+    assert (await billing.ask(app)).status == 429
 
 
-async def test_free_models_pass_when_all_is_spent(bank: Bank) -> None:
+async def test_free_models_pass_when_all_is_spent(billing: Billing) -> None:
     budget = five_hours(BOUND)
     inner = Scripted(ASKED, {**COUNTED, "usage": Usage(100, 200)})
-    assert (await bank.ask(bank.app(inner, budget))).status == 200
-    assert (await bank.ask(bank.app(inner, budget))).status == 429
+    assert (await billing.ask(billing.app(inner, budget))).status == 200
+    assert (await billing.ask(billing.app(inner, budget))).status == 429
     free = Scripted({**ASKED, "tariff": Price()}, COUNTED)
-    assert (await bank.ask(bank.app(free, budget, price=Price()))).status == 200
-    *_, row = await bank.rows()
+    assert (await billing.ask(billing.app(free, budget, price=Price()))).status == 200
+    *_, row = await billing.rows()
     assert (row.cost, row.output) == (0, 50)
-    assert await bank.settled(budget) == BOUND
+    assert await billing.settled(budget) == BOUND
 
 
-async def test_input_that_is_written_to_a_cache_is_reserved_at_its_price(bank: Bank) -> None:
+async def test_input_that_is_written_to_a_cache_is_reserved_at_its_price(billing: Billing) -> None:
     price = Price(input=NANO, output=2 * NANO, cache_write=5 * NANO // 4)
     written = Usage(output=200, cache_write=100)
     inner = Scripted({**ASKED, "tariff": price}, {**COUNTED, "usage": written})
-    await bank.ask(bank.app(inner, five_hours(NANO), price=price))
-    row = await bank.row()
+    await billing.ask(billing.app(inner, five_hours(NANO), price=price))
+    row = await billing.row()
     assert row.cost == row.reserved == 100 * 1250 + 200 * OUT
 
 
-async def test_spending_counts_in_the_period_it_was_admitted_in(bank: Bank) -> None:
+async def test_spending_counts_in_the_period_it_was_admitted_in(billing: Billing) -> None:
     """BerriAI/litellm#34733: who wrote last, after a window was over, set what was spent in it."""
     budget = five_hours(NANO)
     inside, go = asyncio.Event(), asyncio.Event()
@@ -582,60 +587,60 @@ async def test_spending_counts_in_the_period_it_was_admitted_in(bank: Bank) -> N
         await go.wait()
         await Scripted(COUNTED)(scope, receive, send)
 
-    async with Call(bank.app(Scripted(ASKED, wait), budget), bank.scope()) as late:
+    async with Call(billing.app(Scripted(ASKED, wait), budget), billing.scope()) as late:
         await inside.wait()
-        await bank.later(5 * HOUR)
-        await bank.ask(bank.app(Scripted(ASKED, COUNTED), budget))
+        await billing.later(5 * HOUR)
+        await billing.ask(billing.app(Scripted(ASKED, COUNTED), budget))
         go.set()
         await late.done()
-    first, second = await bank.rows()
+    first, second = await billing.rows()
     assert (first.starts, second.starts) == ({"5h": NOON}, {"5h": NOON + 5 * HOUR})
-    assert await bank.used(budget) == (COUNTED_COST, 0)
-    await bank.counters.invalidate("key-1")
-    assert await bank.used(budget) == (COUNTED_COST, 0)
+    assert await billing.used(budget) == (COUNTED_COST, 0)
+    await billing.counters.invalidate("key-1")
+    assert await billing.used(budget) == (COUNTED_COST, 0)
 
 
-async def test_a_calendar_month_is_over_when_it_is(bank: Bank) -> None:
+async def test_a_calendar_month_is_over_when_it_is(billing: Billing) -> None:
     budget = Budget(windows=(Window("calendar month", None, BOUND, aligned=True),))
-    app = bank.app(Scripted(ASKED, {**COUNTED, "usage": Usage(100, 200)}), budget)
-    assert (await bank.ask(app)).status == 200
-    answer = await bank.ask(app)
+    app = billing.app(Scripted(ASKED, {**COUNTED, "usage": Usage(100, 200)}), budget)
+    assert (await billing.ask(app)).status == 200
+    answer = await billing.ask(app)
     assert answer.status == 429
     assert answer.json()["error"]["reset_at"] == "2026-09-01T00:00:00Z"
-    await bank.later(datetime(2026, 8, 31, 23, 59, 59, tzinfo=UTC).timestamp() - NOON)
-    assert (await bank.ask(app)).status == 429
-    await bank.later(1)
-    assert (await bank.ask(app)).status == 200
+    await billing.later(datetime(2026, 8, 31, 23, 59, 59, tzinfo=UTC).timestamp() - NOON)
+    assert (await billing.ask(app)).status == 429
+    await billing.later(1)
+    assert (await billing.ask(app)).status == 200
 
 
-async def test_every_window_holds(bank: Bank) -> None:
+async def test_every_window_holds(billing: Billing) -> None:
     budget = Budget(
         windows=(Window("5h", 5 * HOUR, 10 * BOUND), Window("7d", 7 * 24 * HOUR, BOUND)),
     )
-    app = bank.app(Scripted(ASKED, {**COUNTED, "usage": Usage(100, 200)}), budget)
-    assert (await bank.ask(app)).status == 200
-    await bank.later(6 * HOUR)
-    answer = await bank.ask(app)
+    app = billing.app(Scripted(ASKED, {**COUNTED, "usage": Usage(100, 200)}), budget)
+    assert (await billing.ask(app)).status == 200
+    await billing.later(6 * HOUR)
+    answer = await billing.ask(app)
     assert (answer.status, answer.json()["error"]["window"]) == (429, "7d")
 
 
-async def test_credits_are_spent_where_the_windows_are(bank: Bank) -> None:
+async def test_credits_are_spent_where_the_windows_are(billing: Billing) -> None:
     budget = five_hours(BOUND, credits=True)
-    await bank.grant(BOUND)
+    await billing.grant(BOUND)
     full = {**COUNTED, "usage": Usage(100, 200)}
-    app = bank.app(Scripted(ASKED, full), budget)
-    assert [(await bank.ask(app)).status for _ in range(3)] == [200, 200, 429]
-    first, second = await bank.rows()
+    app = billing.app(Scripted(ASKED, full), budget)
+    assert [(await billing.ask(app)).status for _ in range(3)] == [200, 200, 429]
+    first, second = await billing.rows()
     assert (first.from_credits, first.starts) == (0, {"5h": NOON})
     assert (second.from_credits, second.starts) == (BOUND, {})
-    await bank.later(5 * HOUR)
-    assert (await bank.ask(app)).status == 200
+    await billing.later(5 * HOUR)
+    assert (await billing.ask(app)).status == 200
 
 
-async def test_credits_alone(bank: Bank) -> None:
+async def test_credits_alone(billing: Billing) -> None:
     budget = Budget(credits=True)
-    app = bank.app(Scripted(ASKED, COUNTED), budget)
-    refused = await bank.ask(app)
+    app = billing.app(Scripted(ASKED, COUNTED), budget)
+    refused = await billing.ask(app)
     assert (refused.status, refused.header("x-should-retry")) == (429, "false")
     error = refused.json()["error"]
     assert error == {
@@ -646,14 +651,14 @@ async def test_credits_alone(bank: Bank) -> None:
         "remaining": "0.00",
         "reset_at": None,
     }
-    await bank.grant(NANO)
-    assert (await bank.ask(app)).status == 200
-    row = await bank.row()
+    await billing.grant(NANO)
+    assert (await billing.ask(app)).status == 200
+    row = await billing.row()
     assert row.from_credits == row.cost == COUNTED_COST
-    assert await bank.used(budget) == (COUNTED_COST - NANO, 0)
+    assert await billing.used(budget) == (COUNTED_COST - NANO, 0)
 
 
-async def test_the_last_of_it_is_lent_to_one_at_a_time(bank: Bank) -> None:
+async def test_the_last_of_it_is_lent_to_one_at_a_time(billing: Billing) -> None:
     """A tight hold: less than the request may cost, enough for a beginning."""
     cap = 100 * IN + 30 * OUT + 1
     budget = five_hours(cap, cut_off=True)
@@ -666,22 +671,24 @@ async def test_the_last_of_it_is_lent_to_one_at_a_time(bank: Bank) -> None:
         await go.wait()
         await Scripted({**COUNTED, "usage": Usage(90, 31)})(scope, receive, send)
 
-    app = bank.app(Scripted(ASKED, see), budget)
-    first = asyncio.create_task(bank.ask(app))
+    app = billing.app(Scripted(ASKED, see), budget)
+    first = asyncio.create_task(billing.ask(app))
     await inside.wait()
-    assert (await bank.ask(app)).status == 429
+    assert (await billing.ask(app)).status == 429
     go.set()
     assert (await first).status == 200
     assert cut_off == [30]
-    row = await bank.row()
+    row = await billing.row()
     assert (row.reserved, row.cost) == (cap, 90 * IN + 31 * OUT)
-    assert await bank.settled(budget) == row.cost
+    assert await billing.settled(budget) == row.cost
 
 
 @pytest.mark.parametrize(("on", "cut_off"), [(True, 200), (False, 0)])
-async def test_cut_off_is_reported_when_it_is_wanted(bank: Bank, on: bool, cut_off: int) -> None:
-    scope = bank.scope()
-    app = bank.app(Scripted(ASKED, COUNTED), five_hours(NANO, cut_off=on))
+async def test_cut_off_is_reported_when_it_is_wanted(
+    billing: Billing, on: bool, cut_off: int
+) -> None:
+    scope = billing.scope()
+    app = billing.app(Scripted(ASKED, COUNTED), five_hours(NANO, cut_off=on))
     async with Call(app, scope) as call:
         await call.done()
     assert Exchange.of(scope).cut_off == cut_off
@@ -690,13 +697,13 @@ async def test_cut_off_is_reported_when_it_is_wanted(bank: Bank, on: bool, cut_o
 # What those read who are refused
 
 
-async def spent_up(bank: Bank, budget: Budget, **fields: Any) -> Recorded:
+async def spent_up(billing: Billing, budget: Budget, **fields: Any) -> Recorded:
     """The refusal after a request that has left 0.12 credits of the cap."""
     cap = budget.windows[0].cap
     tokens = (cap - nano_of("0.12")) // IN
-    await bank.ask(bank.app(Scripted(ASKED, {**COUNTED, "usage": Usage(tokens)}), budget))
-    await bank.later(60)
-    return await bank.ask(bank.app(Scripted(), budget, tokens=(300_000, 0)), **fields)
+    await billing.ask(billing.app(Scripted(ASKED, {**COUNTED, "usage": Usage(tokens)}), budget))
+    await billing.later(60)
+    return await billing.ask(billing.app(Scripted(), budget, tokens=(300_000, 0)), **fields)
 
 
 def nano_of(credits_: str) -> int:
@@ -709,8 +716,8 @@ MESSAGE = (
 )
 
 
-async def test_a_refusal_names_window_rest_and_reset(bank: Bank) -> None:
-    answer = await spent_up(bank, five_hours(5 * NANO))
+async def test_a_refusal_names_window_rest_and_reset(billing: Billing) -> None:
+    answer = await spent_up(billing, five_hours(5 * NANO))
     assert answer.status == 429
     assert answer.header("retry-after") == str(5 * 3600 - 60)
     assert answer.header("x-should-retry") == "false"
@@ -727,8 +734,8 @@ async def test_a_refusal_names_window_rest_and_reset(bank: Bank) -> None:
     }
 
 
-async def test_a_refusal_for_anthropic_callers(bank: Bank) -> None:
-    answer = await spent_up(bank, five_hours(5 * NANO), dialect="anthropic", request_id="r-77")
+async def test_a_refusal_for_anthropic_callers(billing: Billing) -> None:
+    answer = await spent_up(billing, five_hours(5 * NANO), dialect="anthropic", request_id="r-77")
     assert (answer.status, answer.header("x-should-retry")) == (429, "false")
     body = answer.json()
     assert (body["type"], body["request_id"]) == ("error", "r-77")
@@ -736,15 +743,15 @@ async def test_a_refusal_for_anthropic_callers(bank: Bank) -> None:
     assert body["error"]["message"] == MESSAGE
 
 
-async def test_a_reset_is_never_shown_too_early(bank: Bank) -> None:
-    await bank.later(0.25)
-    answer = await spent_up(bank, five_hours(5 * NANO))
+async def test_a_reset_is_never_shown_too_early(billing: Billing) -> None:
+    await billing.later(0.25)
+    answer = await spent_up(billing, five_hours(5 * NANO))
     assert "resets 2026-08-08 17:01 UTC" in answer.json()["error"]["message"]
     assert answer.json()["error"]["reset_at"] == "2026-08-08T17:00:01Z"
     assert answer.header("retry-after") == str(5 * 3600 - 60)
 
 
-async def test_refusal_by_own_reservations_says_so(bank: Bank) -> None:
+async def test_refusal_by_own_reservations_says_so(billing: Billing) -> None:
     budget = five_hours(BOUND)
     inside, go = asyncio.Event(), asyncio.Event()
 
@@ -752,9 +759,9 @@ async def test_refusal_by_own_reservations_says_so(bank: Bank) -> None:
         inside.set()
         await go.wait()
 
-    first = asyncio.create_task(bank.ask(bank.app(Scripted(wait), budget)))
+    first = asyncio.create_task(billing.ask(billing.app(Scripted(wait), budget)))
     await inside.wait()
-    answer = await bank.ask(bank.app(Scripted(ASKED, COUNTED), budget))
+    answer = await billing.ask(billing.app(Scripted(ASKED, COUNTED), budget))
     assert answer.header("retry-after") == "1"
     assert "0.00 remaining beside what requests in flight may cost, resets" in answer.text
     go.set()
@@ -769,15 +776,15 @@ async def test_no_request_is_served_that_cannot_be_written_down() -> None:
         def open(self, entry: Entry) -> None:
             raise StoreUnavailable("No space left on device")
 
-    async with opened(Bank(MemoryCounters, FullDisk)) as bank:
+    async with opened(Billing(MemoryCounters, FullDisk)) as billing:
         inner = Scripted(ASKED, COUNTED)
-        scope = bank.scope()
-        async with Call(bank.app(inner, five_hours(NANO)), scope) as call:
+        scope = billing.scope()
+        async with Call(billing.app(inner, five_hours(NANO)), scope) as call:
             answer = await call.done()
         assert (answer.status, inner.calls) == (503, 0)
         assert "No space left" in Exchange.of(scope).reason
         assert "No space left" not in answer.text
-        assert await bank.settled(five_hours(NANO)) == 0
+        assert await billing.settled(five_hours(NANO)) == 0
 
 
 @pytest.mark.parametrize("dialect", ["openai", "anthropic"])
@@ -786,39 +793,41 @@ async def test_unavailable_counters_stop_all_spending(dialect: str) -> None:
         async def reserve(self, *args: Any, **rest: Any) -> Hold | InsufficientFunds | None:
             raise CountersUnavailable("no route to 10.0.0.9")
 
-    async with opened(Bank(Gone)) as bank:
+    async with opened(Billing(Gone)) as billing:
         inner = Scripted(ASKED, COUNTED)
-        answer = await bank.ask(bank.app(inner, five_hours(NANO)), dialect=dialect)
+        answer = await billing.ask(billing.app(inner, five_hours(NANO)), dialect=dialect)
         assert (answer.status, inner.calls) == (529 if dialect == "anthropic" else 503, 0)
         assert answer.header("retry-after") == "1"
         assert "10.0.0.9" not in answer.text
-        assert await bank.rows() == []
+        assert await billing.rows() == []
 
 
 async def test_unavailable_ledger_stops_all_spending(
-    bank: Bank, monkeypatch: pytest.MonkeyPatch
+    billing: Billing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def gone(*args: Any) -> Any:
         raise StoreUnavailable("no answer in time")
 
-    monkeypatch.setattr(bank.ledger, "spent", gone)
+    monkeypatch.setattr(billing.ledger, "spent", gone)
     inner = Scripted(ASKED, COUNTED)
-    assert (await bank.ask(bank.app(inner, five_hours(NANO)))).status == 503
+    assert (await billing.ask(billing.app(inner, five_hours(NANO)))).status == 503
     monkeypatch.undo()
-    assert (await bank.ask(bank.app(inner, five_hours(NANO)))).status == 200
+    assert (await billing.ask(billing.app(inner, five_hours(NANO)))).status == 200
     assert inner.calls == 1
 
 
 async def test_a_journal_on_disk(tmp_path: Path) -> None:
     """The same with the book that servers have."""
-    bank = Bank()
-    bank.ledger_writer = LedgerWriter(bank.ledger, tmp_path, committed=bank.accounts.committed)
+    billing = Billing()
+    billing.ledger_writer = LedgerWriter(
+        billing.ledger, tmp_path, committed=billing.accounts.committed
+    )
     budget = five_hours(NANO)
-    async with opened(bank):
-        await bank.ask(bank.app(Scripted(ASKED, COUNTED), budget))
-        await bank.ask(bank.app(Scripted(), budget))
-        assert await bank.settled(budget) == COUNTED_COST
-        assert len(await bank.rows()) == 1
+    async with opened(billing):
+        await billing.ask(billing.app(Scripted(ASKED, COUNTED), budget))
+        await billing.ask(billing.app(Scripted(), budget))
+        assert await billing.settled(budget) == COUNTED_COST
+        assert len(await billing.rows()) == 1
 
 
 # The stamp

@@ -49,7 +49,7 @@ BOB = Principal("key_bob", plan="pro")
 FREE = Principal("key_free")
 
 
-class Desk:
+class AccountGateway:
     """The app with all that it looks at, at a moment of its own."""
 
     def __init__(self, ledger: Any = None, flush: Any = None, **options: Any) -> None:
@@ -84,8 +84,8 @@ class Desk:
 
 
 @pytest.fixture
-def desk() -> Desk:
-    return Desk()
+def gateway() -> AccountGateway:
+    return AccountGateway()
 
 
 def name(n: int) -> str:
@@ -115,8 +115,8 @@ def row(n: int, **fields: Any) -> Entry:
 # Limits
 
 
-async def test_an_account_that_was_never_used(desk: Desk) -> None:
-    answer = await desk.get("/v1/limits")
+async def test_an_account_that_was_never_used(gateway: AccountGateway) -> None:
+    answer = await gateway.get("/v1/limits")
     assert (answer.status, answer.header("content-type")) == (200, "application/json")
     assert answer.json() == {
         "object": "limits",
@@ -163,19 +163,21 @@ async def test_an_account_that_was_never_used(desk: Desk) -> None:
     }
 
 
-async def test_what_is_used_and_what_is_held(desk: Desk) -> None:
-    await desk.ledger.append([row(1, kind="credit", cost=0, granted=7 * NANO)])
-    first = await desk.accounts.reserve(ANN.id, name(2), 2 * NANO, 1, desk.budget)
+async def test_what_is_used_and_what_is_held(gateway: AccountGateway) -> None:
+    await gateway.ledger.append([row(1, kind="credit", cost=0, granted=7 * NANO)])
+    first = await gateway.accounts.reserve(ANN.id, name(2), 2 * NANO, 1, gateway.budget)
     assert isinstance(first, Hold)
-    desk.accounts.resize(first, NANO // 2)
+    gateway.accounts.resize(first, NANO // 2)
     spent = row(2, at=NOW, cost=NANO // 2, starts=first.starts)
-    await desk.ledger.append([spent])
-    await desk.accounts.committed([spent])
-    assert isinstance(await desk.accounts.reserve(ANN.id, name(3), 4 * NANO, 1, desk.budget), Hold)
-    by_credits = await desk.accounts.reserve(ANN.id, name(4), 3 * NANO, 3 * NANO, desk.budget)
+    await gateway.ledger.append([spent])
+    await gateway.accounts.committed([spent])
+    assert isinstance(
+        await gateway.accounts.reserve(ANN.id, name(3), 4 * NANO, 1, gateway.budget), Hold
+    )
+    by_credits = await gateway.accounts.reserve(ANN.id, name(4), 3 * NANO, 3 * NANO, gateway.budget)
     assert isinstance(by_credits, Hold)
     assert by_credits.source == "credits"
-    said = (await desk.get("/v1/limits")).json()
+    said = (await gateway.get("/v1/limits")).json()
     assert said["windows"][0] == {
         "length": "5h",
         "cap": "5.00",
@@ -186,26 +188,26 @@ async def test_what_is_used_and_what_is_held(desk: Desk) -> None:
     }
     assert said["windows"][1]["remaining"] == "35.50"
     assert said["credits"] == {"balance": "7.00", "reserved": "3.00"}
-    assert (await desk.get("/v1/limits", BOB)).json()["windows"][0]["used"] == "0.00"
+    assert (await gateway.get("/v1/limits", BOB)).json()["windows"][0]["used"] == "0.00"
 
 
-async def test_rates_are_those_that_the_limiter_counts(desk: Desk) -> None:
+async def test_rates_are_those_that_the_limiter_counts(gateway: AccountGateway) -> None:
     """Under the name by which `RateLimitMiddleware` knows a principal; looking takes nothing."""
-    rate = desk.limits.requests
+    rate = gateway.limits.requests
     assert rate is not None
     for lease in "ab":
         who = f"key:{ANN.id}"
-        await desk.counters.admit(who, [Check("requests", rate)], slots=5, lease=lease)
+        await gateway.counters.admit(who, [Check("requests", rate)], slots=5, lease=lease)
     for _ in range(3):
-        said = (await desk.get("/v1/limits")).json()
+        said = (await gateway.get("/v1/limits")).json()
         assert said["rates"][0]["remaining"] == 58
         assert said["concurrency"] == {"limit": 5, "in_use": 2}
     assert said["rates"][0]["resets_at"] == "2026-11-21T10:00:02.000Z"
-    assert (await desk.get("/v1/limits", BOB)).json()["concurrency"]["in_use"] == 0
+    assert (await gateway.get("/v1/limits", BOB)).json()["concurrency"]["in_use"] == 0
 
 
-async def test_without_a_plan_nothing_is_limited(desk: Desk) -> None:
-    said = (await desk.get("/v1/limits", FREE)).json()
+async def test_without_a_plan_nothing_is_limited(gateway: AccountGateway) -> None:
+    said = (await gateway.get("/v1/limits", FREE)).json()
     assert said == {
         "object": "limits",
         "plan": None,
@@ -217,20 +219,22 @@ async def test_without_a_plan_nothing_is_limited(desk: Desk) -> None:
     }
 
 
-async def test_own_limits_go_before_those_of_the_plan(desk: Desk) -> None:
+async def test_own_limits_go_before_those_of_the_plan(gateway: AccountGateway) -> None:
     own = {"requests": "5/s", "windows": [{"length": "1d", "credits": "1"}], "overflow": "none"}
-    said = (await desk.get("/v1/limits", Principal("k", plan="pro", limits=own))).json()
+    said = (await gateway.get("/v1/limits", Principal("k", plan="pro", limits=own))).json()
     assert [window["length"] for window in said["windows"]] == ["1d"]
     assert said["credits"] is None
     assert (said["rates"][0]["limit"], said["rates"][0]["per"]) == (5, "1s")
 
 
-async def test_counters_that_do_not_answer(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_counters_that_do_not_answer(
+    gateway: AccountGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def gone(*_: Any, **__: Any) -> None:
         raise CountersUnavailable("redis://secret-host is gone")
 
     monkeypatch.setattr(MemoryCounters, "status", gone)
-    answer = await desk.get("/v1/limits")
+    answer = await gateway.get("/v1/limits")
     assert (answer.status, answer.header("retry-after")) == (503, "1")
     assert "secret-host" not in answer.text
 
@@ -238,8 +242,8 @@ async def test_counters_that_do_not_answer(desk: Desk, monkeypatch: pytest.Monke
 # Usage
 
 
-async def test_usage_by_day_and_model_of_this_key_alone(desk: Desk) -> None:
-    await desk.ledger.append(
+async def test_usage_by_day_and_model_of_this_key_alone(gateway: AccountGateway) -> None:
+    await gateway.ledger.append(
         [
             row(1),
             row(2, cache_read=7, cache_write=3),
@@ -249,7 +253,7 @@ async def test_usage_by_day_and_model_of_this_key_alone(desk: Desk) -> None:
             row(6, at=NOW - 40 * DAY),
         ]
     )
-    said = (await desk.get("/v1/usage")).json()
+    said = (await gateway.get("/v1/usage")).json()
     used = {
         "requests": 1,
         "input_tokens": 100,
@@ -276,7 +280,7 @@ async def test_usage_by_day_and_model_of_this_key_alone(desk: Desk) -> None:
         "output_tokens": 60,
         "credits": "0.00369",
     }
-    assert (await desk.get("/v1/usage", FREE)).json()["total"]["requests"] == 0
+    assert (await gateway.get("/v1/usage", FREE)).json()["total"]["requests"] == 0
 
 
 @pytest.mark.parametrize(
@@ -300,8 +304,8 @@ async def test_usage_by_day_and_model_of_this_key_alone(desk: Desk) -> None:
         ),
     ],
 )
-async def test_periods(desk: Desk, query: str, start: str, end: str) -> None:
-    said = (await desk.get("/v1/usage", query=query)).json()
+async def test_periods(gateway: AccountGateway, query: str, start: str, end: str) -> None:
+    said = (await gateway.get("/v1/usage", query=query)).json()
     assert (said["start"], said["end"]) == (start, end)
 
 
@@ -332,18 +336,22 @@ async def test_periods(desk: Desk, query: str, start: str, end: str) -> None:
         ("start=0001-01-01T00:00:00%2B23:59&end=0001-01-03", "end"),
     ],
 )
-async def test_a_period_that_cannot_be_names_the_field(desk: Desk, query: str, field: str) -> None:
-    answer = await desk.get("/v1/usage", query=query)
+async def test_a_period_that_cannot_be_names_the_field(
+    gateway: AccountGateway, query: str, field: str
+) -> None:
+    answer = await gateway.get("/v1/usage", query=query)
     assert (answer.status, answer.json()["error"]["param"]) == (400, field)
     assert f"`{field}`: expected " in answer.json()["error"]["message"]
 
 
-async def test_a_ledger_that_does_not_answer(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_ledger_that_does_not_answer(
+    gateway: AccountGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def gone(*_: Any) -> list[Sum]:
         raise StoreUnavailable("postgresql://secret-host is gone")
 
     monkeypatch.setattr(MemoryLedgerStore, "sums", gone)
-    answer = await desk.get("/v1/usage")
+    answer = await gateway.get("/v1/usage")
     assert answer.status == 503
     assert "secret-host" not in answer.text
 
@@ -351,12 +359,12 @@ async def test_a_ledger_that_does_not_answer(desk: Desk, monkeypatch: pytest.Mon
 # Requests
 
 
-async def test_a_finished_request_in_full_and_without_upstreams(desk: Desk) -> None:
+async def test_a_finished_request_in_full_and_without_upstreams(gateway: AccountGateway) -> None:
     tried = [
         AttemptRecord("far", "theirs", 500, "m0", "upstream_error", 3.0, "boom"),
         AttemptRecord("near", "theirs-too", 200, "m1", ms=9.0),
     ]
-    await desk.ledger.append(
+    await gateway.ledger.append(
         [
             row(
                 1,
@@ -374,7 +382,7 @@ async def test_a_finished_request_in_full_and_without_upstreams(desk: Desk) -> N
             )
         ]
     )
-    answer = await desk.get(f"/v1/requests/{name(1)}")
+    answer = await gateway.get(f"/v1/requests/{name(1)}")
     assert answer.json() == {
         "id": name(1),
         "object": "request",
@@ -410,34 +418,34 @@ async def test_a_finished_request_in_full_and_without_upstreams(desk: Desk) -> N
         assert theirs not in answer.text
 
 
-async def test_a_request_of_another_key_is_as_one_that_never_was(desk: Desk) -> None:
+async def test_a_request_of_another_key_is_as_one_that_never_was(gateway: AccountGateway) -> None:
     credit = row(3, kind="credit", granted=NANO)
-    await desk.ledger.append([row(1, account=BOB.id), credit])
+    await gateway.ledger.append([row(1, account=BOB.id), credit])
     answers = [
-        await desk.get(f"/v1/requests/{which}")
+        await gateway.get(f"/v1/requests/{which}")
         for which in (name(1), name(2), name(3), "x", "", "%00", "'; DROP TABLE ledger; --")
     ]
     assert {(answer.status, answer.text) for answer in answers} == {(404, answers[0].text)}
     assert answers[0].json()["error"]["code"] == "not_found"
-    assert (await desk.get(f"/v1/requests/{name(1)}", BOB)).status == 200
+    assert (await gateway.get(f"/v1/requests/{name(1)}", BOB)).status == 200
 
 
-async def test_the_path_may_be_written_unusually(desk: Desk) -> None:
-    await desk.ledger.append([row(1)])
-    assert (await desk.get(f"/v1/requests/{name(1)}/")).status == 200
+async def test_the_path_may_be_written_unusually(gateway: AccountGateway) -> None:
+    await gateway.ledger.append([row(1)])
+    assert (await gateway.get(f"/v1/requests/{name(1)}/")).status == 200
 
 
-async def test_head_answers_like_get_without_the_body(desk: Desk) -> None:
-    await desk.ledger.append([row(1)])
+async def test_head_answers_like_get_without_the_body(gateway: AccountGateway) -> None:
+    await gateway.ledger.append([row(1)])
     for path in ("/v1/limits", "/v1/usage", f"/v1/requests/{name(1)}"):
-        got, head = await desk.get(path), await desk.get(path, method="HEAD")
+        got, head = await gateway.get(path), await gateway.get(path, method="HEAD")
         assert (head.status, head.body) == (200, b"")
         assert head.header("content-length") == str(len(got.body))
 
 
-async def test_nobody_has_nothing(desk: Desk) -> None:
+async def test_nobody_has_nothing(gateway: AccountGateway) -> None:
     for path in ("/v1/limits", "/v1/usage", f"/v1/requests/{name(1)}"):
-        assert (await desk.get(path, None)).status == 401
+        assert (await gateway.get(path, None)).status == 401
 
 
 async def test_a_row_that_this_process_is_about_to_write_is_waited_for(tmp_path: Path) -> None:
@@ -447,10 +455,10 @@ async def test_a_row_that_this_process_is_about_to_write_is_waited_for(tmp_path:
     ledger_writer = LedgerWriter(ledger, None, period=3600.0)
     await ledger_writer.start()
     try:
-        desk = Desk(ledger, ledger_writer.flush, patience=20.0)
+        gateway = AccountGateway(ledger, ledger_writer.flush, patience=20.0)
         ledger_writer.close(row(1))
         assert await ledger.get(ANN.id, name(1)) is None
-        assert (await desk.get(f"/v1/requests/{name(1)}")).json()["credits"] == "0.00123"
+        assert (await gateway.get(f"/v1/requests/{name(1)}")).json()["credits"] == "0.00123"
     finally:
         await ledger_writer.aclose()
         await database.aclose()
@@ -462,10 +470,10 @@ async def test_a_row_that_another_process_writes_is_waited_for() -> None:
     async def flush() -> None:
         asked.set()
 
-    desk = Desk(flush=flush, patience=20.0)
-    asking = asyncio.create_task(desk.get(f"/v1/requests/{name(1)}"))
+    gateway = AccountGateway(flush=flush, patience=20.0)
+    asking = asyncio.create_task(gateway.get(f"/v1/requests/{name(1)}"))
     await asked.wait()
-    await desk.ledger.append([row(1)])
+    await gateway.ledger.append([row(1)])
     assert (await asking).status == 200
 
 
@@ -473,5 +481,5 @@ async def test_a_flush_that_hangs_is_not_waited_for_long() -> None:
     async def flush() -> None:
         await asyncio.Event().wait()
 
-    desk = Desk(flush=flush, patience=0.01)
-    assert (await desk.get(f"/v1/requests/{name(1)}")).status == 404
+    gateway = AccountGateway(flush=flush, patience=0.01)
+    assert (await gateway.get(f"/v1/requests/{name(1)}")).status == 404

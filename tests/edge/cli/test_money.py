@@ -32,7 +32,7 @@ overflow = "credits"
 """
 
 
-class Shop:
+class Commands:
     """Runs commands on one configuration and reads what they wrote."""
 
     def __init__(self, folder: Path, capture: pytest.CaptureFixture[str]) -> None:
@@ -78,15 +78,15 @@ class Shop:
 
 
 @pytest.fixture
-def shop(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Shop:
-    return Shop(tmp_path, capsys)
+def commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Commands:
+    return Commands(tmp_path, capsys)
 
 
 # Plans
 
 
-def test_plans_are_listed(shop: Shop) -> None:
-    lines = shop.ok("plans").splitlines()
+def test_plans_are_listed(commands: Commands) -> None:
+    lines = commands.ok("plans").splitlines()
     assert lines[0].split() == [
         *("id", "requests", "burst", "tokens", "concurrency", "on_excess", "windows"),
         *("overflow", "on_hangup"),
@@ -94,7 +94,7 @@ def test_plans_are_listed(shop: Shop) -> None:
     by_name = {line.split()[0]: line for line in lines[1:]}
     assert "5.00 per 5h, 40.00 per calendar month" in by_name["max"]
     assert by_name["pro"].split()[1:5] == ["-", "0", "-", "-"]
-    report = {plan["id"]: plan for plan in shop.json("plans")}
+    report = {plan["id"]: plan for plan in commands.json("plans")}
     assert report["max"] == {
         "id": "max",
         "requests": "120/m",
@@ -117,45 +117,45 @@ def test_plans_are_listed(shop: Shop) -> None:
 # Credits
 
 
-def test_credits_are_added_removed_and_listed(shop: Shop) -> None:
-    key = shop.key("ann")
-    added = shop.ok("credits", "add", "ann", "5.00", "--note", "invoice 17")
+def test_credits_are_added_removed_and_listed(commands: Commands) -> None:
+    key = commands.key("ann")
+    added = commands.ok("credits", "add", "ann", "5.00", "--note", "invoice 17")
     assert added.endswith(f": {key} has 5.00 credits\n")
-    assert shop.ok("credits", "add", key, "0.000000001").endswith(" has 5.000000001 credits\n")
-    assert shop.ok("credits", "remove", "ann", "6").endswith(" has -0.999999999 credits\n")
-    report = shop.json("credits", "list", "ann")
+    assert commands.ok("credits", "add", key, "0.000000001").endswith(" has 5.000000001 credits\n")
+    assert commands.ok("credits", "remove", "ann", "6").endswith(" has -0.999999999 credits\n")
+    report = commands.json("credits", "list", "ann")
     assert (report["key"], report["balance"]) == (key, "-0.999999999")
     amounts = [(credit["amount"], credit["note"]) for credit in report["credits"]]
     assert amounts == [("-6.00", ""), ("0.000000001", ""), ("5.00", "invoice 17")]
-    assert "balance: -0.999999999\n" in shop.ok("credits", "list", "ann")
-    shop.key("bob")
-    assert shop.json("credits", "list", "bob")["credits"] == []
+    assert "balance: -0.999999999\n" in commands.ok("credits", "list", "ann")
+    commands.key("bob")
+    assert commands.json("credits", "list", "bob")["credits"] == []
 
 
-def test_credits_list_balance_is_granted_less_used(shop: Shop) -> None:
-    key = shop.key("ann")
-    shop.ok("credits", "add", "ann", "5")
+def test_credits_list_balance_is_granted_less_used(commands: Commands) -> None:
+    key = commands.key("ann")
+    commands.ok("credits", "add", "ann", "5")
     now = time()
-    shop.used(
+    commands.used(
         Entry(id="u1", account=key, at=now, ended_at=now, cost=10**9, from_credits=10**9),
         Entry(id="u2", account=key, at=now, ended_at=now, cost=10**9),
     )
-    assert shop.json("credits", "list", "ann")["balance"] == "4.00"
+    assert commands.json("credits", "list", "ann")["balance"] == "4.00"
 
 
-def test_credits_add_same_id_is_added_once(shop: Shop) -> None:
-    key = shop.key("ann")
-    shop.key("bob")
-    once = shop.ok("credits", "add", "ann", "5", "--id", "invoice-17")
-    again = shop.ok("credits", "add", "ann", "5.00", "--id", "invoice-17")
+def test_credits_add_same_id_is_added_once(commands: Commands) -> None:
+    key = commands.key("ann")
+    commands.key("bob")
+    once = commands.ok("credits", "add", "ann", "5", "--id", "invoice-17")
+    again = commands.ok("credits", "add", "ann", "5.00", "--id", "invoice-17")
     assert once == again == f"ok: credit_invoice-17: {key} has 5.00 credits\n"
     for which, amount in (("ann", "6"), ("bob", "5")):
-        status, message = shop.refused("credits", "add", which, amount, "--id", "invoice-17")
+        status, message = commands.refused("credits", "add", which, amount, "--id", "invoice-17")
         assert (status, message.startswith("error: id: invoice-17 is the id of a credit of")) == (
             1,
             True,
         )
-    assert len([one for one in shop.audit() if one.action == "credits.add"]) == 1
+    assert len([one for one in commands.audit() if one.action == "credits.add"]) == 1
 
 
 @pytest.mark.parametrize(
@@ -179,27 +179,27 @@ def test_credits_add_same_id_is_added_once(shop: Shop) -> None:
     ],
 )
 def test_credits_invalid_change_writes_nothing(
-    shop: Shop, arguments: list[str], message: str
+    commands: Commands, arguments: list[str], message: str
 ) -> None:
-    shop.key("ann")
-    shop.key("gone")
-    shop.ok("keys", "revoke", "gone")
-    written = len(shop.audit())
+    commands.key("ann")
+    commands.key("gone")
+    commands.ok("keys", "revoke", "gone")
+    written = len(commands.audit())
     command, *rest = arguments
-    config = ["--config", str(shop.penstock.config)]
-    done = shop.penstock("credits", command, *config, *rest)
+    config = ["--config", str(commands.penstock.config)]
+    done = commands.penstock("credits", command, *config, *rest)
     assert (done.status, done.out) == (1, "")
     assert message in done.err
     assert "Traceback" not in done.err
-    assert shop.json("credits", "list", "ann")["credits"] == []
-    assert len(shop.audit()) == written
+    assert commands.json("credits", "list", "ann")["credits"] == []
+    assert len(commands.audit()) == written
 
 
 # Usage
 
 
-def test_usage_of_all_and_of_one(shop: Shop) -> None:
-    ann, bob = shop.key("ann"), shop.key("bob")
+def test_usage_of_all_and_of_one(commands: Commands) -> None:
+    ann, bob = commands.key("ann"), commands.key("bob")
     now = time()
     for n, account in enumerate((ann, ann, bob)):
         entry = Entry(
@@ -212,43 +212,43 @@ def test_usage_of_all_and_of_one(shop: Shop) -> None:
             output=2,
             cost=5_000_000,
         )
-        shop.used(entry)
+        commands.used(entry)
     old = Entry(id="old", account=ann, at=now - 40 * 86400, ended_at=now, model="m", cost=1)
-    shop.used(old)
-    assert shop.json("usage")["total"]["requests"] == 3
-    assert shop.json("usage", "--days", "60")["total"]["requests"] == 4
-    one = shop.json("usage", "ann")
+    commands.used(old)
+    assert commands.json("usage")["total"]["requests"] == 3
+    assert commands.json("usage", "--days", "60")["total"]["requests"] == 4
+    one = commands.json("usage", "ann")
     assert [(day["model"], day["requests"], day["credits"]) for day in one["data"]] == [
         ("m", 2, "0.01")
     ]
-    lines = shop.ok("usage", "bob").splitlines()
+    lines = commands.ok("usage", "bob").splitlines()
     assert lines[0].split()[:3] == ["day", "model", "requests"]
     assert lines[-1].split() == ["total", "-", "1", "10", "2", "0", "0", "0.005"]
-    assert shop.refused("usage", "nobody")[0] == 1
-    assert shop.refused("usage", "--days", "0")[0] == 2
+    assert commands.refused("usage", "nobody")[0] == 1
+    assert commands.refused("usage", "--days", "0")[0] == 2
 
 
 def test_usage_of_an_address_without_keys(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shop = Shop(tmp_path, capsys)
+    commands = Commands(tmp_path, capsys)
     write_config(tmp_path, '[auth]\nmode = "none"\n')
-    shop.used(Entry(id="u", account="192.0.2.7", at=time(), ended_at=time(), model="m", cost=1))
-    assert shop.json("usage", "192.0.2.7")["total"]["requests"] == 1
-    assert shop.json("usage", "192.0.2.8")["total"]["requests"] == 0
+    commands.used(Entry(id="u", account="192.0.2.7", at=time(), ended_at=time(), model="m", cost=1))
+    assert commands.json("usage", "192.0.2.7")["total"]["requests"] == 1
+    assert commands.json("usage", "192.0.2.8")["total"]["requests"] == 0
 
 
 # A key's own limits
 
 
-def test_create_key_with_own_limits(shop: Shop) -> None:
-    shop.key(
+def test_create_key_with_own_limits(commands: Commands) -> None:
+    commands.key(
         "own",
         *("--requests", "60/min", "--burst", "10", "--tokens", "100k/min", "--concurrency", "3"),
         *("--on-excess", "throttle", "--window", "5h=5.00", "--window", "calendar month=40"),
         *("--overflow", "credits"),
     )
-    assert shop.json("keys", "show", "own")["limits"] == {
+    assert commands.json("keys", "show", "own")["limits"] == {
         "requests": "60/min",
         "burst": 10,
         "tokens": "100k/min",
@@ -260,7 +260,7 @@ def test_create_key_with_own_limits(shop: Shop) -> None:
         ],
         "overflow": "credits",
     }
-    assert '"requests": "60/min"' in shop.ok("keys", "show", "own")
+    assert '"requests": "60/min"' in commands.ok("keys", "show", "own")
 
 
 @pytest.mark.parametrize(
@@ -275,30 +275,34 @@ def test_create_key_with_own_limits(shop: Shop) -> None:
     ],
 )
 def test_create_invalid_limit_is_named_and_creates_nothing(
-    shop: Shop, options: list[str], status: int, message: str
+    commands: Commands, options: list[str], status: int, message: str
 ) -> None:
-    assert shop.penstock.on("migrate").status == 0
-    was, err = shop.refused("keys", "create", "--name", "x", "--quiet", *options)
+    assert commands.penstock.on("migrate").status == 0
+    was, err = commands.refused("keys", "create", "--name", "x", "--quiet", *options)
     assert was == status
     assert message in err
-    assert shop.json("keys", "list") == []
-    assert shop.audit() == []
+    assert commands.json("keys", "list") == []
+    assert commands.audit() == []
 
 
-def test_edit_changes_the_given_fields(shop: Shop) -> None:
-    key = shop.key("ann", "--requests", "60/min", "--concurrency", "3", "--model", "m")
-    message = shop.ok("keys", "edit", "ann", "--requests", "30/min", "--plan", "max", "--disable")
+def test_edit_changes_the_given_fields(commands: Commands) -> None:
+    key = commands.key("ann", "--requests", "60/min", "--concurrency", "3", "--model", "m")
+    message = commands.ok(
+        "keys", "edit", "ann", "--requests", "30/min", "--plan", "max", "--disable"
+    )
     assert message == f"ok: {key} is changed\n"
-    shown = shop.json("keys", "show", key)
+    shown = commands.json("keys", "show", key)
     assert (shown["plan"], shown["state"], shown["models"]) == ("max", "disabled", ["m"])
     assert shown["limits"] == {"requests": "30/min", "concurrency": 3}
-    shop.ok("keys", "edit", key, "--enable", "--clear", "limits", "--clear", "models")
-    shop.ok("keys", "edit", key, "--name", "anna", "--expires", "1d", "--owner", "ops")
-    shown = shop.json("keys", "show", "anna")
+    commands.ok("keys", "edit", key, "--enable", "--clear", "limits", "--clear", "models")
+    commands.ok("keys", "edit", key, "--name", "anna", "--expires", "1d", "--owner", "ops")
+    shown = commands.json("keys", "show", "anna")
     assert (shown["limits"], shown["models"], shown["state"]) == (None, None, "active")
     assert shown["expires_at"] > shown["created_at"]
-    shop.ok("keys", "edit", key, "--clear", "expires", "--clear", "limits", "--tokens", "5k/min")
-    shown = shop.json("keys", "show", "anna")
+    commands.ok(
+        "keys", "edit", key, "--clear", "expires", "--clear", "limits", "--tokens", "5k/min"
+    )
+    shown = commands.json("keys", "show", "anna")
     assert (shown["expires_at"], shown["limits"]) == (None, {"tokens": "5k/min"})
 
 
@@ -313,29 +317,29 @@ def test_edit_changes_the_given_fields(shop: Shop) -> None:
     ],
 )
 def test_edit_invalid_option_changes_nothing(
-    shop: Shop, options: list[str], status: int, message: str
+    commands: Commands, options: list[str], status: int, message: str
 ) -> None:
-    shop.key("ann")
-    before = shop.json("keys", "show", "ann")
-    was, err = shop.refused("keys", "edit", "ann", *options)
+    commands.key("ann")
+    before = commands.json("keys", "show", "ann")
+    was, err = commands.refused("keys", "edit", "ann", *options)
     assert (was, message in err) == (status, True), err
-    assert shop.json("keys", "show", "ann") == before
-    assert [one.action for one in shop.audit()] == ["key.create"]
+    assert commands.json("keys", "show", "ann") == before
+    assert [one.action for one in commands.audit()] == ["key.create"]
 
 
 # The audit
 
 
-def test_every_change_is_in_the_audit_without_secrets(shop: Shop, tmp_path: Path) -> None:
-    secrets = [shop.ok("keys", "create", "--name", "ann", "--plan", "pro", "--quiet").strip()]
-    secrets.append(shop.ok("keys", "rotate", secrets[0], "--grace", "1h", "--quiet").strip())
-    shop.ok("keys", "edit", "ann", "--plan", "max")
-    shop.ok("credits", "add", "ann", "5", "--note", "a gift")
-    shop.ok("keys", "revoke", secrets[1])
-    shop.ok("keys", "revoke", "ann")
-    shop.ok("keys", "list")
-    key = shop.json("keys", "show", "ann")["id"]
-    found = shop.audit()
+def test_every_change_is_in_the_audit_without_secrets(commands: Commands, tmp_path: Path) -> None:
+    secrets = [commands.ok("keys", "create", "--name", "ann", "--plan", "pro", "--quiet").strip()]
+    secrets.append(commands.ok("keys", "rotate", secrets[0], "--grace", "1h", "--quiet").strip())
+    commands.ok("keys", "edit", "ann", "--plan", "max")
+    commands.ok("credits", "add", "ann", "5", "--note", "a gift")
+    commands.ok("keys", "revoke", secrets[1])
+    commands.ok("keys", "revoke", "ann")
+    commands.ok("keys", "list")
+    key = commands.json("keys", "show", "ann")["id"]
+    found = commands.audit()
     assert {(one.actor, one.subject) for one in found} == {("cli", key)}
     assert [one.action for one in found] == [
         *("key.create", "key.rotate", "key.edit", "credits.add", "key.revoke")

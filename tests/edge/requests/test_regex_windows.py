@@ -14,13 +14,13 @@ WORD = re.compile(rb'"a+"')
 
 
 @pytest.fixture
-def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_window(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (regex_windows, media_tokens):
         monkeypatch.setattr(module, "WINDOW", 10)
         monkeypatch.setattr(module, "OVERLAP", 8)
 
 
-@pytest.mark.usefixtures("narrow")
+@pytest.mark.usefixtures("small_window")
 @pytest.mark.parametrize("before", range(25))
 def test_matches_across_the_edge_of_a_window(before: int) -> None:
     body = b"." * before + b'"aaa""a".....""..."aaaa"'
@@ -29,7 +29,7 @@ def test_matches_across_the_edge_of_a_window(before: int) -> None:
     assert not found(re.compile(rb"z"), body)
 
 
-@pytest.mark.usefixtures("narrow")
+@pytest.mark.usefixtures("small_window")
 @pytest.mark.parametrize("size", [0, 1, 9, 10, 11, 20, 35])
 def test_a_run_ends_where_it_does(size: int) -> None:
     one = re.compile(rb"a*+")

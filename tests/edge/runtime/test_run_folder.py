@@ -13,7 +13,7 @@ from edge.runtime.run_folder import LOCK, HeldFolder, RunFolder, remove_leftover
 
 
 @pytest.fixture
-def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where temporary folders are made in a test."""
     made = tmp_path / "tmp"
     made.mkdir()
@@ -32,69 +32,69 @@ os.kill(os.getpid(), 9)
 """
 
 
-def left_by_dead_process(temporary: Path, kind: str) -> Path:
+def left_by_dead_process(temporary_folder: Path, kind: str) -> Path:
     """The folder of a process that was killed."""
     done = subprocess.run(
         [sys.executable, "-c", KILLED, kind],
         cwd=Path(__file__).parents[3],
-        env={**os.environ, "TMPDIR": str(temporary)},
+        env={**os.environ, "TMPDIR": str(temporary_folder)},
         capture_output=True,
         text=True,
     )
     path = Path(done.stdout.strip())
-    assert path.parent == temporary, done.stderr
+    assert path.parent == temporary_folder, done.stderr
     return path
 
 
 @pytest.mark.parametrize("kind", ["claude", "demo"])
 def test_remove_leftovers_deletes_folders_of_dead_processes_only(
-    temporary: Path, kind: str
+    temporary_folder: Path, kind: str
 ) -> None:
-    dead = left_by_dead_process(temporary, kind)
+    dead = left_by_dead_process(temporary_folder, kind)
     living, running = HeldFolder(kind), RunFolder()
     assert running.path is not None
     assert S_IMODE(living.path.stat().st_mode) == S_IMODE(running.path.stat().st_mode) == 0o700
     assert remove_leftovers() == [dead]
     assert not dead.exists()
-    assert sorted(temporary.iterdir()) == sorted((living.path, running.path))
+    assert sorted(temporary_folder.iterdir()) == sorted((living.path, running.path))
     living.close()
     running.close()
-    assert list(temporary.iterdir()) == []
+    assert list(temporary_folder.iterdir()) == []
 
 
-def test_remove_leftovers_keeps_other_folders(temporary: Path, tmp_path: Path) -> None:
-    (temporary / "penstock-notes").mkdir()
-    (temporary / "penstock-file").write_text("x")
+def test_remove_leftovers_keeps_other_folders(temporary_folder: Path, tmp_path: Path) -> None:
+    (temporary_folder / "penstock-notes").mkdir()
+    (temporary_folder / "penstock-file").write_text("x")
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / LOCK).write_text("")
-    (temporary / "penstock-link").symlink_to(elsewhere)
-    linked = temporary / "penstock-linked"
+    (temporary_folder / "penstock-link").symlink_to(elsewhere)
+    linked = temporary_folder / "penstock-linked"
     linked.mkdir()
     (linked / LOCK).symlink_to(elsewhere / LOCK)
     assert remove_leftovers() == []
     assert (elsewhere / LOCK).exists()
-    assert len(list(temporary.iterdir())) == 4
+    assert len(list(temporary_folder.iterdir())) == 4
 
 
-def test_run_folder_removed_is_created_again_and_locked(temporary: Path) -> None:
+def test_run_folder_removed_is_created_again_and_locked(temporary_folder: Path) -> None:
     folder = RunFolder()
     assert folder.path is not None
     assert not folder.renew()
     (folder.path / LOCK).unlink()
     folder.path.rmdir()
-    temporary.rmdir()
+    temporary_folder.rmdir()
     assert folder.renew()
     assert not folder.renew()
     assert remove_leftovers() == []
     folder.close()
-    assert list(temporary.iterdir()) == []
+    assert list(temporary_folder.iterdir()) == []
 
 
 def test_run_folder_without_space_is_logged_only(
-    temporary: Path, caplog: pytest.LogCaptureFixture
+    temporary_folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    temporary.rmdir()
+    temporary_folder.rmdir()
     folder = RunFolder()
     assert folder.path is None
     assert not folder.renew()

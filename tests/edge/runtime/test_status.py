@@ -28,17 +28,17 @@ def working(pid: int, **more: object) -> Working:
 
 
 @pytest.fixture
-def dead() -> int:
+def dead_pid() -> int:
     """The number of a process that has ended."""
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         process.wait()
     return process.pid
 
 
-def test_report_includes_all_live_workers(tmp_path: Path, dead: int) -> None:
+def test_report_includes_all_live_workers(tmp_path: Path, dead_pid: int) -> None:
     own, other = working(os.getpid()), working(os.getppid(), generation=2, fault="why")
     stale = working(os.getpid(), requests=9)
-    for one in (stale, other, working(dead)):
+    for one in (stale, other, working(dead_pid)):
         write(tmp_path, worker_file(one.pid), one)
     os.utime(tmp_path / worker_file(other.pid), (NOW - 3, NOW - 3))
     (tmp_path / "worker-1.json").write_text("{")
@@ -84,7 +84,7 @@ def test_status_file_without_folder_is_ignored(tmp_path: Path) -> None:
 
 
 def test_find_gateway_returns_the_newest_live_one_of_the_file(
-    tmp_path: Path, dead: int, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, dead_pid: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
     file = tmp_path / "penstock.toml"
@@ -92,7 +92,7 @@ def test_find_gateway_returns_the_newest_live_one_of_the_file(
     for name, pid, path, started in (
         ("older", os.getpid(), file, NOW),
         ("newer", os.getpid(), file, NOW + 1),
-        ("ended", dead, file, NOW + 2),
+        ("ended", dead_pid, file, NOW + 2),
         ("another", os.getpid(), tmp_path / "other.toml", NOW + 3),
     ):
         folder = tmp_path / f"penstock-{name}"

@@ -232,7 +232,7 @@ def test_a_slot_that_another_process_gives_back_is_found() -> None:
     simulate(main())
 
 
-class Late(MemoryCounters):
+class LateCounters(MemoryCounters):
     """Counters whose answer about a slot is out of date when it comes."""
 
     def __init__(self) -> None:
@@ -259,7 +259,7 @@ class Late(MemoryCounters):
 @pytest.mark.parametrize("standing", [False, True], ids=["newcomer", "first of the line"])
 def test_a_slot_given_back_while_the_counters_answer_is_not_missed(standing: bool) -> None:
     async def main() -> None:
-        counters, gate, line = Late(), Gate(), ThrottleQueue()
+        counters, gate, line = LateCounters(), Gate(), ThrottleQueue()
         app = throttled(gate, counters, Limits(concurrency=1, on_excess="throttle"), line)
         first = asyncio.create_task(status_of(app))
         await gate.came.wait()

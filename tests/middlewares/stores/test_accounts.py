@@ -56,7 +56,7 @@ class Ledger(MemoryLedgerStore):
         return answer
 
 
-class World:
+class Billing:
     def __init__(self) -> None:
         self.clock = Clock()
         self.counters = MemoryCounters(clock=self.clock)
@@ -82,8 +82,8 @@ class World:
 
 
 @pytest.fixture
-def world() -> World:
-    return World()
+def billing() -> Billing:
+    return Billing()
 
 
 def entry(hold: Hold, cost: int, **fields: Any) -> Entry:
@@ -104,129 +104,129 @@ def grant(id_: str, account: str, amount: int) -> Entry:
     return Entry(id=id_, kind="credit", account=account, at=NOON, ended_at=NOON, granted=amount)
 
 
-async def test_from_held_to_spent(world: World) -> None:
-    hold = await world.hold(100)
-    assert await world.used() == (0, 0, 100)
-    world.accounts.resize(hold, 60)
-    assert await world.used() == (0, 0, 60)
-    await world.commit(entry(hold, 60))
-    assert await world.used() == (60, 0, 0)
-    assert world.accounts.holds == 0
-    assert world.ledger.asked == 1
+async def test_from_held_to_spent(billing: Billing) -> None:
+    hold = await billing.hold(100)
+    assert await billing.used() == (0, 0, 100)
+    billing.accounts.resize(hold, 60)
+    assert await billing.used() == (0, 0, 60)
+    await billing.commit(entry(hold, 60))
+    assert await billing.used() == (60, 0, 0)
+    assert billing.accounts.holds == 0
+    assert billing.ledger.asked == 1
 
 
-async def test_what_is_dropped_is_forgotten(world: World) -> None:
-    world.accounts.drop(await world.hold(100))
-    assert await world.used() == (0, 0, 0)
-    assert world.accounts.holds == 0
+async def test_what_is_dropped_is_forgotten(billing: Billing) -> None:
+    billing.accounts.drop(await billing.hold(100))
+    assert await billing.used() == (0, 0, 0)
+    assert billing.accounts.holds == 0
 
 
-async def test_lost_account_is_restored_from_the_ledger(world: World) -> None:
-    await world.ledger.append(
+async def test_lost_account_is_restored_from_the_ledger(billing: Billing) -> None:
+    await billing.ledger.append(
         [entry(Hold("a", "r0", 0, "windows", NOON, {"5h": NOON}), 950), grant("g", "a", 7)]
     )
-    assert await world.used() == (950, 7, 0)
-    answer = await world.accounts.reserve("a", "r1", 100, 100, BUDGET)
+    assert await billing.used() == (950, 7, 0)
+    answer = await billing.accounts.reserve("a", "r1", 100, 100, BUDGET)
     assert isinstance(answer, InsufficientFunds)
     assert (answer.window, answer.remaining, answer.reset) == ("5h", 50, NOON + 5 * HOUR)
 
 
-async def test_many_at_once_ask_the_ledger_once(world: World) -> None:
-    world.ledger.gate = asyncio.Event()
-    waiting = [asyncio.create_task(world.hold(1, f"r{n}")) for n in range(100)]
-    other = asyncio.create_task(world.hold(1, "other", "b"))
-    while world.ledger.asked < 2:
+async def test_many_at_once_ask_the_ledger_once(billing: Billing) -> None:
+    billing.ledger.gate = asyncio.Event()
+    waiting = [asyncio.create_task(billing.hold(1, f"r{n}")) for n in range(100)]
+    other = asyncio.create_task(billing.hold(1, "other", "b"))
+    while billing.ledger.asked < 2:
         await asyncio.sleep(0)
-    world.ledger.gate.set()
+    billing.ledger.gate.set()
     holds = await asyncio.gather(*waiting, other)
     assert len({hold.id for hold in holds}) == 101
-    assert world.ledger.asked == 2
+    assert billing.ledger.asked == 2
 
 
-async def test_cancelled_waiter_cancels_no_other(world: World) -> None:
-    world.ledger.gate = asyncio.Event()
-    first = asyncio.create_task(world.hold(1, "first"))
-    second = asyncio.create_task(world.hold(1, "second"))
-    while not world.ledger.asked:
+async def test_cancelled_waiter_cancels_no_other(billing: Billing) -> None:
+    billing.ledger.gate = asyncio.Event()
+    first = asyncio.create_task(billing.hold(1, "first"))
+    second = asyncio.create_task(billing.hold(1, "second"))
+    while not billing.ledger.asked:
         await asyncio.sleep(0)
     first.cancel()
     await asyncio.wait({first})
     assert first.cancelled()
-    world.ledger.gate.set()
+    billing.ledger.gate.set()
     assert (await second).id == "second"
-    assert world.ledger.asked == 1
-    assert (await world.used())[2] == 1
+    assert billing.ledger.asked == 1
+    assert (await billing.used())[2] == 1
 
 
-async def test_what_was_committed_meanwhile_is_asked_for_again(world: World) -> None:
+async def test_what_was_committed_meanwhile_is_asked_for_again(billing: Billing) -> None:
     """A row lands after the ledger has answered and before the answer is written down."""
-    hold = await world.hold(100)
-    world.accounts.resize(hold, 60)
-    await world.counters.invalidate("a")
-    world.ledger.gate = asyncio.Event()
-    restoring = asyncio.create_task(world.used())
-    while world.ledger.asked < 2:
+    hold = await billing.hold(100)
+    billing.accounts.resize(hold, 60)
+    await billing.counters.invalidate("a")
+    billing.ledger.gate = asyncio.Event()
+    restoring = asyncio.create_task(billing.used())
+    while billing.ledger.asked < 2:
         await asyncio.sleep(0)
-    await world.commit(entry(hold, 60))
-    world.ledger.gate.set()
+    await billing.commit(entry(hold, 60))
+    billing.ledger.gate.set()
     assert await restoring == (60, 0, 0)
-    assert world.ledger.asked == 3
+    assert billing.ledger.asked == 3
 
 
-async def test_an_account_that_never_rests(world: World) -> None:
+async def test_an_account_that_never_rests(billing: Billing) -> None:
     class Restless(MemoryCounters):
         async def restore(self, *args: Any) -> bool:
             return False
 
-    accounts = Accounts(Restless(clock=world.clock), world.ledger, clock=world.clock)
+    accounts = Accounts(Restless(clock=billing.clock), billing.ledger, clock=billing.clock)
     with pytest.raises(CountersUnavailable, match="'a' changes faster"):
         await accounts.reserve("a", "r1", 1, 1, BUDGET)
     with pytest.raises(CountersUnavailable, match="'a' changes faster"):
         await accounts.status("a", BUDGET)
-    assert world.ledger.asked == 10
+    assert billing.ledger.asked == 10
 
 
-async def test_a_row_of_a_dead_process_makes_its_account_stale(world: World) -> None:
-    lost = await world.process().reserve("a", "lost", 100, 100, BUDGET)
+async def test_a_row_of_a_dead_process_makes_its_account_stale(billing: Billing) -> None:
+    lost = await billing.process().reserve("a", "lost", 100, 100, BUDGET)
     assert isinstance(lost, Hold)
-    await world.commit(entry(lost, 40))
-    assert await world.used() == (40, 0, 0)
+    await billing.commit(entry(lost, 40))
+    assert await billing.used() == (40, 0, 0)
 
 
-async def test_rows_without_money_cost_no_call(world: World) -> None:
+async def test_rows_without_money_cost_no_call(billing: Billing) -> None:
     """Free models; principals without a budget."""
-    await world.used()
-    await world.commit(
+    await billing.used()
+    await billing.commit(
         Entry(id="r1", account="a", at=NOON, ended_at=NOON, cost=50),
         Entry(id="r2", account="a", at=NOON, ended_at=NOON, starts={"5h": NOON}),
     )
-    await world.used()
-    assert world.ledger.asked == 1
+    await billing.used()
+    assert billing.ledger.asked == 1
 
 
-async def test_a_hold_that_had_ended_is_found_in_the_ledger(world: World) -> None:
-    hold = await world.hold(100)
-    world.clock.now += LIFETIME + 1
-    assert (await world.used())[2] == 0
+async def test_a_hold_that_had_ended_is_found_in_the_ledger(billing: Billing) -> None:
+    hold = await billing.hold(100)
+    billing.clock.now += LIFETIME + 1
+    assert (await billing.used())[2] == 0
     hold.amount = 60  # as if the counters had never heard of the end
-    await world.commit(entry(hold, 60))
-    assert await world.used() == (60, 0, 0)
+    await billing.commit(entry(hold, 60))
+    assert await billing.used() == (60, 0, 0)
 
 
-async def test_a_hold_that_comes_back_begins_its_window_again(world: World) -> None:
+async def test_a_hold_that_comes_back_begins_its_window_again(billing: Billing) -> None:
     """It lapsed, and the account was restored from a ledger that had no row of the period."""
-    hold = await world.hold(100)
-    world.clock.now += LIFETIME + 1
-    assert await world.used() == (0, 0, 0)
-    world.accounts.resize(hold, 60)
-    assert await world.used() == (0, 0, 60)
-    asked = world.ledger.asked
-    await world.commit(entry(hold, 60))
-    assert await world.used() == (60, 0, 0)
-    assert world.ledger.asked == asked
+    hold = await billing.hold(100)
+    billing.clock.now += LIFETIME + 1
+    assert await billing.used() == (0, 0, 0)
+    billing.accounts.resize(hold, 60)
+    assert await billing.used() == (0, 0, 60)
+    asked = billing.ledger.asked
+    await billing.commit(entry(hold, 60))
+    assert await billing.used() == (60, 0, 0)
+    assert billing.ledger.asked == asked
 
 
-async def test_commits_are_repeated_when_the_counters_did_not_answer(world: World) -> None:
+async def test_commits_are_repeated_when_the_counters_did_not_answer(billing: Billing) -> None:
     """Whatever was done before the answer was lost is not done twice."""
 
     class Halting(MemoryCounters):
@@ -239,57 +239,57 @@ async def test_commits_are_repeated_when_the_counters_did_not_answer(world: Worl
                 raise CountersUnavailable("no answer in time")
             return await super().convert(holds)
 
-    world.counters = Halting(clock=world.clock)
-    world.accounts = world.process()
-    holds = [await world.hold(100, f"r{n}") for n in range(3)]
+    billing.counters = Halting(clock=billing.clock)
+    billing.accounts = billing.process()
+    holds = [await billing.hold(100, f"r{n}") for n in range(3)]
     for hold in holds:
-        world.accounts.resize(hold, 60)
+        billing.accounts.resize(hold, 60)
     entries = [entry(hold, 60) for hold in holds]
-    await world.ledger.append(entries)
+    await billing.ledger.append(entries)
     for _ in range(2):
         with pytest.raises(CountersUnavailable):
-            await world.accounts.committed(entries)
-        assert world.accounts.holds == 3
-    await world.accounts.committed(entries)
-    assert await world.used() == (180, 0, 0)
-    assert world.accounts.holds == 0
+            await billing.accounts.committed(entries)
+        assert billing.accounts.holds == 3
+    await billing.accounts.committed(entries)
+    assert await billing.used() == (180, 0, 0)
+    assert billing.accounts.holds == 0
 
 
-async def test_an_answer_that_never_came_holds_nothing(world: World) -> None:
+async def test_an_answer_that_never_came_holds_nothing(billing: Billing) -> None:
     class Deaf(MemoryCounters):
         async def reserve(self, *args: Any, **rest: Any) -> Hold | InsufficientFunds | None:
             if await super().reserve(*args, **rest) is None:
                 return None
             raise CountersUnavailable("no answer in time")
 
-    world.counters = Deaf(clock=world.clock)
-    world.accounts = world.process()
+    billing.counters = Deaf(clock=billing.clock)
+    billing.accounts = billing.process()
     with pytest.raises(CountersUnavailable):
-        await world.hold()
-    assert await world.used() == (0, 0, 0)
+        await billing.hold()
+    assert await billing.used() == (0, 0, 0)
 
 
-async def test_a_ledger_that_does_not_answer(world: World) -> None:
-    world.ledger.gone = True
-    waiting = [asyncio.create_task(world.hold(1, f"r{n}")) for n in range(3)]
+async def test_a_ledger_that_does_not_answer(billing: Billing) -> None:
+    billing.ledger.gone = True
+    waiting = [asyncio.create_task(billing.hold(1, f"r{n}")) for n in range(3)]
     raised = await asyncio.gather(*waiting, return_exceptions=True)
     assert [str(one) for one in raised] == ["no answer in time"] * 3
     assert all(isinstance(one, StoreUnavailable) for one in raised)
-    world.ledger.gone = False
-    assert (await world.hold(1)).amount == 1
-    assert (await world.used())[2] == 1
+    billing.ledger.gone = False
+    assert (await billing.hold(1)).amount == 1
+    assert (await billing.used())[2] == 1
 
 
 # Grants of credit
 
 
-async def test_credit_that_another_process_grants_is_heard_of(world: World) -> None:
+async def test_credit_that_another_process_grants_is_heard_of(billing: Billing) -> None:
     budget = Budget(credits=True)
-    accounts = Accounts(world.counters, world.ledger, period=0.005, clock=world.clock)
+    accounts = Accounts(billing.counters, billing.ledger, period=0.005, clock=billing.clock)
     assert (await accounts.status("a", budget)).credits == 0
     await accounts.start()
     try:
-        await world.ledger.append([grant("g1", "a", 5), grant("g2", "b", 7)])
+        await billing.ledger.append([grant("g1", "a", 5), grant("g2", "b", 7)])
         async with asyncio.timeout(10):
             while (await accounts.status("a", budget)).credits != 5:
                 await asyncio.sleep(0.001)
@@ -298,27 +298,27 @@ async def test_credit_that_another_process_grants_is_heard_of(world: World) -> N
         await accounts.aclose()
 
 
-async def test_credit_granted_while_no_process_ran_is_counted(world: World) -> None:
+async def test_credit_granted_while_no_process_ran_is_counted(billing: Billing) -> None:
     """The counters may have outlived all gateways."""
     budget = Budget(credits=True)
-    assert (await world.accounts.status("a", budget)).credits == 0
-    await world.ledger.append([grant(f"g{n}", f"a{n}", 1) for n in range(600)])
-    await world.ledger.append([grant("g", "a", 5)])
-    accounts = world.process()
+    assert (await billing.accounts.status("a", budget)).credits == 0
+    await billing.ledger.append([grant(f"g{n}", f"a{n}", 1) for n in range(600)])
+    await billing.ledger.append([grant("g", "a", 5)])
+    accounts = billing.process()
     await accounts.start()
     await accounts.aclose()
     assert (await accounts.status("a", budget)).credits == 5
 
 
-async def test_credit_granted_here_is_there_at_once(world: World) -> None:
+async def test_credit_granted_here_is_there_at_once(billing: Billing) -> None:
     budget = Budget(credits=True)
-    assert (await world.accounts.status("a", budget)).credits == 0
-    await world.commit(grant("g1", "a", 5))
-    assert (await world.accounts.status("a", budget)).credits == 5
+    assert (await billing.accounts.status("a", budget)).credits == 0
+    await billing.commit(grant("g1", "a", 5))
+    assert (await billing.accounts.status("a", budget)).credits == 5
 
 
 async def test_grants_that_cannot_be_asked_for_are_one_line(
-    world: World, caplog: pytest.LogCaptureFixture
+    billing: Billing, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Away(Ledger):
         asked_for = 0
@@ -329,9 +329,9 @@ async def test_grants_that_cannot_be_asked_for_are_one_line(
                 raise StoreUnavailable("no answer in time")
             return await super().grants(since)
 
-    world.ledger = ledger = Away()
+    billing.ledger = ledger = Away()
     ledger.gone = True
-    accounts = Accounts(world.counters, ledger, period=0.002, clock=world.clock)
+    accounts = Accounts(billing.counters, ledger, period=0.002, clock=billing.clock)
     await accounts.start()
     with pytest.raises(RuntimeError, match="twice"):
         await accounts.start()
@@ -349,9 +349,9 @@ async def test_grants_that_cannot_be_asked_for_are_one_line(
     assert caplog.messages[1] == "credit grants are read again"
 
 
-def test_a_period_is_more_than_nothing(world: World) -> None:
+def test_a_period_is_more_than_nothing(billing: Billing) -> None:
     with pytest.raises(ValueError, match="period 0: expected more than 0"):
-        Accounts(world.counters, world.ledger, period=0)
+        Accounts(billing.counters, billing.ledger, period=0)
 
 
 # Whatever happens in whatever order
@@ -419,20 +419,20 @@ class LaggingLedger(MemoryLedgerStore):
 class Process:
     """A gateway: its accounts, the requests that run in it, and rows on their way."""
 
-    def __init__(self, shop: "Shop") -> None:
-        self.accounts = Accounts(shop.counters, shop.ledger, clock=shop.clock)
+    def __init__(self, owner: "TwoProcesses") -> None:
+        self.accounts = Accounts(owner.counters, owner.ledger, clock=owner.clock)
         self.running: list[tuple[Hold, int]] = []
         self.rows: list[Entry] = []
 
 
 CAP = 1000
-SHOP = Budget(
+SHARED_BUDGET = Budget(
     windows=(Window("5h", 5 * HOUR, CAP), Window("1d", 24 * HOUR, 2 * CAP, aligned=True)),
     credits=True,
 )
 
 
-class Shop:
+class TwoProcesses:
     """Two processes, one account, and what really happened to its money.
 
     excess: by how much more than a cap may have been spent: what was held when counters were
@@ -464,7 +464,9 @@ class Shop:
         self.count += 1
         id_ = f"r{self.count}"
         try:
-            answer = await process.accounts.reserve("a", id_, amount, min(least, amount), SHOP)
+            answer = await process.accounts.reserve(
+                "a", id_, amount, min(least, amount), SHARED_BUDGET
+            )
         except CountersUnavailable:
             return
         if isinstance(answer, InsufficientFunds):
@@ -550,7 +552,7 @@ class Shop:
 
     async def ask(self) -> None:
         with suppress(CountersUnavailable):
-            await self.processes[0].accounts.status("a", SHOP)
+            await self.processes[0].accounts.status("a", SHARED_BUDGET)
 
     async def end(self) -> None:
         """All requests end, all rows are written."""
@@ -589,29 +591,29 @@ def test_no_order_of_events_spends_past_a_cap_or_loses_a_row(
 
 
 async def _play(steps: list[tuple[tuple[Any, ...], int]], seed: int) -> None:
-    shop = Shop(Random(seed))
+    owner = TwoProcesses(Random(seed))
     for step, turns in steps:
-        shop.do(step)
+        owner.do(step)
         for _ in range(turns):
             await asyncio.sleep(0)
-    await shop.end()
-    more = shop.excess + shop.error
-    caps = {window.name: window.cap for window in SHOP.windows}
-    for (name, start), spent in shop.spent.items():
+    await owner.end()
+    more = owner.excess + owner.error
+    caps = {window.name: window.cap for window in SHARED_BUDGET.windows}
+    for (name, start), spent in owner.spent.items():
         assert spent <= caps[name] + more, (name, start)
-    assert shop.from_credits <= shop.granted + more
+    assert owner.from_credits <= owner.granted + more
 
-    standing = await shop.processes[0].accounts.status("a", SHOP)
-    reported, _ = await shop.ledger.spent("a", shop.clock.now, ())
+    standing = await owner.processes[0].accounts.status("a", SHARED_BUDGET)
+    reported, _ = await owner.ledger.spent("a", owner.clock.now, ())
     assert not standing.holds
     assert sum(standing.held.values()) == 0
-    assert standing.credits == reported.credits == shop.granted - shop.from_credits
+    assert standing.credits == reported.credits == owner.granted - owner.from_credits
     for level in standing.windows:
         if level.start is not None:
-            assert level.used == shop.spent[level.name, level.start]
+            assert level.used == owner.spent[level.name, level.start]
     # Nothing is kept from anybody either: all that is left can be had.
     left = min(level.cap - level.used for level in standing.windows)
     if left > 0:
-        answer = await shop.processes[1].accounts.reserve("a", "all", left, left, SHOP)
+        answer = await owner.processes[1].accounts.reserve("a", "all", left, left, SHARED_BUDGET)
         assert isinstance(answer, Hold)
         assert (answer.amount, answer.source, answer.tight) == (left, "windows", False)

@@ -15,7 +15,7 @@ from tests.waiting import until
 
 
 @pytest.fixture
-def silent() -> Iterator[Lookup]:
+def silent_lookup() -> Iterator[Lookup]:
     """No name is answered until the test is over."""
     over = threading.Event()
 
@@ -46,9 +46,9 @@ async def test_redis_by_name_goes_on_to_the_next_address(monkeypatch: pytest.Mon
 
 
 async def test_redis_whose_name_hangs_says_so(
-    silent: Lookup, monkeypatch: pytest.MonkeyPatch
+    silent_lookup: Lookup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(redis_client, "lookup", silent)
+    monkeypatch.setattr(redis_client, "lookup", silent_lookup)
     link = RedisLink("redis://silent.example", timeout=1.0, connect_timeout=0.1)
     try:
         await link.start()
@@ -60,10 +60,10 @@ async def test_redis_whose_name_hangs_says_so(
 
 
 async def test_postgres_whose_name_hangs_says_so(
-    silent: Lookup, monkeypatch: pytest.MonkeyPatch
+    silent_lookup: Lookup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And never asks in the event loop's own threads."""
-    monkeypatch.setattr(engine, "lookup", silent)
+    monkeypatch.setattr(engine, "lookup", silent_lookup)
     made = engine.connect("postgresql://somebody@silent.example/penstock", patience=0.1)
     try:
         with pytest.raises(TimeoutError, match=r"name lookup of silent\.example timed out"):
@@ -82,7 +82,7 @@ async def test_postgres_whose_name_hangs_says_so(
     ],
 )
 async def test_postgres_without_one_name_is_not_looked_up(
-    silent: Lookup, monkeypatch: pytest.MonkeyPatch, url: str
+    silent_lookup: Lookup, monkeypatch: pytest.MonkeyPatch, url: str
 ) -> None:
-    monkeypatch.setattr(engine, "lookup", silent)
+    monkeypatch.setattr(engine, "lookup", silent_lookup)
     await engine.looked_up(url, 60.0)

@@ -41,7 +41,7 @@ NOBODY = "key_" + "0" * 20
 WRITING = ("POST", "PATCH", "PUT", "DELETE")
 
 
-class Office:
+class ManagementAPI:
     """The app on real stores, and requests with its token."""
 
     def __init__(self, database: Database) -> None:
@@ -129,9 +129,9 @@ class Office:
 
 
 @pytest.fixture
-async def office(tmp_path: Path) -> AsyncIterator[Office]:
+async def api(tmp_path: Path) -> AsyncIterator[ManagementAPI]:
     database = await Database.open(new_sqlite(tmp_path / "penstock.db"))
-    yield Office(database)
+    yield ManagementAPI(database)
     await database.aclose()
 
 
@@ -162,108 +162,108 @@ def error(answer: Recorded) -> Any:
     ],
 )
 async def test_unauthorized_request_changes_nothing(
-    office: Office, headers: dict[str, str], status: int, code: str | None
+    api: ManagementAPI, headers: dict[str, str], status: int, code: str | None
 ) -> None:
     """CVE-2026-9306, decolua/9router#797: a crawl of every path with every method."""
-    made = await office.key()
-    before = await office.state()
-    paths = [path.removeprefix("/admin/v1") for path in office.inner.addresses]
+    made = await api.key()
+    before = await api.state()
+    paths = [path.removeprefix("/admin/v1") for path in api.inner.addresses]
     assert len(paths) >= 11
     for path, method in itertools.product(
         [*paths, "", "/", "/nothing"], ("GET", "HEAD", "OPTIONS", *WRITING)
     ):
-        answer = await office.ask(
+        answer = await api.ask(
             method, path.replace("{id}", made["id"]), {"name": "x"}, headers=headers, token=""
         )
         assert answer.status == status, (method, path)
         if code is not None and method != "HEAD":
             assert error(answer)["code"] == code
         assert made["id"] not in answer.text
-    assert await office.state() == before
+    assert await api.state() == before
 
 
-async def test_api_key_gives_no_access(office: Office) -> None:
-    made = await office.key()
-    answer = await office.ask("GET", "/keys", token=made["secret"])
+async def test_api_key_gives_no_access(api: ManagementAPI) -> None:
+    made = await api.key()
+    answer = await api.ask("GET", "/keys", token=made["secret"])
     assert (answer.status, error(answer)["code"]) == (401, "invalid_key")
 
 
-async def test_token_given_twice_is_refused(office: Office) -> None:
+async def test_token_given_twice_is_refused(api: ManagementAPI) -> None:
     pairs = [("authorization", f"Bearer {TOKEN}")] * 2
-    answer = await request(office.app, "GET", "/admin/v1/keys", headers=pairs)
+    answer = await request(api.app, "GET", "/admin/v1/keys", headers=pairs)
     assert answer.status == 401
 
 
-async def test_without_a_token_every_path_is_404(office: Office) -> None:
-    before = await office.state()
-    office.inner = office.build(token=None)
-    for path, methods in office.inner.addresses.items():
+async def test_without_a_token_every_path_is_404(api: ManagementAPI) -> None:
+    before = await api.state()
+    api.inner = api.build(token=None)
+    for path, methods in api.inner.addresses.items():
         for method in methods:
             for token in ("", TOKEN, "None"):
-                answer = await office.ask(
+                answer = await api.ask(
                     method, path.removeprefix("/admin/v1"), {"name": "x"}, token=token
                 )
                 assert answer.status == 404
-    assert await office.state() == before
+    assert await api.state() == before
     with pytest.raises(ValueError, match="at least one character"):
-        office.build(token="")
+        api.build(token="")
 
 
 @pytest.mark.parametrize(
     "host", ["evil.example", "localhost/#@x", "127.0.0.1/admin/v1/keys?", "", "a b", "\xff"]
 )
-async def test_host_header_has_no_effect(office: Office, host: str) -> None:
+async def test_host_header_has_no_effect(api: ManagementAPI, host: str) -> None:
     """CVE-2026-49468, CVE-2026-48710: only `scope["path"]` decides."""
     headers = {"host": host, "x-forwarded-host": host, "x-original-url": "/health"}
-    assert (await office.ask("GET", "/keys", headers=headers)).status == 200
-    assert (await office.ask("GET", "/keys", headers=headers, token="")).status == 401
-    assert (await office.ask("GET", "/nothing", headers=headers)).status == 404
+    assert (await api.ask("GET", "/keys", headers=headers)).status == 200
+    assert (await api.ask("GET", "/keys", headers=headers, token="")).status == 401
+    assert (await api.ask("GET", "/nothing", headers=headers)).status == 404
 
 
-async def test_listed_origin_is_admitted(office: Office) -> None:
-    office.inner = office.build(origins=["https://desk.example"])
+async def test_listed_origin_is_admitted(api: ManagementAPI) -> None:
+    api.inner = api.build(origins=["https://desk.example"])
     for origin, status in (("https://desk.example", 200), ("https://desk.example.evil", 403)):
-        assert (await office.ask("GET", "/keys", headers={"origin": origin})).status == status
+        assert (await api.ask("GET", "/keys", headers={"origin": origin})).status == status
 
 
-async def test_every_path_answers_its_methods_only(office: Office) -> None:
-    made = await office.key()
-    for path, methods in office.inner.addresses.items():
+async def test_every_path_answers_its_methods_only(api: ManagementAPI) -> None:
+    made = await api.key()
+    for path, methods in api.inner.addresses.items():
         below = path.removeprefix("/admin/v1").replace("{id}", made["id"])
         for method in ("GET", "HEAD", "OPTIONS", "PUT", "DELETE", "POST", "PATCH"):
-            answer = await office.ask(method, below, {"no such member": 1})
+            answer = await api.ask(method, below, {"no such member": 1})
             if method in methods:
                 assert answer.status in (200, 400, 404), (method, path)
             else:
                 assert answer.status == 405
                 assert answer.header("allow") == ", ".join(methods)
     for wrong in ("", "/", "/key", "/keys/a/b", "/keys//limits", "/ledger/a/b", "/../v1/models"):
-        assert (await office.ask("GET", wrong)).status == 404
+        assert (await api.ask("GET", wrong)).status == 404
 
 
-async def test_every_method_on_an_unknown_id_is_404(office: Office) -> None:
-    await office.key()
-    before = await office.state()
-    for path, methods in office.inner.addresses.items():
+async def test_every_method_on_an_unknown_id_is_404(api: ManagementAPI) -> None:
+    await api.key()
+    before = await api.state()
+    for path, methods in api.inner.addresses.items():
         if "{id}" not in path:
             continue
         for method in methods:
             for unknown in (NOBODY, "ann", "x" * 3000, "%", "\x00", "sk-penstock-live-" + "a" * 43):
                 body = {"amount": "5"} if path.endswith("credits") else {}
                 below = path.removeprefix("/admin/v1").replace("{id}", unknown)
-                answer = await office.ask(method, below, body if method in WRITING else None)
+                answer = await api.ask(method, below, body if method in WRITING else None)
                 assert answer.status == 404, (method, below[:80])
                 assert unknown not in answer.text
-    assert await office.state() == before
+    assert await api.state() == before
 
 
-async def test_documentation_names_every_path(office: Office) -> None:
+async def test_documentation_names_every_path(api: ManagementAPI) -> None:
     page = (Path(__file__).parents[4] / "docs/management.md").read_text()
     rows = dict(re.findall(r"^\| `(/admin/v1/[^`]+)` \| ([A-Z, ]+) \|", page, re.MULTILINE))
     said = {path: tuple(methods.split(", ")) for path, methods in rows.items()}
     answered = {
         path: tuple(method for method in methods if method != "HEAD")
-        for path, methods in office.inner.addresses.items()
+        for path, methods in api.inner.addresses.items()
     }
     assert said == answered
 
@@ -271,9 +271,9 @@ async def test_documentation_names_every_path(office: Office) -> None:
 # Keys
 
 
-async def test_create_key_with_every_field(office: Office) -> None:
+async def test_create_key_with_every_field(api: ManagementAPI) -> None:
     own = {"requests": "30/min", "windows": [{"length": "1d", "credits": "2"}]}
-    made = await office.key(
+    made = await api.key(
         owner="ops",
         plan="pro",
         mode="test",
@@ -285,7 +285,7 @@ async def test_create_key_with_every_field(office: Office) -> None:
     )
     assert is_secret(made["secret"])
     assert made["secret"].startswith("sk-acme-test-")
-    shown = await office.get(f"/keys/{made['id']}")
+    shown = await api.get(f"/keys/{made['id']}")
     assert shown == {name: value for name, value in made.items() if name != "secret"}
     assert shown == {
         "id": made["id"],
@@ -304,15 +304,15 @@ async def test_create_key_with_every_field(office: Office) -> None:
         "revoked_at": None,
         "previous_until": None,
     }
-    found = await office.keys.find(digest(made["secret"]))
+    found = await api.keys.find(digest(made["secret"]))
     assert found is not None
     assert found.id == made["id"]
 
 
-async def test_edit_changes_given_fields_and_null_clears(office: Office) -> None:
-    made = await office.key(plan="pro", owner="ops", models=["m1"], expires_in=60)
+async def test_edit_changes_given_fields_and_null_clears(api: ManagementAPI) -> None:
+    made = await api.key(plan="pro", owner="ops", models=["m1"], expires_in=60)
     key_id = made["id"]
-    answer = await office.ask(
+    answer = await api.ask(
         "PATCH", f"/keys/{key_id}", {"plan": None, "disabled": True, "limits": {"tokens": "1k/s"}}
     )
     said = answer.json()
@@ -322,34 +322,34 @@ async def test_edit_changes_given_fields_and_null_clears(office: Office) -> None
     )
     assert (said["models"], said["limits"]) == (["m1"], {"tokens": "1k/s"})
     body = {"models": None, "limits": None, "expires_in": None, "disabled": False, "name": "anna"}
-    said = (await office.ask("PATCH", f"/keys/{key_id}", body)).json()
+    said = (await api.ask("PATCH", f"/keys/{key_id}", body)).json()
     assert (said["models"], said["limits"], said["expires_at"]) == (None, None, None)
     assert (said["state"], said["name"]) == ("active", "anna")
-    before = await office.state()
-    assert (await office.ask("PATCH", f"/keys/{key_id}", {})).json() == said
-    after = await office.state()
+    before = await api.state()
+    assert (await api.ask("PATCH", f"/keys/{key_id}", {})).json() == said
+    after = await api.state()
     assert after[2] == before[2]
 
 
-async def test_rotate_and_revoke(office: Office) -> None:
-    made = await office.key()
-    turned = await office.post(f"/keys/{made['id']}/rotate", {"grace": "1h"})
+async def test_rotate_and_revoke(api: ManagementAPI) -> None:
+    made = await api.key()
+    turned = await api.post(f"/keys/{made['id']}/rotate", {"grace": "1h"})
     assert is_secret(turned["secret"])
     assert turned["secret"] != made["secret"]
     assert turned["previous_until"] == "2026-11-21T11:00:00.000Z"
-    assert (await office.keys.find(digest(made["secret"]))) is not None
-    again = await office.post(f"/keys/{made['id']}/rotate")
-    assert (await office.keys.find(digest(turned["secret"]))) is None
-    gone = await office.post(f"/keys/{made['id']}/revoke", {})
+    assert (await api.keys.find(digest(made["secret"]))) is not None
+    again = await api.post(f"/keys/{made['id']}/rotate")
+    assert (await api.keys.find(digest(turned["secret"]))) is None
+    gone = await api.post(f"/keys/{made['id']}/revoke", {})
     assert gone["state"] == "revoked"
     assert "secret" not in gone
-    before = await office.state()
-    assert await office.post(f"/keys/{made['id']}/revoke") == gone
+    before = await api.state()
+    assert await api.post(f"/keys/{made['id']}/revoke") == gone
     for path, method in (("/rotate", "POST"), ("", "PATCH")):
-        answer = await office.ask(method, f"/keys/{made['id']}{path}", {})
+        answer = await api.ask(method, f"/keys/{made['id']}{path}", {})
         assert (answer.status, error(answer)["param"]) == (400, "key")
         assert "revoked" in error(answer)["message"]
-    assert await office.state() == before
+    assert await api.state() == before
     assert again["secret"] not in str(before)
 
 
@@ -400,18 +400,18 @@ async def test_rotate_and_revoke(office: Office) -> None:
     ],
 )
 async def test_invalid_body_names_the_member_and_changes_nothing(
-    office: Office, body: Any, param: str | None, message: str
+    api: ManagementAPI, body: Any, param: str | None, message: str
 ) -> None:
     """CVE-2026-47101: unknown members are refused, not stored."""
-    answer = await office.ask("POST", "/keys", body)
+    answer = await api.ask("POST", "/keys", body)
     assert (answer.status, error(answer)["param"]) == (400, param), answer.text
     assert message in error(answer)["message"]
-    assert await office.state() == ([], [], [])
+    assert await api.state() == ([], [], [])
 
 
-async def test_body_too_large_or_not_json_is_refused(office: Office) -> None:
-    made = await office.key()
-    before = await office.state()
+async def test_body_too_large_or_not_json_is_refused(api: ManagementAPI) -> None:
+    made = await api.key()
+    before = await api.state()
     large = b'{"name": "' + b"x" * (1 << 20) + b'"}'
     for path, method in (
         ("/keys", "POST"),
@@ -420,29 +420,29 @@ async def test_body_too_large_or_not_json_is_refused(office: Office) -> None:
         (f"/keys/{made['id']}/revoke", "POST"),
         (f"/keys/{made['id']}/credits", "POST"),
     ):
-        assert (await office.ask(method, path, large)).status == 413
+        assert (await api.ask(method, path, large)).status == 413
         plain = {"content-type": "text/plain"}
-        answer = await office.ask(method, path, b'{"name": "x"}', headers=plain)
+        answer = await api.ask(method, path, b'{"name": "x"}', headers=plain)
         assert answer.status == 415
-        assert (await office.ask(method, path, {"nonsense": 1})).status == 400
-    assert await office.state() == before
+        assert (await api.ask(method, path, {"nonsense": 1})).status == 400
+    assert await api.state() == before
 
 
-async def test_list_keys_pages_have_each_key_once(office: Office) -> None:
+async def test_list_keys_pages_have_each_key_once(api: ManagementAPI) -> None:
     made = []
     for n in range(7):
-        office.now += n % 2  # some at the same moment
-        made.append((office.now, (await office.key(f"key {n}"))["id"]))
+        api.now += n % 2  # some at the same moment
+        made.append((api.now, (await api.key(f"key {n}"))["id"]))
     seen, query = [], "limit=2"
     while True:
-        page = await office.get("/keys", query)
+        page = await api.get("/keys", query)
         assert len(page["data"]) <= 2
         seen += [key["id"] for key in page["data"]]
         if page["next"] is None:
             break
         query = f"limit=2&after={page['next']}"
     assert seen == [key_id for _, key_id in sorted(made)]
-    assert (await office.get("/keys", "limit=7"))["next"] is None
+    assert (await api.get("/keys", "limit=7"))["next"] is None
 
 
 @pytest.mark.parametrize(
@@ -472,39 +472,39 @@ async def test_list_keys_pages_have_each_key_once(office: Office) -> None:
     ],
 )
 async def test_invalid_query_names_the_parameter(
-    office: Office, path: str, query: str, param: str
+    api: ManagementAPI, path: str, query: str, param: str
 ) -> None:
-    answer = await office.ask("GET", path, query=query)
+    answer = await api.ask("GET", path, query=query)
     assert (answer.status, error(answer)["param"]) == (400, param), answer.text
 
 
 # Money
 
 
-async def test_plans_and_limits(office: Office) -> None:
-    assert [plan["id"] for plan in (await office.get("/plans"))["data"]] == ["pro"]
-    made = await office.key(plan="pro", limits={"concurrency": 2})
-    said = await office.get(f"/keys/{made['id']}/limits")
+async def test_plans_and_limits(api: ManagementAPI) -> None:
+    assert [plan["id"] for plan in (await api.get("/plans"))["data"]] == ["pro"]
+    made = await api.key(plan="pro", limits={"concurrency": 2})
+    said = await api.get(f"/keys/{made['id']}/limits")
     assert said["windows"][0]["remaining"] == "5.00"
     assert said["concurrency"] == {"limit": 2, "in_use": 0}
 
 
-async def test_credits_are_added_removed_and_listed(office: Office) -> None:
-    path = f"/keys/{(await office.key())['id']}/credits"
-    first = await office.post(path, {"amount": "5.00", "note": "a gift", "id": "gift-1"}, 201)
+async def test_credits_are_added_removed_and_listed(api: ManagementAPI) -> None:
+    path = f"/keys/{(await api.key())['id']}/credits"
+    first = await api.post(path, {"amount": "5.00", "note": "a gift", "id": "gift-1"}, 201)
     assert (first["amount"], first["note"], first["balance"]) == ("5.00", "a gift", "5.00")
-    before = await office.state()
-    assert await office.post(path, {"amount": "5", "id": "gift-1"}, 201) == first
-    assert await office.state() == before
-    other = await office.ask("POST", path, {"amount": "6", "id": "gift-1"})
+    before = await api.state()
+    assert await api.post(path, {"amount": "5", "id": "gift-1"}, 201) == first
+    assert await api.state() == before
+    other = await api.ask("POST", path, {"amount": "6", "id": "gift-1"})
     assert (other.status, error(other)["param"]) == (400, "id")
     for n in range(4):
-        office.now += 1
-        await office.post(path, {"amount": f"-0.{n + 1}"}, 201)
-    page = await office.get(path, "limit=3")
+        api.now += 1
+        await api.post(path, {"amount": f"-0.{n + 1}"}, 201)
+    page = await api.get(path, "limit=3")
     assert page["balance"] == "4.00"
     assert [one["amount"] for one in page["data"]] == ["-0.40", "-0.30", "-0.20"]
-    rest = await office.get(path, f"after={page['next']}")
+    rest = await api.get(path, f"after={page['next']}")
     assert ([one["amount"] for one in rest["data"]], rest["next"]) == (["-0.10", "5.00"], None)
 
 
@@ -524,25 +524,25 @@ async def test_credits_are_added_removed_and_listed(office: Office) -> None:
         ({"amount": "5", "granted": 10}, "granted"),
     ],
 )
-async def test_invalid_credit_is_not_added(office: Office, body: Any, param: str) -> None:
-    made = await office.key()
-    before = await office.state()
-    answer = await office.ask("POST", f"/keys/{made['id']}/credits", body)
+async def test_invalid_credit_is_not_added(api: ManagementAPI, body: Any, param: str) -> None:
+    made = await api.key()
+    before = await api.state()
+    answer = await api.ask("POST", f"/keys/{made['id']}/credits", body)
     assert (answer.status, error(answer)["param"]) == (400, param), answer.text
-    assert await office.state() == before
+    assert await api.state() == before
 
 
-async def test_credits_beyond_the_bound_of_the_ledger_are_refused(office: Office) -> None:
-    path = f"/keys/{(await office.key())['id']}/credits"
-    await office.post(path, {"amount": "999999999"}, 201)
-    before = await office.state()
-    refused = await office.ask("POST", path, {"amount": "999999999"})
+async def test_credits_beyond_the_bound_of_the_ledger_are_refused(api: ManagementAPI) -> None:
+    path = f"/keys/{(await api.key())['id']}/credits"
+    await api.post(path, {"amount": "999999999"}, 201)
+    before = await api.state()
+    refused = await api.ask("POST", path, {"amount": "999999999"})
     assert (refused.status, error(refused)["param"]) == (400, "amount"), refused.text
-    assert await office.state() == before
-    await office.post(path, {"amount": "-999999999"}, 201)
-    assert (await office.post(path, {"amount": "-1000000000"}, 201))["balance"].startswith("-")
-    assert (await office.ask("POST", path, {"amount": "-0.01"})).status == 400
-    assert (await office.get(path))["balance"] == "-1000000000.00"
+    assert await api.state() == before
+    await api.post(path, {"amount": "-999999999"}, 201)
+    assert (await api.post(path, {"amount": "-1000000000"}, 201))["balance"].startswith("-")
+    assert (await api.ask("POST", path, {"amount": "-0.01"})).status == 400
+    assert (await api.get(path))["balance"] == "-1000000000.00"
 
 
 def row(n: int, **fields: Any) -> Entry:
@@ -560,70 +560,70 @@ def row(n: int, **fields: Any) -> Entry:
     )
 
 
-async def test_ledger_is_filtered_and_paged(office: Office) -> None:
+async def test_ledger_is_filtered_and_paged(api: ManagementAPI) -> None:
     tried = [AttemptRecord("far", "theirs", 200, ms=1.5)]
-    await office.ledger.append([row(n, attempts=tried) for n in range(7)])
-    await office.ledger.append([row(8, account="key_b", kind="credit", granted=NANO, cost=0)])
+    await api.ledger.append([row(n, attempts=tried) for n in range(7)])
+    await api.ledger.append([row(8, account="key_b", kind="credit", granted=NANO, cost=0)])
     seen, query = [], "limit=3&account=key_a"
     while True:
-        page = await office.get("/ledger", query)
+        page = await api.get("/ledger", query)
         seen += [entry["id"] for entry in page["data"]]
         if page["next"] is None:
             break
         query = f"limit=3&account=key_a&after={page['next']}"
     assert seen == [f"r{n}" for n in reversed(range(7))]
-    assert [one["id"] for one in (await office.get("/ledger", "kind=credit"))["data"]] == ["r8"]
+    assert [one["id"] for one in (await api.get("/ledger", "kind=credit"))["data"]] == ["r8"]
     between = "since=2026-11-21T10:00:01Z&until=2026-11-21T10:00:02Z"
-    assert [one["id"] for one in (await office.get("/ledger", between))["data"]] == ["r3", "r2"]
-    one = await office.get("/ledger/r3")
+    assert [one["id"] for one in (await api.get("/ledger", between))["data"]] == ["r3", "r2"]
+    one = await api.get("/ledger/r3")
     assert (one["id"], one["cost"], one["attempts"]) == ("r3", "1.00", [asdict(tried[0])])
-    assert one == (await office.get("/ledger", between))["data"][0]
+    assert one == (await api.get("/ledger", between))["data"][0]
 
 
-async def test_usage_of_one_account_and_of_all(office: Office) -> None:
-    await office.ledger.append([row(1), row(2), row(3, account="key_b", model="m2")])
-    said = await office.get("/usage")
+async def test_usage_of_one_account_and_of_all(api: ManagementAPI) -> None:
+    await api.ledger.append([row(1), row(2), row(3, account="key_b", model="m2")])
+    said = await api.get("/usage")
     assert [(day["model"], day["requests"]) for day in said["data"]] == [("m1", 2), ("m2", 1)]
     assert said["total"]["credits"] == "3.00"
-    one = await office.get("/usage", "account=key_b&days=1")
+    one = await api.get("/usage", "account=key_b&days=1")
     assert (one["total"]["requests"], one["total"]["input_tokens"]) == (1, 10)
-    assert (await office.get("/usage", "end=2026-11-20"))["data"] == []
+    assert (await api.get("/usage", "end=2026-11-20"))["data"] == []
 
 
-async def test_usage_of_unknown_account_is_404(office: Office) -> None:
-    made = await office.key()
-    assert (await office.get("/usage", f"account={made['id']}"))["data"] == []
-    answer = await office.ask("GET", "/usage", query="account=key_nobody")
+async def test_usage_of_unknown_account_is_404(api: ManagementAPI) -> None:
+    made = await api.key()
+    assert (await api.get("/usage", f"account={made['id']}"))["data"] == []
+    answer = await api.ask("GET", "/usage", query="account=key_nobody")
     assert (answer.status, error(answer)["code"]) == (404, "not_found")
-    secret = await office.ask("GET", "/usage", query=f"account=sk-x-live-{'A' * 43}")
+    secret = await api.ask("GET", "/usage", query=f"account=sk-x-live-{'A' * 43}")
     assert (secret.status, error(secret)["param"]) == (400, "account")  # it is not looked up
 
 
-async def test_metadata_is_set_changed_and_cleared(office: Office) -> None:
-    made = await office.key(metadata={"team": "web"})
+async def test_metadata_is_set_changed_and_cleared(api: ManagementAPI) -> None:
+    made = await api.key(metadata={"team": "web"})
     assert made["metadata"] == {"team": "web"}
     path = f"/keys/{made['id']}"
-    changed = await office.ask("PATCH", path, {"metadata": {"team": "app", "cost": "7"}})
+    changed = await api.ask("PATCH", path, {"metadata": {"team": "app", "cost": "7"}})
     assert changed.json()["metadata"] == {"team": "app", "cost": "7"}
-    cleared = await office.ask("PATCH", path, {"metadata": None})
+    cleared = await api.ask("PATCH", path, {"metadata": None})
     assert cleared.json()["metadata"] == {}
-    refused = await office.ask("PATCH", path, {"metadata": {f"k{n}": "v" for n in range(17)}})
+    refused = await api.ask("PATCH", path, {"metadata": {f"k{n}": "v" for n in range(17)}})
     assert (refused.status, refused.json()["error"]["param"]) == (400, "metadata")
 
 
 # The audit
 
 
-async def test_each_change_has_an_audit_row(office: Office) -> None:
-    made = await office.key(plan="pro")
+async def test_each_change_has_an_audit_row(api: ManagementAPI) -> None:
+    made = await api.key(plan="pro")
     path = f"/keys/{made['id']}"
-    office.now += 1
-    await office.ask("PATCH", path, {"plan": None, "limits": {"tokens": "1k/s"}})
-    turned = await office.post(f"{path}/rotate", {"grace": 60})
-    await office.post(f"{path}/credits", {"amount": "-5"}, 201)
-    await office.post(f"{path}/credits", {"amount": "7", "note": "why"}, 201)
-    await office.post(f"{path}/revoke")
-    found = (await office.get("/audit", f"subject={made['id']}"))["data"][::-1]
+    api.now += 1
+    await api.ask("PATCH", path, {"plan": None, "limits": {"tokens": "1k/s"}})
+    turned = await api.post(f"{path}/rotate", {"grace": 60})
+    await api.post(f"{path}/credits", {"amount": "-5"}, 201)
+    await api.post(f"{path}/credits", {"amount": "7", "note": "why"}, 201)
+    await api.post(f"{path}/revoke")
+    found = (await api.get("/audit", f"subject={made['id']}"))["data"][::-1]
     assert [one["action"] for one in found] == [
         *("key.create", "key.edit", "key.rotate", "credits.remove", "credits.add", "key.revoke")
     ]
@@ -642,14 +642,14 @@ async def test_each_change_has_an_audit_row(office: Office) -> None:
     assert found[4]["detail"]["amount"] == "7.00"
     pages, query = [], "limit=4"
     while True:
-        page = await office.get("/audit", query)
+        page = await api.get("/audit", query)
         pages += [one["id"] for one in page["data"]]
         if page["next"] is None:
             break
         query = f"limit=4&after={page['next']}"
     assert pages == sorted(pages, reverse=True)
     assert len(pages) == 6
-    assert (await office.get("/audit", f"subject={NOBODY}"))["data"] == []
+    assert (await api.get("/audit", f"subject={NOBODY}"))["data"] == []
 
 
 @dataclass
@@ -668,10 +668,10 @@ class BrokenAudit:
         return await self.inner.page(**options)
 
 
-async def test_change_without_audit_row_is_not_made(office: Office) -> None:
-    made = await office.key(plan="pro")
-    before = await office.state()
-    office.inner = office.build(audit=BrokenAudit(office.audit))
+async def test_change_without_audit_row_is_not_made(api: ManagementAPI) -> None:
+    made = await api.key(plan="pro")
+    before = await api.state()
+    api.inner = api.build(audit=BrokenAudit(api.audit))
     path = f"/keys/{made['id']}"
     for method, below, body in (
         ("POST", "/keys", {"name": "x"}),
@@ -680,10 +680,10 @@ async def test_change_without_audit_row_is_not_made(office: Office) -> None:
         ("POST", f"{path}/revoke", {}),
         ("POST", f"{path}/credits", {"amount": "5"}),
     ):
-        answer = await office.ask(method, below, body)
+        answer = await api.ask(method, below, body)
         assert answer.status == 503, (method, below)
         assert "secret-host" not in answer.text
-    assert await office.state() == before
+    assert await api.state() == before
 
 
 @dataclass
@@ -703,12 +703,12 @@ class FailingKeys:
         raise StoreUnavailable("gone")
 
 
-async def test_change_that_fails_gets_a_second_audit_row(office: Office) -> None:
-    made = await office.key()
-    office.inner = office.build(keys=FailingKeys(office.keys))
-    assert (await office.ask("POST", "/keys", {"name": "x"})).status == 503
-    assert (await office.ask("POST", f"/keys/{made['id']}/revoke")).status == 503
-    found = await office.changes()
+async def test_change_that_fails_gets_a_second_audit_row(api: ManagementAPI) -> None:
+    made = await api.key()
+    api.inner = api.build(keys=FailingKeys(api.keys))
+    assert (await api.ask("POST", "/keys", {"name": "x"})).status == 503
+    assert (await api.ask("POST", f"/keys/{made['id']}/revoke")).status == 503
+    found = await api.changes()
     assert [one.action for one in found[1:]] == [
         *("key.create", "key.create.failed", "key.revoke", "key.revoke.failed")
     ]
@@ -717,13 +717,13 @@ async def test_change_that_fails_gets_a_second_audit_row(office: Office) -> None
 
 
 async def test_secret_is_in_one_answer_only(
-    office: Office, caplog: pytest.LogCaptureFixture, tmp_path: Path
+    api: ManagementAPI, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     """L#18731, L#31620: not in a listing, the audit, a log line, an error or a file."""
     caplog.set_level(logging.DEBUG)
-    made = await office.key()
+    made = await api.key()
     path = f"/keys/{made['id']}"
-    turned = await office.post(f"{path}/rotate", {"grace": "1h"})
+    turned = await api.post(f"{path}/rotate", {"grace": "1h"})
     secrets = (made["secret"], turned["secret"], TOKEN)
     texts: list[str] = []
     for secret in secrets[:2]:
@@ -737,28 +737,28 @@ async def test_secret_is_in_one_answer_only(
             ("PATCH", path, {"networks": [secret]}),
             ("POST", f"{path}/credits", {"amount": "5", "note": secret}),
         ):
-            answer = await office.ask(method, below, body)
+            answer = await api.ask(method, below, body)
             assert answer.status in (400, 404), (method, below)
             texts.append(answer.text)
         texts += [
-            (await office.ask("GET", "/ledger", query=f"account={secret}")).text,
-            (await office.ask("GET", "/ledger", query=f"after={secret}")).text,
-            (await office.ask("GET", "/audit", query=f"subject={secret}")).text,
+            (await api.ask("GET", "/ledger", query=f"account={secret}")).text,
+            (await api.ask("GET", "/ledger", query=f"after={secret}")).text,
+            (await api.ask("GET", "/audit", query=f"subject={secret}")).text,
         ]
     texts += [
-        (await office.ask("GET", below)).text
+        (await api.ask("GET", below)).text
         for below in ("/keys", path, "/audit", "/ledger", f"{path}/credits", f"{path}/limits")
     ]
-    await office.post(f"{path}/revoke")
-    texts += [str(await office.changes()), str(office.log), caplog.text]
+    await api.post(f"{path}/revoke")
+    texts += [str(await api.changes()), str(api.log), caplog.text]
     texts += [file.read_bytes().decode("latin-1") for file in tmp_path.iterdir()]
-    assert office.log
+    assert api.log
     for secret in secrets:
         assert not [text for text in texts if secret in text]
 
 
-async def test_outcomes_are_on_the_exchange(office: Office) -> None:
-    await office.ask("GET", "/keys")
-    assert office.outcomes == ["completed"]
-    await office.ask("GET", "/keys", token="")
-    assert (office.log[-1]["outcome"], office.log[-1]["problem"]) == ("refused", "missing_key")
+async def test_outcomes_are_on_the_exchange(api: ManagementAPI) -> None:
+    await api.ask("GET", "/keys")
+    assert api.outcomes == ["completed"]
+    await api.ask("GET", "/keys", token="")
+    assert (api.log[-1]["outcome"], api.log[-1]["problem"]) == ("refused", "missing_key")

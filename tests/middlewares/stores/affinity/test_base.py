@@ -36,7 +36,7 @@ async def opened(url: str, **options: Any) -> AsyncIterator[RedisAffinityStore]:
 
 
 @pytest.fixture(params=["memory", "redis"])
-async def remembered(
+async def store_and_clock(
     request: pytest.FixtureRequest,
 ) -> AsyncIterator[tuple[AffinityStore, Clock]]:
     """A store for three conversations, for 60 seconds, with its clock."""
@@ -53,8 +53,8 @@ async def remembered(
         yield affinity_store, clock
 
 
-async def test_the_last_one_kept_is_found(remembered: tuple[AffinityStore, Clock]) -> None:
-    affinity_store, _ = remembered
+async def test_the_last_one_kept_is_found(store_and_clock: tuple[AffinityStore, Clock]) -> None:
+    affinity_store, _ = store_and_clock
     assert await affinity_store.find("k") is None
     affinity_store.keep("k", HERE)
     affinity_store.keep("other", THERE)

@@ -61,7 +61,7 @@ class Clock:
 
 
 @pytest.fixture
-def watched() -> WatchedStore:
+def watched_store() -> WatchedStore:
     return WatchedStore()
 
 
@@ -72,14 +72,14 @@ def clock() -> Clock:
 
 @pytest.fixture
 async def open_directory(
-    watched: WatchedStore, clock: Clock
+    watched_store: WatchedStore, clock: Clock
 ) -> AsyncIterator[Callable[..., KeyDirectory]]:
     """Makes directories that poll only when `refresh` is called."""
     opened: list[KeyDirectory] = []
 
     def make(**options: float) -> KeyDirectory:
         settings = {"period": NEVER, "patience": 5.0, **options}
-        directory = KeyDirectory(watched, clock=clock, **settings)  # type: ignore[arg-type]
+        directory = KeyDirectory(watched_store, clock=clock, **settings)  # type: ignore[arg-type]
         opened.append(directory)
         return directory
 
@@ -95,8 +95,10 @@ async def directory(open_directory: Callable[..., KeyDirectory]) -> KeyDirectory
     return directory
 
 
-async def test_a_secret_is_asked_for_once(directory: KeyDirectory, watched: WatchedStore) -> None:
-    key, secret = await watched.put(models=("a",), plan="pro", owner="ann", name="n")
+async def test_a_secret_is_asked_for_once(
+    directory: KeyDirectory, watched_store: WatchedStore
+) -> None:
+    key, secret = await watched_store.put(models=("a",), plan="pro", owner="ann", name="n")
     assert directory.peek(secret) is None
     found = await directory.find(secret)
     assert found is not None
@@ -104,42 +106,44 @@ async def test_a_secret_is_asked_for_once(directory: KeyDirectory, watched: Watc
     assert (found.principal.id, found.principal.plan) == (key.id, "pro")
     assert found.principal.models == frozenset({"a"})
     assert directory.peek(secret) is found is await directory.find(secret)
-    assert watched.finds == [secret]
+    assert watched_store.finds == [secret]
 
 
-async def test_many_at_once_cost_one_query(directory: KeyDirectory, watched: WatchedStore) -> None:
-    _, known = await watched.put()
+async def test_many_at_once_cost_one_query(
+    directory: KeyDirectory, watched_store: WatchedStore
+) -> None:
+    _, known = await watched_store.put()
     unknown = digest("unknown")
-    watched.gate.clear()
+    watched_store.gate.clear()
     asked = [asyncio.create_task(directory.find(each)) for each in [known, unknown] * 50]
-    await watched.reading.wait()
-    watched.gate.set()
+    await watched_store.reading.wait()
+    watched_store.gate.set()
     found = await asyncio.gather(*asked)
-    assert sorted(watched.finds) == sorted([known, unknown])
+    assert sorted(watched_store.finds) == sorted([known, unknown])
     assert [grant is None for grant in found] == [False, True] * 50
 
 
 async def test_cancelled_lookup_cancels_no_other(
-    directory: KeyDirectory, watched: WatchedStore
+    directory: KeyDirectory, watched_store: WatchedStore
 ) -> None:
-    _, secret = await watched.put()
-    watched.gate.clear()
+    _, secret = await watched_store.put()
+    watched_store.gate.clear()
     leaver = asyncio.create_task(directory.find(secret))
     stayer = asyncio.create_task(directory.find(secret))
-    await watched.reading.wait()
+    await watched_store.reading.wait()
     leaver.cancel()
     await asyncio.wait([leaver])
     assert leaver.cancelled()
-    watched.gate.set()
+    watched_store.gate.set()
     assert await stayer is not None
 
 
 async def test_a_change_replaces_what_is_held(
-    directory: KeyDirectory, watched: WatchedStore
+    directory: KeyDirectory, watched_store: WatchedStore
 ) -> None:
-    key, secret = await watched.put()
+    key, secret = await watched_store.put()
     await directory.find(secret)
-    await watched.change(key, revoked_at=1.0)
+    await watched_store.change(key, revoked_at=1.0)
     held = directory.peek(secret)
     assert held is not None
     assert held.until > 0
@@ -147,19 +151,19 @@ async def test_a_change_replaces_what_is_held(
     held = directory.peek(secret)
     assert held is not None
     assert held.until < 0
-    assert watched.finds == [secret]
+    assert watched_store.finds == [secret]
 
 
 async def test_an_old_row_in_flight_does_not_bring_a_revoked_key_back(
-    directory: KeyDirectory, watched: WatchedStore
+    directory: KeyDirectory, watched_store: WatchedStore
 ) -> None:
-    key, secret = await watched.put()
-    watched.gate.clear()
+    key, secret = await watched_store.put()
+    watched_store.gate.clear()
     looking = asyncio.create_task(directory.find(secret))
-    await watched.reading.wait()  # the row is read, not yet delivered
-    await watched.change(key, revoked_at=1.0)
+    await watched_store.reading.wait()  # the row is read, not yet delivered
+    await watched_store.change(key, revoked_at=1.0)
     await directory.refresh()
-    watched.gate.set()
+    watched_store.gate.set()
     found = await looking
     assert found is not None
     assert found.key.revoked_at == 1.0
@@ -167,31 +171,31 @@ async def test_an_old_row_in_flight_does_not_bring_a_revoked_key_back(
 
 
 async def test_a_key_made_while_it_was_asked_for_is_known(
-    directory: KeyDirectory, watched: WatchedStore
+    directory: KeyDirectory, watched_store: WatchedStore
 ) -> None:
     key, secret = new_key()
-    watched.gate.clear()
+    watched_store.gate.clear()
     looking = asyncio.create_task(directory.find(digest(secret)))
-    await watched.reading.wait()
-    await watched.insert(key)
+    await watched_store.reading.wait()
+    await watched_store.insert(key)
     await directory.refresh()
-    watched.gate.set()
+    watched_store.gate.set()
     assert await looking is not None
 
 
 async def test_a_rotation_keeps_the_old_secret_for_the_grace_and_drops_the_one_before(
-    directory: KeyDirectory, watched: WatchedStore
+    directory: KeyDirectory, watched_store: WatchedStore
 ) -> None:
-    key, first = await watched.put()
+    key, first = await watched_store.put()
     await directory.find(first)
     second, third = digest("second"), digest("third")
-    await watched.change(key, digest=second, previous_digest=first, previous_until=77.0)
+    await watched_store.change(key, digest=second, previous_digest=first, previous_until=77.0)
     await directory.refresh()
     old, new = directory.peek(first), await directory.find(second)
     assert old is not None
     assert new is not None
     assert old.until == 77.0 < new.until
-    await watched.change(key, digest=third, previous_digest=second, previous_until=99.0)
+    await watched_store.change(key, digest=third, previous_digest=second, previous_until=99.0)
     await directory.refresh()
     assert directory.peek(first) is None
     assert await directory.find(first) is None
@@ -201,29 +205,29 @@ async def test_a_rotation_keeps_the_old_secret_for_the_grace_and_drops_the_one_b
 
 
 async def test_unknown_secrets_are_remembered_briefly(
-    directory: KeyDirectory, watched: WatchedStore, clock: Clock
+    directory: KeyDirectory, watched_store: WatchedStore, clock: Clock
 ) -> None:
     key, secret = new_key()
     wanted = digest(secret)
-    await watched.put()
+    await watched_store.put()
     await directory.find(wanted)
     await directory.find(wanted)
-    assert watched.finds == [wanted]
+    assert watched_store.finds == [wanted]
     clock.now += 1.0
     assert await directory.find(wanted) is None
-    assert watched.finds == [wanted] * 2
-    await watched.insert(key)
+    assert watched_store.finds == [wanted] * 2
+    await watched_store.insert(key)
     assert await directory.find(wanted) is None
     await directory.refresh()
     assert await directory.find(wanted) is not None
 
 
 async def test_a_flood_of_guesses_pushes_no_key_out_and_takes_bounded_space(
-    open_directory: Callable[..., KeyDirectory], watched: WatchedStore
+    open_directory: Callable[..., KeyDirectory], watched_store: WatchedStore
 ) -> None:
     directory = open_directory(size=5)
     await directory.start()
-    _, secret = await watched.put()
+    _, secret = await watched_store.put()
     await directory.find(secret)
     for number in range(200):
         assert await directory.find(digest(f"guess {number}")) is None
@@ -233,11 +237,11 @@ async def test_a_flood_of_guesses_pushes_no_key_out_and_takes_bounded_space(
 
 
 async def test_the_least_recently_used_key_goes_first(
-    open_directory: Callable[..., KeyDirectory], watched: WatchedStore
+    open_directory: Callable[..., KeyDirectory], watched_store: WatchedStore
 ) -> None:
     directory = open_directory(size=2)
     await directory.start()
-    secrets = [(await watched.put())[1] for _ in range(3)]
+    secrets = [(await watched_store.put())[1] for _ in range(3)]
     await directory.find(secrets[0])
     await directory.find(secrets[1])
     assert directory.peek(secrets[0]) is not None
@@ -248,25 +252,25 @@ async def test_the_least_recently_used_key_goes_first(
 
 
 async def test_too_many_lookups_are_refused_and_not_queued_for_ever(
-    directory: KeyDirectory, watched: WatchedStore
+    directory: KeyDirectory, watched_store: WatchedStore
 ) -> None:
-    watched.gate.clear()
+    watched_store.gate.clear()
     asked = [asyncio.create_task(directory.find(digest(str(n)))) for n in range(1100)]
-    await watched.reading.wait()
+    await watched_store.reading.wait()
     refused = [task for task in asked if task.done()]
     assert len(refused) == 1100 - 1024
     assert all(isinstance(task.exception(), StoreUnavailable) for task in refused)
-    assert len(watched.finds) == 16
-    watched.gate.set()
+    assert len(watched_store.finds) == 16
+    watched_store.gate.set()
     assert await asyncio.gather(*asked[:1024]) == [None] * 1024
 
 
 async def test_lookup_that_takes_too_long_ends(
-    open_directory: Callable[..., KeyDirectory], watched: WatchedStore
+    open_directory: Callable[..., KeyDirectory], watched_store: WatchedStore
 ) -> None:
     directory = open_directory(patience=0.05)
     await directory.start()
-    watched.gate.clear()
+    watched_store.gate.clear()
     with pytest.raises(StoreUnavailable, match="in time"):
         await directory.find(digest("x"))
     assert not directory._flights
@@ -274,16 +278,16 @@ async def test_lookup_that_takes_too_long_ends(
 
 async def test_an_outage_known_keys_go_on_for_the_grace_and_others_wait(
     open_directory: Callable[..., KeyDirectory],
-    watched: WatchedStore,
+    watched_store: WatchedStore,
     clock: Clock,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     directory = open_directory(grace=300.0, period=NEVER)
-    _, known = await watched.put()
-    _, other = await watched.put()
+    _, known = await watched_store.put()
+    _, other = await watched_store.put()
     await directory.start()
     await directory.find(known)
-    watched.down = True
+    watched_store.down = True
     for _ in range(5):
         with pytest.raises(StoreUnavailable):
             await directory.refresh()
@@ -291,7 +295,7 @@ async def test_an_outage_known_keys_go_on_for_the_grace_and_others_wait(
     for _ in range(5):
         with pytest.raises(StoreUnavailable):
             await directory.find(other)
-    assert watched.finds == [known]
+    assert watched_store.finds == [known]
     clock.now += NEVER + 5.0 + 300.0
     assert directory.peek(known) is not None
     clock.now += 1.0
@@ -299,7 +303,7 @@ async def test_an_outage_known_keys_go_on_for_the_grace_and_others_wait(
     with pytest.raises(StoreUnavailable):
         await directory.find(known)
     assert [record.levelno for record in caplog.records] == [logging.ERROR]
-    watched.down = False
+    watched_store.down = False
     await directory.refresh()
     assert directory.peek(known) is not None
     assert await directory.find(other) is not None
@@ -307,14 +311,14 @@ async def test_an_outage_known_keys_go_on_for_the_grace_and_others_wait(
 
 
 async def test_a_store_restored_from_an_older_copy_is_believed(
-    directory: KeyDirectory, watched: WatchedStore, caplog: pytest.LogCaptureFixture
+    directory: KeyDirectory, watched_store: WatchedStore, caplog: pytest.LogCaptureFixture
 ) -> None:
-    key, secret = await watched.put()
-    await watched.change(key, name="edited")
+    key, secret = await watched_store.put()
+    await watched_store.change(key, name="edited")
     await directory.find(secret)
     await directory.refresh()
-    MemoryKeyStore.__init__(watched)
-    await watched.put()
+    MemoryKeyStore.__init__(watched_store)
+    await watched_store.put()
     await directory.refresh()
     assert directory.peek(secret) is None
     assert await directory.find(secret) is None
@@ -322,13 +326,13 @@ async def test_a_store_restored_from_an_older_copy_is_believed(
 
 
 async def test_more_changes_than_a_page_are_all_applied(
-    directory: KeyDirectory, watched: WatchedStore
+    directory: KeyDirectory, watched_store: WatchedStore
 ) -> None:
-    key, secret = await watched.put()
+    key, secret = await watched_store.put()
     await directory.find(secret)
     for _ in range(1100):
-        await watched.put()
-    await watched.change(key, disabled=True)
+        await watched_store.put()
+    await watched_store.change(key, disabled=True)
     await directory.refresh()
     held = directory.peek(secret)
     assert held is not None
@@ -336,42 +340,42 @@ async def test_more_changes_than_a_page_are_all_applied(
 
 
 async def test_networks_that_cannot_be_read_allow_nothing(
-    directory: KeyDirectory, watched: WatchedStore
+    directory: KeyDirectory, watched_store: WatchedStore
 ) -> None:
-    _, secret = await watched.put(networks=("10.0.0.0/8", "nonsense"))
+    _, secret = await watched_store.put(networks=("10.0.0.0/8", "nonsense"))
     found = await directory.find(secret)
     assert found is not None
     assert found.networks == ()
 
 
 async def test_directory_polls_by_itself_and_survives_unknown_errors(
-    watched: WatchedStore, monkeypatch: pytest.MonkeyPatch
+    watched_store: WatchedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    directory = KeyDirectory(watched, period=0.01)
-    key, secret = await watched.put()
+    directory = KeyDirectory(watched_store, period=0.01)
+    key, secret = await watched_store.put()
     await directory.start()
     await directory.find(secret)
     broken = asyncio.Event()
-    revision = watched.revision
+    revision = watched_store.revision
 
     async def fail() -> int:
         broken.set()
         raise TypeError("an unforeseen row")
 
-    monkeypatch.setattr(watched, "revision", fail)
+    monkeypatch.setattr(watched_store, "revision", fail)
     async with asyncio.timeout(DEADLINE):
         await broken.wait()
-        monkeypatch.setattr(watched, "revision", revision)
-        await watched.change(key, revoked_at=1.0)
+        monkeypatch.setattr(watched_store, "revision", revision)
+        await watched_store.change(key, revoked_at=1.0)
         while (held := directory.peek(secret)) is not None and held.until > 0:
             await asyncio.sleep(0.005)
     await directory.aclose()
 
 
 async def test_directory_answers_nothing_before_start_and_after_close(
-    open_directory: Callable[..., KeyDirectory], watched: WatchedStore
+    open_directory: Callable[..., KeyDirectory], watched_store: WatchedStore
 ) -> None:
-    _, secret = await watched.put()
+    _, secret = await watched_store.put()
     directory = open_directory()
     with pytest.raises(RuntimeError, match="start"):
         await directory.find(secret)
@@ -387,24 +391,24 @@ async def test_directory_answers_nothing_before_start_and_after_close(
 
 
 async def test_it_does_not_start_without_its_store(
-    open_directory: Callable[..., KeyDirectory], watched: WatchedStore
+    open_directory: Callable[..., KeyDirectory], watched_store: WatchedStore
 ) -> None:
-    watched.down = True
+    watched_store.down = True
     with pytest.raises(StoreUnavailable, match="gone away"):
         await open_directory().start()
 
 
 async def test_it_can_begin_before_its_store_answers(
-    open_directory: Callable[..., KeyDirectory], watched: WatchedStore
+    open_directory: Callable[..., KeyDirectory], watched_store: WatchedStore
 ) -> None:
-    key, secret = await watched.put()
-    watched.down = True
+    key, secret = await watched_store.put()
+    watched_store.down = True
     directory = open_directory()
     await directory.start(must_answer=False)
     usable = [directory.usable]
     with pytest.raises(StoreUnavailable):
         await directory.find(secret)
-    watched.down = False
+    watched_store.down = False
     await directory.refresh()
     usable.append(directory.usable)
     assert usable == [False, True]

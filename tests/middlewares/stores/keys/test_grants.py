@@ -52,7 +52,7 @@ def store() -> Store:
 
 
 @pytest.fixture(params=["file", "redis"])
-async def make(
+async def make_grants(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Make]:
     """A way to the same grants, for each worker one."""
@@ -99,16 +99,16 @@ def digests(known: SharedGrants) -> set[bytes]:
 
 
 async def test_worker_that_starts_in_an_outage_knows_keys_used_lately(
-    store: Store, make: Make
+    store: Store, make_grants: Make
 ) -> None:
     _, used = await store.put()
     _, unused = await store.put()
-    share = make()
+    share = make_grants()
     async with worker(store, share) as one:
         assert await one.find(used)
         await shared(share, lambda known: used in digests(known))
     store.down = True
-    async with worker(store, make()) as other:
+    async with worker(store, make_grants()) as other:
         assert (other.usable, other.answered) == (True, False)
         assert other.peek(used)
         with pytest.raises(StoreUnavailable):
@@ -129,39 +129,39 @@ async def test_worker_that_starts_in_an_outage_knows_keys_used_lately(
     ],
 )
 async def test_revoked_key_does_not_live_again(
-    store: Store, make: Make, change: dict[str, object]
+    store: Store, make_grants: Make, change: dict[str, object]
 ) -> None:
     """Also one that a worker held which is gone, or has never seen."""
     key, used = await store.put()
-    share = make()
+    share = make_grants()
     async with worker(store, share) as one:
         assert await one.find(used)
         await shared(share, lambda known: used in digests(known))
         if isinstance(share, RedisGrants):
             await one.aclose()
-            async with worker(store, make()):
+            async with worker(store, make_grants()):
                 changed = await store.change(key, **change)
                 await shared(share, lambda known: known.since >= changed.revision)
         else:
             changed = await store.change(key, **change)
             await shared(share, lambda known: known.since >= changed.revision)
     store.down = True
-    async with worker(store, make()) as other:
+    async with worker(store, make_grants()) as other:
         grant = other.peek(used)
         assert grant is None or grant.until < 0
 
 
 async def test_key_changed_between_polls_is_known_when_the_store_answers(
-    store: Store, make: Make
+    store: Store, make_grants: Make
 ) -> None:
     key, used = await store.put()
-    share = make()
+    share = make_grants()
     async with worker(store, share) as one:
         assert await one.find(used)
         await shared(share, lambda known: used in digests(known))
     await store.change(key, revoked_at=1.0)
     store.down = True
-    async with worker(store, make()) as other:
+    async with worker(store, make_grants()) as other:
         assert other.peek(used)  # it could not hear of it: for the rest of the grace, as ever
         store.down = False
         async with asyncio.timeout(DEADLINE):
@@ -169,35 +169,37 @@ async def test_key_changed_between_polls_is_known_when_the_store_answers(
                 await asyncio.sleep(0.01)
 
 
-async def test_start_after_unseen_changes_shares_nothing_old(store: Store, make: Make) -> None:
+async def test_start_after_unseen_changes_shares_nothing_old(
+    store: Store, make_grants: Make
+) -> None:
     key, used = await store.put()
-    share = make()
+    share = make_grants()
     async with worker(store, share) as one:
         assert await one.find(used)
         await shared(share, lambda known: used in digests(known))
     changed = await store.change(key, revoked_at=1.0)
-    async with worker(store, make()):
+    async with worker(store, make_grants()):
         await shared(share, lambda known: known.since == changed.revision)
         assert used not in digests(await shared(share, lambda _: True))
 
 
 async def test_shared_grants_end_with_the_grace_since_the_store_confirmed_them(
-    store: Store, make: Make
+    store: Store, make_grants: Make
 ) -> None:
     _, used = await store.put()
-    share = make()
+    share = make_grants()
     async with worker(store, share) as one:
         assert await one.find(used)
         await shared(share, lambda known: used in digests(known))
     store.down = True
-    async with worker(store, make(), grace=0.0) as other:
+    async with worker(store, make_grants(), grace=0.0) as other:
         assert other.peek(used) is None
         assert not other.usable
 
 
-async def test_edited_key_is_shared_as_it_is_now(store: Store, make: Make) -> None:
+async def test_edited_key_is_shared_as_it_is_now(store: Store, make_grants: Make) -> None:
     key, used = await store.put()
-    share, own = make(), make()
+    share, own = make_grants(), make_grants()
     async with worker(store, share) as one, worker(store, own) as other:
         assert await one.find(used) and await other.find(used)
         await store.change(key, plan="other")

@@ -37,7 +37,7 @@ ROOT = Path(__file__).parents[4]
 FIVE = {"5h": 1.0}
 
 
-class Watched(MemoryLedgerStore):
+class WatchedLedger(MemoryLedgerStore):
     """A ledger that writes down what it was asked, and can be made to fail or to wait."""
 
     def __init__(self) -> None:
@@ -86,7 +86,7 @@ async def everything(store: LedgerStore) -> list[Entry]:
 
 
 async def test_rows_are_written_in_order_and_reported(tmp_path: Path) -> None:
-    store = Watched()
+    store = WatchedLedger()
     shown: list[Entry] = []
 
     async def committed(entries: Sequence[Entry]) -> None:
@@ -140,7 +140,7 @@ async def test_it_has_to_be_started(tmp_path: Path) -> None:
 async def test_a_store_that_fails_is_tried_until_it_does_not(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    store = Watched()
+    store = WatchedLedger()
     rows = [use() for _ in range(50)]
     async with started(store, tmp_path) as ledger_writer:
         store.failing = StoreUnavailable("it is away")
@@ -166,7 +166,7 @@ async def test_a_store_that_fails_is_tried_until_it_does_not(
 async def test_a_row_that_the_store_rejects_holds_up_no_other(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    store = Watched()
+    store = WatchedLedger()
     rows = [use() for _ in range(10)]
     store.rejected = {rows[4].id}
     async with started(store, None) as ledger_writer:
@@ -183,7 +183,7 @@ async def test_row_that_fails_alone_in_a_way_of_its_own_is_set_aside(
 ) -> None:
     """What a driver says of a bad value is not always what the store knows as such."""
 
-    class Fussy(Watched):
+    class Fussy(WatchedLedger):
         async def append(self, entries: Sequence[Entry]) -> None:
             if any(entry.asked == "bad" for entry in entries):
                 raise RuntimeError("an error of the driver's own")
@@ -207,7 +207,7 @@ async def test_row_that_fails_alone_in_a_way_of_its_own_is_set_aside(
 
 async def test_all_rows_that_fail_wait_for_the_store(tmp_path: Path) -> None:
     """If none is taken it is not the rows that are at fault."""
-    store = Watched()
+    store = WatchedLedger()
     store.failing = RuntimeError("whatever")
     async with started(store, tmp_path) as ledger_writer:
         for row in [use() for _ in range(3)]:
@@ -249,7 +249,7 @@ async def test_journal_with_rows_beyond_64_bits_is_recovered_with_all_others(
 async def test_failing_counters_delay_no_row_and_hear_of_it_in_the_end(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    store = Watched()
+    store = WatchedLedger()
     shown: list[Entry] = []
     failing = True
 
@@ -273,7 +273,7 @@ async def test_failing_counters_delay_no_row_and_hear_of_it_in_the_end(
 
 
 async def test_segments_go_when_their_rows_are_in_the_store(tmp_path: Path) -> None:
-    store = Watched()
+    store = WatchedLedger()
     rows = [use() for _ in range(400)]
     long = use(ended="lost")
 
@@ -317,7 +317,7 @@ def forgotten(ledger_writer: LedgerWriter) -> Iterator[None]:
 
 
 async def test_rows_too_many_for_memory_wait_in_the_journal(tmp_path: Path) -> None:
-    store = Watched()
+    store = WatchedLedger()
     rows = [use() for _ in range(3000)]
     async with started(store, tmp_path, segment=16384, in_memory=200) as ledger_writer:
         store.failing = StoreUnavailable("away")
@@ -336,7 +336,7 @@ async def test_rows_too_many_for_memory_wait_in_the_journal(tmp_path: Path) -> N
 async def test_rows_of_a_segment_that_somebody_removed_are_written_all_the_same(
     tmp_path: Path,
 ) -> None:
-    store = Watched()
+    store = WatchedLedger()
     rows = [use() for _ in range(300)]
     async with started(store, tmp_path, segment=4096, in_memory=10) as ledger_writer:
         store.failing = StoreUnavailable("away")
@@ -354,7 +354,7 @@ async def test_rows_of_a_segment_that_somebody_removed_are_written_all_the_same(
 async def test_a_journal_that_cannot_be_written(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    store = Watched()
+    store = WatchedLedger()
     rows = [use() for _ in range(3)]
     async with started(store, tmp_path) as ledger_writer:
         for row in rows:
@@ -383,7 +383,7 @@ async def test_a_folder_that_cannot_be_used_refuses_until_it_can(
 ) -> None:
     folder = tmp_path / "journal"
     folder.touch()
-    store = Watched()
+    store = WatchedLedger()
     async with started(store, folder, tending=0.01) as ledger_writer:
         assert not ledger_writer.usable
         with pytest.raises(StoreUnavailable, match="cannot write the journal"):
@@ -453,7 +453,7 @@ async def test_a_journal_that_somebody_removed_is_begun_again_with_all_it_had(
     )
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert "was removed; starting another" in killed.stderr
-    store = Watched()
+    store = WatchedLedger()
     async with started(store, folder):
         pass
     assert sorted(set(store.order)) == [f"row-{n:03}" for n in (*range(49), 59)]
@@ -461,7 +461,7 @@ async def test_a_journal_that_somebody_removed_is_begun_again_with_all_it_had(
 
 
 async def test_what_the_journal_did_not_take_stays_in_memory(tmp_path: Path) -> None:
-    store = Watched()
+    store = WatchedLedger()
     rows = [use() for _ in range(300)]
     async with started(store, tmp_path, segment=4096, in_memory=10) as ledger_writer:
         store.failing = StoreUnavailable("away")
@@ -481,7 +481,7 @@ async def test_what_the_journal_did_not_take_stays_in_memory(tmp_path: Path) -> 
 
 
 async def test_too_much_that_cannot_be_written_refuses_what_is_new() -> None:
-    store = Watched()
+    store = WatchedLedger()
     async with started(store, None, most=10) as ledger_writer:
         store.failing = StoreUnavailable("away")
         for _ in range(11):
@@ -497,7 +497,7 @@ async def test_too_much_that_cannot_be_written_refuses_what_is_new() -> None:
 async def test_aclose_leaves_to_the_next_what_it_cannot_write(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    store = Watched()
+    store = WatchedLedger()
     store.failing = StoreUnavailable("away")
     rows = [use() for _ in range(5)]
     async with started(store, tmp_path, patience=0.05) as ledger_writer:
@@ -546,7 +546,7 @@ async def test_dead_processes_are_recovered_once_and_reported(
 
 
 async def test_the_dead_wait_for_a_store_that_is_away(tmp_path: Path) -> None:
-    store = Watched()
+    store = WatchedLedger()
     row = use(ended="lost")
     journal = Journal(tmp_path)
     journal.open(row)
@@ -561,7 +561,7 @@ async def test_the_dead_wait_for_a_store_that_is_away(tmp_path: Path) -> None:
 
 async def test_recover_now_another_process_has_the_journals_waits_for_it(tmp_path: Path) -> None:
     """Else rows that it then cannot deliver would be in no sum."""
-    held, free = Watched(), Watched()
+    held, free = WatchedLedger(), WatchedLedger()
     held.going.clear()
     row = use(ended="lost")
     journal = Journal(tmp_path)
@@ -585,7 +585,7 @@ async def test_start_and_end_store_that_says_it_is_away_is_not_waited_for(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A process that replaces a dead one serves at once, and one that has to stop does."""
-    store = Watched()
+    store = WatchedLedger()
     store.failing = StoreUnavailable("away")
     dead, row = use(ended="lost"), use()
     journal = Journal(tmp_path)
@@ -604,7 +604,7 @@ async def test_start_and_end_store_that_says_it_is_away_is_not_waited_for(
 
 
 async def test_end_store_that_fails_for_a_moment_gets_the_rows(tmp_path: Path) -> None:
-    class Once(Watched):
+    class Once(WatchedLedger):
         async def append(self, entries: Sequence[Entry]) -> None:
             if not self.failures:
                 self.failures += 1
@@ -627,7 +627,7 @@ async def test_account_is_restored_only_with_rows_of_processes_that_have_died(
 ) -> None:
     """A store that can be read and takes no rows: what a killed worker served waits in its journal,
     and no process holds it any more."""
-    store = Watched()
+    store = WatchedLedger()
     row = use(starts=FIVE, cost=70)
     journal = Journal(tmp_path)
     journal.close(row)
@@ -651,7 +651,7 @@ async def test_unreadable_journal_keeps_no_account_from_being_restored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is said by the recovery that goes on all the time."""
-    async with started(Watched(), tmp_path) as ledger_writer:
+    async with started(WatchedLedger(), tmp_path) as ledger_writer:
 
         async def denied(*_: object) -> None:
             raise PermissionError(13, "Permission denied")
