@@ -355,23 +355,6 @@ def stamp(exchange: Exchange) -> Iterable[Header]:
     return headers
 
 
-def throttle_queue_of(settings: Settings) -> ThrottleQueue:
-    """A queue for throttled requests, with the bounds of the settings."""
-    limits = settings.limits
-    return ThrottleQueue(
-        max_per_subject=limits.throttle_max_per_key,
-        max_total=limits.throttle_max_total,
-        max_bytes=limits.throttle_max_memory,
-        max_wait=limits.throttle_max_wait,
-    )
-
-
-def uploads_of(settings: Settings) -> Uploads:
-    """The bound on the memory of request bodies. One of the largest size always fits."""
-    each = max(settings.limits.max_body_memory_per_key, settings.server.max_body)
-    return Uploads(total=max(settings.limits.max_body_memory, each), each=each)
-
-
 def _cors(app: ASGIApp, origins: tuple[str, ...]) -> ASGIApp:
     if not origins:
         return app

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import NamedTemporaryFile
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -21,7 +22,8 @@ from edge.config.snapshot import ConfigSnapshot
 from edge.upstreams.build import providers_of
 from edge.upstreams.provider import Provider
 
-from .chain import Chain
+if TYPE_CHECKING:
+    from .chain import Chain
 
 _log = logging.getLogger(__name__)
 
@@ -36,7 +38,7 @@ class Generation:
     __slots__ = ("app", "close_layers", "loaded", "providers", "requests", "retired", "snapshot")
 
     def __init__(
-        self, chain: Chain, snapshot: ConfigSnapshot, providers: Iterable[Provider], loaded: float
+        self, chain: "Chain", snapshot: ConfigSnapshot, providers: Iterable[Provider], loaded: float
     ) -> None:
         self.app = chain.app
         self.close_layers = chain.aclose

@@ -44,8 +44,6 @@ from middlewares.stores.responses.sql import SqlResponseStore, SqlSecretStore
 from middlewares.stores.sql.database import Database
 from middlewares.uploads import Uploads
 
-from .chain import throttle_queue_of, uploads_of
-
 _log = structlog.get_logger()
 
 
@@ -192,3 +190,20 @@ async def open_services(
         breaker_reporter=breaker_reporter,
         affinity=None if affinity_store is None else StoredAffinity(affinity_store),
     )
+
+
+def throttle_queue_of(settings: Settings) -> ThrottleQueue:
+    """A queue for throttled requests, with the bounds of the settings."""
+    limits = settings.limits
+    return ThrottleQueue(
+        max_per_subject=limits.throttle_max_per_key,
+        max_total=limits.throttle_max_total,
+        max_bytes=limits.throttle_max_memory,
+        max_wait=limits.throttle_max_wait,
+    )
+
+
+def uploads_of(settings: Settings) -> Uploads:
+    """The bound on the memory of request bodies. One of the largest size always fits."""
+    each = max(settings.limits.max_body_memory_per_key, settings.server.max_body)
+    return Uploads(total=max(settings.limits.max_body_memory, each), each=each)

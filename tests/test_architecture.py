@@ -208,9 +208,6 @@ def test_importing_the_library_loads_next_to_nothing() -> None:
 
 # Rooms and floors
 
-WORKER = ("app", "chain", "generation", "services")
-"""Modules of `edge` that are one room: the ASGI app of a worker and what it is composed of."""
-
 
 class Import(NamedTuple):
     importer: str
@@ -222,7 +219,7 @@ def room_of(module: str) -> str:
     """The folder of `edge` or of `middlewares` that a module stands in, or the module itself."""
     package, *rest = module.split(".")
     if package == "edge":
-        return "edge.worker" if not rest or rest[0] in WORKER else f"edge.{rest[0]}"
+        return ".".join((package, *rest[:1]))
     return ".".join((package, *rest[: 2 if rest[:1] == ["stores"] else 1]))
 
 

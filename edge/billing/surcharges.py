@@ -17,7 +17,7 @@ import msgspec
 from edge.endpoints import Codec
 from edge.requests.regex_windows import found
 from edge.requests.unseen_input import is_hosted
-from edge.requests.untyped_json import decode_any
+from edge.untyped_json import decode_any
 from middlewares.exchange import Tariff, Usage
 from middlewares.pricing import Price
 from middlewares.problem import Problem

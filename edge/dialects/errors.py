@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from edge.requests.untyped_json import decode_any
+from edge.untyped_json import decode_any
 from edge.vendors.errors.body import ErrorBody, read_error
 from edge.vendors.errors.causes import is_filtered, is_rate
 from edge.vendors.errors.overflow import OVERFLOW

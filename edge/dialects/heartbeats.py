@@ -6,7 +6,7 @@ other forms: empty data, a bare word, an object without members.
 
 import msgspec
 
-from edge.requests.untyped_json import decode_any
+from edge.untyped_json import decode_any
 from middlewares import sse
 
 _WORDS = frozenset(

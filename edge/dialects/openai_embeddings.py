@@ -4,7 +4,7 @@ import msgspec
 
 from edge.dialects.openai_chat.failures import failure_of
 from edge.dialects.openai_chat.wire import NULL
-from edge.requests.untyped_json import number
+from edge.untyped_json import number
 from middlewares.exchange import Usage
 
 from .errors import failed_by

@@ -6,7 +6,7 @@ import msgspec
 
 from edge.dialects.openai_chat.failures import failure_of
 from edge.dialects.openai_chat.wire import NULL, usage_in
-from edge.requests.untyped_json import number
+from edge.untyped_json import number
 from middlewares.exchange import Usage
 
 from .disclosure import tells, undisclosed

@@ -20,9 +20,8 @@ from typing import Any
 import msgspec
 
 from edge.endpoints import Endpoint
+from edge.untyped_json import decode_any
 from middlewares.problem import Problem, expected
-
-from .untyped_json import decode_any
 
 Fields = Mapping[str, msgspec.Raw]
 

@@ -20,12 +20,12 @@ from typing import Self
 
 import msgspec
 
+from edge.untyped_json import decode_any
 from middlewares.problem import Problem
 
 from .common_turns import check_tools, check_turns
 from .member_names import READ, misspelt
 from .output_limit import plain
-from .untyped_json import decode_any
 from .vendor_objects import (
     ANYWHERE,
     LINKS,

@@ -20,7 +20,7 @@ from edge.api.health import health_app
 from edge.billing.plans import Plans
 from edge.billing.token_estimate import Estimator
 from edge.billing.usage_report import UsageReport
-from edge.chain import Parts, compose, uploads_of
+from edge.chain import Parts, compose
 from edge.config.load import parse
 from edge.dialects.sealing import Sealing
 from edge.endpoints import ENDPOINTS, Endpoint
@@ -29,6 +29,7 @@ from edge.routing.candidates import Candidates
 from edge.routing.catalog import Catalog
 from edge.runtime.admission import Admission
 from edge.runtime.worker_table import WorkerSlot
+from edge.services import uploads_of
 from edge.upstreams import Header, Request, Response, Sink
 from edge.upstreams.build import providers_of
 from edge.upstreams.provider import Provider

@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
-from edge.requests.untyped_json import decode_any
 from edge.runtime.worker_thread import run_in_thread
+from edge.untyped_json import decode_any
 from middlewares.problem import Problem, expected
 from middlewares.stores.errors import StoreUnavailable
 from middlewares.stores.responses.base import KeptTurn, ResponseStore

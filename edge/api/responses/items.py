@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from edge.requests.untyped_json import number
+from edge.untyped_json import number
 from middlewares.stores.responses.base import KeptTurn
 
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)

@@ -8,8 +8,8 @@ from functools import partial
 import msgspec
 
 from edge.proxy.answer_memory import LARGE
-from edge.requests.untyped_json import decode_any
 from edge.runtime.worker_thread import run_in_thread
+from edge.untyped_json import decode_any
 from middlewares.stores.errors import StoreUnavailable
 from middlewares.stores.responses.base import Kept, ResponseStore
 

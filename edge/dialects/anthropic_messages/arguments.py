@@ -2,7 +2,7 @@
 
 import msgspec
 
-from edge.requests.untyped_json import decode_any
+from edge.untyped_json import decode_any
 
 _encode = msgspec.json.Encoder().encode
 

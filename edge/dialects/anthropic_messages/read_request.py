@@ -20,7 +20,7 @@ from edge.dialects.history_repair import without_attribution
 from edge.dialects.passthrough import UNREADABLE, Fields
 from edge.dialects.reasoning_effort import read_effort
 from edge.dialects.validation import Members, mapping, one_of, read_top_k, string, whole
-from edge.requests.untyped_json import decode_object
+from edge.untyped_json import decode_object
 from middlewares.problem import Problem, expected
 
 from .read_blocks import BlockReader, cache_of

@@ -7,7 +7,7 @@ from msgspec import Raw, Struct
 
 from edge.dialects.passthrough import UNREADABLE
 from edge.dialects.token_counts import Count, member, tokens
-from edge.requests.untyped_json import decode_any, number
+from edge.untyped_json import decode_any, number
 from middlewares.exchange import Usage
 
 NULL = Raw(b"null")

@@ -50,7 +50,7 @@ from edge.dialects.passthrough import UNREADABLE
 from edge.dialects.sse_reader import SseReader
 from edge.dialects.stop_reasons import interrupted, stop_of
 from edge.dialects.text_template import TextTemplate
-from edge.requests.untyped_json import decode_any
+from edge.untyped_json import decode_any
 from middlewares import sse
 from middlewares.exchange import Usage
 

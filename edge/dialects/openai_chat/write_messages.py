@@ -27,7 +27,7 @@ from edge.dialects.conversation import (
 from edge.dialects.data_urls import data_url
 from edge.dialects.history_repair import empty_conversation, repair_turns, without_attribution
 from edge.dialects.signatures import readable
-from edge.requests.untyped_json import decode_object
+from edge.untyped_json import decode_object
 from edge.vendors.openai_models import is_openai, reasons
 from middlewares.problem import Problem, invalid_value
 

@@ -21,7 +21,7 @@ from edge.dialects.events import (
 from edge.dialects.events import TextDelta as Delta
 from edge.dialects.openai_chat.write_answer import DONE, usage_of, wants_usage
 from edge.dialects.passthrough import encode
-from edge.requests.untyped_json import decode_any
+from edge.untyped_json import decode_any
 
 _FINISH = {"length": "length", "refusal": "content_filter"}
 _NULL = msgspec.Raw(b"null")

@@ -31,7 +31,7 @@ from edge.dialects.passthrough import (
     encode,
 )
 from edge.dialects.sealing import MARK
-from edge.requests.untyped_json import number
+from edge.untyped_json import number
 from edge.vendors.errors.redact import redacted
 from middlewares.exchange import Usage
 from middlewares.problem import Problem, invalid_value

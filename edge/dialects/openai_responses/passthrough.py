@@ -42,7 +42,7 @@ from edge.dialects.passthrough import (
 )
 from edge.dialects.split_characters import CharacterJoiner
 from edge.dialects.stop_reasons import interrupted, stop_of
-from edge.requests.untyped_json import number
+from edge.untyped_json import number
 from edge.vendors.openai_models import reasons
 from middlewares import sse
 from middlewares.exchange import Usage

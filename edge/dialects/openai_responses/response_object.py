@@ -13,7 +13,7 @@ import msgspec
 
 from edge.dialects.codec import Caller
 from edge.dialects.passthrough import UNREADABLE, Fields, encode
-from edge.requests.untyped_json import decode_any
+from edge.untyped_json import decode_any
 from middlewares.exchange import Usage
 
 _NULL = msgspec.Raw(b"null")

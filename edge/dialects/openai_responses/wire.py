@@ -13,7 +13,7 @@ from msgspec import Raw, Struct
 from edge.dialects.lenient_json import decode_leniently
 from edge.dialects.passthrough import UNREADABLE
 from edge.dialects.token_counts import Count, disjoint, member
-from edge.requests.untyped_json import number
+from edge.untyped_json import number
 from middlewares.exchange import Usage
 
 NULL = Raw(b"null")

@@ -14,7 +14,7 @@ from edge.dialects.conversation import EFFORTS, Reasoning
 from edge.dialects.foreign_signatures import without_foreign_signatures
 from edge.dialects.passthrough import UNREADABLE, Fields, encode
 from edge.dialects.reasoning_effort import LEAST_BUDGET, budget_of, level_of
-from edge.requests.untyped_json import decode_any
+from edge.untyped_json import decode_any
 from middlewares.exchange import Dialect
 
 How = Literal["drop", "rename", "set", "strip", "adaptive", "budget", "system", "unsigned"]

@@ -14,7 +14,7 @@ from msgspec import Raw
 from msgspec.structs import replace
 
 from edge.dialects.passthrough import UNREADABLE, Fields, decode_fields, encode
-from edge.requests.untyped_json import decode_any
+from edge.untyped_json import decode_any
 from edge.vendors.errors.body import ErrorBody, read_error
 from edge.vendors.errors.causes import unquoted
 from edge.vendors.errors.members import UNSUPPORTED, named, root_of

@@ -13,7 +13,7 @@ from uuid import uuid4
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from edge.requests import untyped_json
+from edge import untyped_json
 
 from .program import SERVER
 

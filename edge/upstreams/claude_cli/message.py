@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from edge.requests.untyped_json import decode_any
+from edge.untyped_json import decode_any
 from edge.upstreams import Malformed
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from edge.requests.untyped_json import decode_any, number
+from edge.untyped_json import decode_any, number
 from edge.upstreams import ConnectFailed, Disconnected, Header, Malformed
 
 from .input import callers_tool_name

@@ -54,7 +54,7 @@ class LocalModel(msgspec.Struct, frozen=True):
                 "models": [
                     {
                         "id": id_,
-                        "name": f"SmolLM2 135M, asked in the {dialect} dialect",
+                        "display_name": f"SmolLM2 135M, asked in the {dialect} dialect",
                         "context": _CONTEXT,
                         "targets": [f"local-{dialect}/{NAME}"],
                     }

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from edge.requests.untyped_json import number
+from edge.untyped_json import number
 
 from .controls import take_directive
 from .prompt import UNREADABLE, PromptRejected, rejected

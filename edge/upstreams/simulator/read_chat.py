@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from edge.requests.untyped_json import number
+from edge.untyped_json import number
 
 from .directives import directives_of
 from .prompt import (

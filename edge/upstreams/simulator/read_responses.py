@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from edge.requests.untyped_json import decode_object
+from edge.untyped_json import decode_object
 
 from .conversation import read_items
 from .directives import directives_of

@@ -5,7 +5,7 @@ from typing import Literal
 
 import msgspec
 
-from edge.requests.untyped_json import decode_any
+from edge.untyped_json import decode_any
 
 from .controls import Controls
 from .prompt import Prompt, PromptTool, sign

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 import msgspec
 
-from edge.requests.untyped_json import decode_any
+from edge.untyped_json import decode_any
 
 from .retry_after import duration
 

@@ -12,7 +12,7 @@ may contain.
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from edge.requests.untyped_json import decode_object
+from edge.untyped_json import decode_object
 from edge.upstreams.simulator.prompt import Dialect, PromptRejected
 
 from . import chat, messages, responses

@@ -17,11 +17,11 @@ from edge.dialects.openai_chat.wire import decode_chunk, usage_in
 from edge.dialects.openai_responses.standard_answer import finish_standard as usual_response
 from edge.endpoints import BY_NAME
 from edge.requests.output_limit import output_bound
-from edge.requests.untyped_json import decode_any, decode_object, number
+from edge.untyped_json import decode_any, decode_object, number
 from edge.vendors.errors.body import read_error
 from middlewares.exchange import Usage
 
-EDGE = Path(__file__).parents[3] / "edge"
+EDGE = Path(__file__).parents[2] / "edge"
 
 finish_standard = msgspec.json.Decoder().decode
 
