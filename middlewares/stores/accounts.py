@@ -1,9 +1,10 @@
 """Accounts: counters and ledger together. Reserve, settle, and restore lost balances.
 
-Theory of operation. Counters return None for an account that they do not know or that is stale.
-Then the ledger is read, and `restore` sets its sums, unless a hold was converted in between: the
-version, which grows with each conversion, shows that. Requests that wait for the same account share
-one query.
+Theory of operation. A hold is money that a request has set aside. Once the request's row is in the
+ledger, its hold is converted: the counters remove it and add the cost to what is spent. Counters
+return None for an account that they do not know or that is stale. Then the ledger is read, and
+`restore` sets its sums, unless a hold was converted in between: each conversion changes the
+version. Requests that wait for the same account share one query.
 
 A hold stays known here until its row is in the ledger (`committed`). A row without a hold here is
 of a process that died, or of another outage; a hold that the counters did not find had expired. In

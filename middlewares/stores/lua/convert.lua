@@ -1,5 +1,5 @@
 -- Called after rows are written to the ledger: their holds become spent money.
--- Their rows are in the ledger: held becomes spent. ARGV: id and hold of each.
+-- ARGV: id and hold of each.
 -- Answers a character for each: 1 when it was found, 0 when not.
 local answer = {}
 for i = 1, #ARGV, 2 do

@@ -1,7 +1,7 @@
 -- Prelude: put before each script about money.
--- An account is one hash, KEYS[1], so that it is lost
--- as a whole or not at all:
---   known                  the epoch (register_worker.lua) in which it was restored; absent when it is stale
+-- An account is one hash, KEYS[1], so that it is lost as a whole or not at all:
+--   known                  the epoch (register_worker.lua) in which it was restored; absent when it
+--                          is stale
 --   whole                  the epoch in which every worker has reported its holds
 --   version                changes with each conversion; begins with the time in microseconds, so
 --                          that no number comes back after a loss

@@ -1,6 +1,6 @@
 -- Prelude: put before each script about rates.
--- A rate is a field of the hash KEYS[1]: two doubles,
--- what was taken and has not drained, and as of when. The same arithmetic as in counters/memory_rates.py.
+-- A rate is a field of the hash KEYS[1]: two doubles, what was taken and has not drained, and as of
+-- when. The same arithmetic as in counters/memory_rates.py.
 local GRAIN, STEP = 1e-6, 60
 -- Seconds that a key outlives its content: clocks of callers may run slower than Redis'.
 local GRACE = 60

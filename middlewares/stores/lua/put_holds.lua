@@ -1,5 +1,5 @@
 -- Called when a request has ended, and every 15 seconds to keep the holds of running ones.
--- Sets holds to what their process says of them, and makes those that are not there.
+-- Sets holds to what their process reports, and makes those that are not there.
 -- ARGV: clock or '', seconds a hold lives, whether they are new facts (a request has ended) or are
 -- only renewed, then id and hold of each.
 local now = clock(ARGV[1])

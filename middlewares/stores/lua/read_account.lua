@@ -1,5 +1,5 @@
 -- Called to read an account, and before it is restored from the ledger.
--- All fields. ARGV: clock or '', whether a version is wanted where there is none, `born` as the caller
+-- Answers all fields. ARGV: clock or '', whether a version is wanted where there is none, `born` as the caller
 -- has seen it, and an epoch: where the account is still the one that was born then, every worker has
 -- reported its holds in that epoch.
 sweep(clock(ARGV[1]))

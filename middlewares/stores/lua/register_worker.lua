@@ -1,4 +1,4 @@
--- Called by each worker at its start, every few seconds and at its end.
+-- Called by each worker at its start, several times a second and at its end.
 -- Registers a worker; answers the live workers and since when no data was lost. KEYS: the hash of workers:
 --   epoch   name of the time since which Redis has lost nothing; accounts are known within it
 --   run     run_id of the Redis in which it began, '' if unknown
