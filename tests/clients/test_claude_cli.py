@@ -292,7 +292,7 @@ LEAVING = {
 
 
 @pytest.mark.parametrize("phase", LEAVING)
-async def test_a_hang_up_leaves_no_process(
+async def test_disconnect_leaves_no_process(
     gateway: Gateway, simulator: Program, phase: str
 ) -> None:
     words, stream = LEAVING[phase]

@@ -120,5 +120,5 @@ SURFACES = {
     "responses": Surface(RESPONSES, "responses", _responses, native="responses"),
 }
 PAIRS = [(surface, upstream) for surface in SURFACES for upstream in MODELS]
-CROSSINGS = [(s, upstream) for s, upstream in PAIRS if SURFACES[s].native != upstream]
+TRANSLATIONS = [(s, upstream) for s, upstream in PAIRS if SURFACES[s].native != upstream]
 """The pairs in which the dialects differ."""

@@ -1,4 +1,4 @@
-"""Falling back beside everything else: early heads, callers' models, plans, money, hang-ups.
+"""Falling back beside everything else: early heads, callers' models, plans, money, disconnects.
 
 What each fault becomes is in `test_fault_matrix`. Every test has models of its own, whose first
 target is at fault.
@@ -291,7 +291,7 @@ async def test_a_total_failure_is_not_kept_for_repetition(deployment: Deployment
 # Rates and slots
 
 
-async def test_tries_share_one_slot_and_count_once(deployment: Deployment) -> None:
+async def test_attempts_share_one_slot_and_count_once(deployment: Deployment) -> None:
     """With one slot, and a line before it, each is tried twice and has its turn."""
     key = await deployment.key("one")
     replies = await asyncio.gather(
@@ -441,7 +441,7 @@ async def quiet(deployment: Deployment) -> None:
     await asyncio.to_thread(until, look, what="nothing running at the upstream")
 
 
-async def test_who_leaves_during_the_second_try_ends_it(deployment: Deployment) -> None:
+async def test_who_leaves_during_the_second_attempt_ends_it(deployment: Deployment) -> None:
     key = await deployment.key()
     before = (await deployment.stats())["hangups"]
     async with leaving(deployment, key, "left"):
@@ -455,7 +455,7 @@ async def test_who_leaves_during_the_second_try_ends_it(deployment: Deployment) 
     assert problems(row) == ["upstream_unavailable", None]
 
 
-async def test_who_leaves_during_the_first_try_has_no_second(deployment: Deployment) -> None:
+async def test_who_leaves_during_the_first_attempt_has_no_second(deployment: Deployment) -> None:
     key = await deployment.key()
     async with leaving(deployment, key, "first"):
         await asked(deployment, "first", [1, 0])
@@ -542,7 +542,7 @@ async def test_a_second_round_and_no_end_of_asking(cautious_deployment: Deployme
     assert 12 < count < 24
 
 
-async def test_no_more_tries_than_are_allowed(cautious_deployment: Deployment) -> None:
+async def test_no_more_attempts_than_are_allowed(cautious_deployment: Deployment) -> None:
     key = await cautious_deployment.key()
     reply = await cautious_deployment.ask(key, "many")
     assert reply.status == 503

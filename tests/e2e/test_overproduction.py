@@ -126,7 +126,7 @@ async def ended(gateway: Gateway, ids: list[str]) -> dict[str, Row]:
 
 
 @pytest.mark.parametrize("way", ["cancel", "drain"])
-async def test_hang_up_before_the_end_pays_no_more_than_was_asked_for(
+async def test_disconnect_before_the_end_pays_no_more_than_was_asked_for(
     gateway: Gateway, way: str
 ) -> None:
     """A slow client that leaves an over-producing upstream, in every pair."""
@@ -163,7 +163,9 @@ async def test_uncounted_whole_answer_costs_no_more_than_was_asked_for(
     assert {name: (row.output, row.measured) for name, row in found.items()} == expected
 
 
-async def test_drain_believes_what_the_upstream_counts_after_the_hang_up(gateway: Gateway) -> None:
+async def test_drain_believes_what_the_upstream_counts_after_the_disconnect(
+    gateway: Gateway,
+) -> None:
     key = await asyncio.to_thread(gateway.new_key, "counted", plan="drain")
     ids = [
         await left(gateway, surface, f"counts-{MODELS[upstream]}", key, stream=True)

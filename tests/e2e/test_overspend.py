@@ -204,7 +204,7 @@ def _unlucky(number: int, dice: random.Random) -> Client:
     return Client(number, tries=6)
 
 
-async def test_a_cap_holds_through_hang_ups_faults_and_a_killed_worker(
+async def test_a_cap_holds_through_disconnects_faults_and_a_killed_worker(
     deployment: Gateway, redis_server: RedisServer, full: bool, figures: Figures
 ) -> None:
     """BerriAI/litellm#20256, #27955: no money and no slot stays behind."""

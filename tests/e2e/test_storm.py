@@ -117,7 +117,7 @@ def outcomes(gateway: Gateway) -> Counter[str]:
     return Counter(entry["outcome"] for entry in gateway.log if entry["event"] == "request")
 
 
-async def test_a_hang_up_reaches_the_upstream_within_a_second(
+async def test_disconnect_reaches_the_upstream_within_a_second(
     start: Start, simulator: Program, promised: float
 ) -> None:
     gateway = await asyncio.to_thread(start, over_http(simulator.url))

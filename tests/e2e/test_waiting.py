@@ -1,4 +1,4 @@
-"""Requests that wait for their turn, in a real server: hang-ups, and bodies still on their way.
+"""Requests that wait for their turn, in a real server: disconnects, and bodies still on their way.
 
 What a server's `receive` does when somebody has listened before cannot be had from a driver of our
 own.
@@ -103,7 +103,7 @@ def test_a_body_that_comes_while_its_request_waits(port: int, size: int) -> None
 
 
 @pytest.mark.parametrize("place", ["read", "unread"])
-def test_a_hang_up_while_waiting_is_noticed(port: int, place: str) -> None:
+def test_disconnect_while_waiting_is_noticed(port: int, place: str) -> None:
     path = f"/{place}/in-line/watch"
     holds = Client(port, path, b"x")
     ended(port, f"inside {path}")
@@ -122,7 +122,7 @@ def test_a_hang_up_while_waiting_is_noticed(port: int, place: str) -> None:
 
 
 @pytest.mark.parametrize("place", ["read", "unread"])
-def test_a_hang_up_after_waiting_reaches_the_app(port: int, place: str) -> None:
+def test_disconnect_after_waiting_reaches_the_app(port: int, place: str) -> None:
     """The `receive` that was under way when the wait was over is the app's now."""
     path = f"/{place}/later/watch"
     first = Client(port, path, b"x")

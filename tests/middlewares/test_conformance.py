@@ -209,7 +209,7 @@ async def test_cancellation_propagates(wrap: Wrap, case: Case, when: str) -> Non
     assert isinstance(call.record.raised, asyncio.CancelledError)
 
 
-async def test_a_hang_up_reaches_the_inner_app(wrap: Wrap, case: Case) -> None:
+async def test_disconnect_reaches_the_inner_app(wrap: Wrap, case: Case) -> None:
     heard: list[str] = []
 
     async def inner(scope: Scope, receive: Receive, send: Send) -> None:

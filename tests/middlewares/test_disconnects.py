@@ -1,4 +1,4 @@
-"""The end of the server's connections, as those hear of it who listen for a hang-up."""
+"""The end of the server's connections, as those hear of it who listen for a disconnect."""
 
 import asyncio
 

@@ -353,7 +353,7 @@ def reading(act: Act, bodies: list[bytes]) -> Act:
     return reads
 
 
-def test_each_try_gets_the_whole_body() -> None:
+def test_each_attempt_gets_the_whole_body() -> None:
     bodies: list[bytes] = []
     acts = (raises("upstream_error"), answers(503), answers())
     script = Script(*[reading(act, bodies) for act in acts])
@@ -374,7 +374,7 @@ def test_a_body_that_is_too_large_to_keep() -> None:
     assert script.tried == []
 
 
-def test_where_there_is_no_second_try_the_body_is_not_held() -> None:
+def test_where_there_is_no_second_attempt_the_body_is_not_held() -> None:
     bodies: list[bytes] = []
     script = Script(reading(answers(), bodies))
     assert ask(app_of(script, places(A), body=10), body=b"x" * 11).status == 200
@@ -618,7 +618,7 @@ def test_of_who_left_nothing_can_be_said_unless_there_was_content(content: float
     simulate(main())
 
 
-def test_a_cancelled_try_has_ended() -> None:
+def test_a_cancelled_attempt_has_ended() -> None:
     async def main() -> None:
         health = health_of()
         inside = asyncio.Event()
@@ -648,7 +648,7 @@ def test_no_more_attempts_than_allowed(attempts: int) -> None:
     assert len(script.tried) == attempts
 
 
-def test_no_try_begins_after_its_time() -> None:
+def test_no_attempt_begins_after_its_time() -> None:
     script = Script(after(4, raises("upstream_error")), after(7, raises("upstream_timeout")))
     with pytest.raises(Problem) as raised:
         ask(app_of(script, places(A, B, C), retry=RetryPolicy(deadline=10)))

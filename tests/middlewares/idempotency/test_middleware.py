@@ -507,7 +507,7 @@ async def test_past_the_bound_the_slowest_sets_the_pace(store: MemoryReplays) ->
     assert inner.runs == 2
 
 
-async def test_past_the_bound_the_last_hang_up_reaches_the_app(store: MemoryReplays) -> None:
+async def test_past_the_bound_the_last_disconnect_reaches_the_app(store: MemoryReplays) -> None:
     heard: list[str] = []
 
     async def inner(scope: Scope, receive: Receive, send: Send) -> None:

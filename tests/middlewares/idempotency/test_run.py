@@ -49,7 +49,7 @@ async def test_who_joins_gets_all_of_it_as_it_comes(store: MemoryReplays) -> Non
     assert inner.runs == 1
 
 
-async def test_a_hang_up_does_not_reach_the_app(store: MemoryReplays) -> None:
+async def test_disconnect_does_not_reach_the_app(store: MemoryReplays) -> None:
     """The client comes back, fifty times at once, and gets the answer that is being made."""
     inner = App().by_hand()
     app = IdempotencyMiddleware(inner, store=store)
@@ -103,7 +103,7 @@ async def test_slow_client_delays_no_other(store: MemoryReplays) -> None:
     assert inner.runs == 1
 
 
-async def test_a_send_that_fails_is_a_hang_up(store: MemoryReplays) -> None:
+async def test_failed_send_is_a_disconnect(store: MemoryReplays) -> None:
     inner = App().by_hand()
     app = IdempotencyMiddleware(inner, store=store)
     scope = http_scope("POST", "/v1/x", headers=KEY)

@@ -1,4 +1,4 @@
-"""Limits that let wait: whose turn it is, who has to give way, and what a hang-up leaves behind.
+"""Limits that let wait: whose turn it is, who has to give way, and what a disconnect leaves behind.
 
 Time is simulated: ten minutes of it take a second or two, and nothing sleeps.
 """
@@ -285,7 +285,7 @@ def test_a_slot_given_back_while_the_counters_answer_is_not_missed(standing: boo
 # Hanging up, and being cancelled
 
 
-def test_a_hang_up_while_waiting_takes_nothing() -> None:
+def test_disconnect_while_waiting_takes_nothing() -> None:
     async def main() -> None:
         log, line, counters = Log(), ThrottleQueue(), MemoryCounters()
         app = throttled(log, counters, queue=line)
@@ -308,7 +308,7 @@ def test_a_hang_up_while_waiting_takes_nothing() -> None:
     simulate(main())
 
 
-def test_a_hang_up_while_the_counters_answer_gives_back_what_was_taken() -> None:
+def test_disconnect_while_the_counters_answer_gives_back_what_was_taken() -> None:
     async def main() -> None:
         line, counters, log = ThrottleQueue(), SlowCounters(), Log()
         limits = Limits(Rate(1, 1.0), Rate(1000, 10.0), concurrency=3, on_excess="throttle")

@@ -168,7 +168,7 @@ def test_what_is_remembered_of_a_place_does_not_grow(simulation: Simulation) -> 
 # Open, and the probe
 
 
-def test_after_a_pause_one_try_sees(simulation: Simulation) -> None:
+def test_after_a_pause_one_attempt_sees(simulation: Simulation) -> None:
     simulation.tried("bad", 5)
     assert simulation.breakers.wait(PLACE) == pytest.approx(5)
     assert simulation.breakers.conditions()[PLACE].until == pytest.approx(EPOCH + 5)
@@ -226,7 +226,7 @@ def test_a_probe_that_says_nothing_gives_the_chance_to_the_next(simulation: Simu
     assert simulation.states == ["open", "half_open", "closed"]
 
 
-def test_tries_of_before_do_not_close_it(simulation: Simulation) -> None:
+def test_attempts_of_before_do_not_close_it(simulation: Simulation) -> None:
     with simulation.trying("good"):
         simulation.tried("bad", 5)
     assert simulation.state == "open"
@@ -239,7 +239,7 @@ def test_tries_of_before_do_not_close_it(simulation: Simulation) -> None:
     assert simulation.breakers.wait(PLACE) == pytest.approx(10)
 
 
-def test_tries_of_before_do_not_extend_it(simulation: Simulation) -> None:
+def test_attempts_of_before_do_not_extend_it(simulation: Simulation) -> None:
     with simulation.trying("bad"), simulation.trying("bad"):
         simulation.tried("bad", 5)
         simulation.now += 4
@@ -266,7 +266,9 @@ def test_where_nothing_is_left_a_broken_place_is_tried_and_stays_broken(
     assert simulation.state == "closed"
 
 
-def test_the_only_place_is_seen_to_be_well_by_any_try_that_is_due(simulation: Simulation) -> None:
+def test_the_only_place_is_seen_to_be_well_by_any_attempt_that_is_due(
+    simulation: Simulation,
+) -> None:
     simulation.tried("bad", 5)
     for _ in range(6):
         simulation.now += 1

@@ -14,11 +14,11 @@ from edge.upstreams.simulator import SECRETS
 from tests.schemas import Summary, check_stream, summary
 
 from .program import Gateway, Program, release
-from .surfaces import CROSSINGS, MODELS, PAIRS, PARAMETERS, SURFACES, TOOLS, Wish
+from .surfaces import MODELS, PAIRS, PARAMETERS, SURFACES, TOOLS, TRANSLATIONS, Wish
 from .wire import Reply, ask, read_on
 
 every_pair = pytest.mark.parametrize(("surface", "upstream"), PAIRS)
-every_crossing = pytest.mark.parametrize(("surface", "upstream"), CROSSINGS)
+every_translation = pytest.mark.parametrize(("surface", "upstream"), TRANSLATIONS)
 
 
 HIDDEN = (*SECRETS, "far-model", *(f"far-{word}" for word in (*MODELS, "brief")))
@@ -123,7 +123,7 @@ async def test_a_refusal(gateway: Gateway, surface: str, upstream: str) -> None:
     assert said.stop == "refusal"
 
 
-@every_crossing
+@every_translation
 @pytest.mark.parametrize("fault", ["split-utf8", "byte-by-byte", "crlf,pings:3,split-utf8"])
 async def test_odd_but_right_streams(
     gateway: Gateway, surface: str, upstream: str, fault: str

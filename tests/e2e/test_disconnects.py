@@ -35,7 +35,7 @@ def gateway_without_timeouts(
 
 
 @pytest.mark.parametrize("phase", PHASES)
-async def test_a_hang_up_reaches_the_upstream(
+async def test_disconnect_reaches_the_upstream(
     gateway_without_timeouts: Gateway, simulator: Program, phase: str, promised: float
 ) -> None:
     """BerriAI/litellm#13774, #37140, QuantumNous/new-api#4184: without streaming too."""
