@@ -28,7 +28,7 @@ _TURN_SECONDS = 0.1
 
 class Stage(IntEnum):
     """STARTING: no process, or one that is starting up. HELD: started, not ready, does not accept
-    connections. UNREADY: accepts connections, not ready. READY. DRAINING: was told to stop."""
+    connections. UNREADY: accepts connections, not ready. READY. DRAINING: was asked to stop."""
 
     STARTING = 0
     HELD = 1
@@ -155,7 +155,7 @@ class WorkerSlot:
         return self._table.fleet()
 
     def report(self, *, ready: bool, draining: bool) -> None:
-        """Set the stage of this worker. draining: it was told to stop."""
+        """Set the stage of this worker. draining: it was asked to stop."""
         if draining:
             stage = Stage.DRAINING
         elif not self._accepts:

@@ -72,7 +72,7 @@ class Supervisor:
     """The loop. Only its signal handlers may be called at any time.
 
     spawn: creates and starts a worker's process. drain_delay: seconds from SIGTERM until workers
-    are told to stop. drain: seconds that they have then.
+    are asked to stop. drain: seconds that they have then.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class Supervisor:
         self.on_drain: Callable[[list[int]], object] = lambda _pids: None
         """Called with the pids of all workers when the drain delay begins."""
         self.before_stop: Callable[[list[int]], object] = lambda _pids: None
-        """Called with the pids of all workers just before they are told to stop."""
+        """Called with the pids of all workers just before they are asked to stop."""
 
     # Signal handlers.
 

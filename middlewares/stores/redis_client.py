@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 Part = bytes | str | int | float
 Future = asyncio.Future[Any]
-Asked = tuple[Future | None, tuple[Part, ...]]
+PendingCalls = tuple[Future | None, tuple[Part, ...]]
 """A call: who waits for it, if anybody does, and its parts."""
 Waiting = tuple[Future | None, tuple[Part, ...], float]
 """The same, and when it was asked, by the loop's clock."""
@@ -82,7 +82,7 @@ class _Wire(asyncio.Protocol):
         if self._timer is None:
             self._watch(now + self._patience)
 
-    def repeat(self, calls: Iterable[Asked]) -> None:
+    def repeat(self, calls: Iterable[PendingCalls]) -> None:
         """Ask, before anything else, what was asked on a connection before."""
         for future, parts in calls:
             if future is None or not future.done():
@@ -174,7 +174,7 @@ class _Wire(asyncio.Protocol):
             self._transport.abort()
 
 
-def fail(calls: Iterable[Asked], kind: type[CountersUnavailable], reason: str) -> None:
+def fail(calls: Iterable[PendingCalls], kind: type[CountersUnavailable], reason: str) -> None:
     """Tell those who wait."""
     for future, _ in calls:
         if future is not None and not future.done():
@@ -215,7 +215,7 @@ class RedisLink(Shared):
         self.run = b""
         """`run_id` of the Redis at the other end; empty if not asked for or not answered."""
         self._wire: _Wire | None = None
-        self._parked: list[Asked] | None = None
+        self._parked: list[PendingCalls] | None = None
         self._patience: asyncio.TimerHandle | None = None
         self.reason = "not connected yet"
         """Why there is no connection."""
@@ -295,11 +295,11 @@ class RedisLink(Shared):
 
     # The moment between a connection that broke and the next
 
-    def again(self, calls: Iterable[Asked]) -> None:
+    def again(self, calls: Iterable[PendingCalls]) -> None:
         """Called by a connection that broke: what was under way waits for the next one, which is
         being made. What must not run twice fails."""
-        parked: list[Asked] = []
-        lost: list[Asked] = []
+        parked: list[PendingCalls] = []
+        lost: list[PendingCalls] = []
         for call in calls:
             parts = call[1]
             (lost if len(parts) > 1 and parts[1] in self._once else parked).append(call)
@@ -316,7 +316,7 @@ class RedisLink(Shared):
         self._parked.append((future, parts))
         return future
 
-    def _unparked(self) -> list[Asked]:
+    def _unparked(self) -> list[PendingCalls]:
         if self._patience is not None:
             self._patience.cancel()
             self._patience = None

@@ -104,7 +104,7 @@ def test_sequence_number_of_too_many_digits_is_none() -> None:
     ) == [b"12"]
 
 
-def test_listed_item_with_numbers_that_nobody_can_write_is_shown() -> None:
+def test_listed_item_with_numbers_that_cannot_be_written_is_shown() -> None:
     raw = msgspec.Raw(b'{"type":"x","a":%b,"b":1e999999,"c":1.5,"d":-7}' % MANY.encode())
     shown = as_listed(KeptItem("id", raw))
     assert json.loads(json.dumps(shown, allow_nan=False))["d"] == -7

@@ -153,7 +153,7 @@ async def test_a_conversation_goes_on_wherever_the_model_is(upstream: str) -> No
 
 
 @everywhere
-async def test_nobody_else_finds_it_in_any_way(upstream: str) -> None:
+async def test_no_other_caller_finds_it_in_any_way(upstream: str) -> None:
     gateway = ScriptedGateway(Scripted(answers(upstream, "the secret", False)), document=DOCUMENT)
     response = made(await post(gateway, upstream, input="ann's words"))
     [item] = response["output"]

@@ -272,7 +272,7 @@ class ResponsesRelay:
             if ours is None:
                 return b""
             if self._editor.tells(ours):
-                ours = encode(self._told(decode_fields(ours)))
+                ours = encode(self._reported(decode_fields(ours)))
         except UNREADABLE:
             raise UpstreamError.by(broken("an item cannot be read", data)) from None
         if ours is not parsed.data:
@@ -292,7 +292,7 @@ class ResponsesRelay:
                 self._output_size.add(event, 1)
         return event
 
-    def _told(self, members: Fields) -> Fields:
+    def _reported(self, members: Fields) -> Fields:
         """An event, and the item in it, without members that name the vendor."""
         item = members.get("item", NULL)
         out = self._editor.open(members)

@@ -1,6 +1,6 @@
 """Affinity records in Redis, shared by processes and machines.
 
-    penstock:{KEY}:bond  =  [[target, maker, since], Unix seconds of writing], as MessagePack
+    penstock:{KEY}:affinity  =  [[target, maker, since], Unix seconds of writing], as MessagePack
 
 Each has a TTL. Redis is asked each time, since another process may have answered the last turn. Its
 answer counts, except for records that it has not confirmed to this process yet. A record is written
@@ -147,4 +147,4 @@ class RedisAffinityStore(Shared):
 
 
 def _name(key: str) -> str:
-    return f"penstock:{{{key}}}:bond"
+    return f"penstock:{{{key}}}:affinity"

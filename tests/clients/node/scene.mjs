@@ -2,7 +2,7 @@
 //
 // Environment: GATEWAY is the base URL without a version, KEY an API key, MODEL a model name.
 // The upstream is silent before HELLO is answered, so that pings come first.
-// Each ask is run on its own; one that throws is told as {error, status} in its place.
+// Each ask is run on its own; one that throws is reported as {error, status} instead.
 
 export const { GATEWAY, KEY, MODEL } = process.env
 

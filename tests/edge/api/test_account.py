@@ -443,7 +443,7 @@ async def test_head_answers_like_get_without_the_body(gateway: AccountGateway) -
         assert head.header("content-length") == str(len(got.body))
 
 
-async def test_nobody_has_nothing(gateway: AccountGateway) -> None:
+async def test_no_principal_has_nothing(gateway: AccountGateway) -> None:
     for path in ("/v1/limits", "/v1/usage", f"/v1/requests/{name(1)}"):
         assert (await gateway.get(path, None)).status == 401
 

@@ -63,7 +63,7 @@ async def test_ops_networks_can_be_named() -> None:
 @pytest.mark.parametrize("path", GUARDED)
 @pytest.mark.parametrize("header", ["x-forwarded-for", "forwarded", "x-real-ip"])
 @pytest.mark.parametrize("peer", [("192.168.1.1", 1), None])
-async def test_a_proxy_nobody_named_does_not_open_them(
+async def test_an_unlisted_proxy_does_not_open_them(
     path: str, header: str, peer: tuple[str, int] | None
 ) -> None:
     """The world must not pass for the private address of the balancer in front."""

@@ -71,7 +71,7 @@ async def test_a_model_in_full() -> None:
     }
 
 
-async def test_nothing_of_the_upstream_is_told() -> None:
+async def test_nothing_of_the_upstream_is_reported() -> None:
     text = (await page()).text
     for theirs in ("upstream-model-x", "both", "127.0.0.1", "oai/"):
         assert theirs not in text

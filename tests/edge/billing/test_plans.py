@@ -92,7 +92,7 @@ def test_terms_are_made_once_for_each_principal() -> None:
         (holder("pro", speed=1), "key key_1: limits.speed: unknown key"),
     ],
 )
-def test_a_mistake_limits_nobody_less(principal: Principal, reason: str) -> None:
+def test_a_mistake_limits_no_one_less(principal: Principal, reason: str) -> None:
     with pytest.raises(Problem) as raised:
         plans().limits(principal)
     assert raised.value.kind == "key_misconfigured"

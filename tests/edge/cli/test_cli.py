@@ -197,11 +197,11 @@ def test_list_show_rotate_and_revoke(penstock: Penstock) -> None:
 def test_unknown_key_is_an_error(penstock: Penstock) -> None:
     penstock.on("migrate")
     for command in ("show", "rotate", "revoke"):
-        result = penstock.on("keys", command, "nobody")
+        result = penstock.on("keys", command, "missing")
         assert result == (
             1,
             "",
-            "error: key: no key has the id, display prefix or name 'nobody'\n",
+            "error: key: no key has the id, display prefix or name 'missing'\n",
         )
 
 

@@ -173,8 +173,8 @@ def test_credits_add_same_id_is_added_once(commands: Commands) -> None:
             ["add", "ann", "5", "--note", "sk-penstock-live-" + "a" * 43],
             "note: looks like a secret",
         ),
-        (["add", "nobody", "5"], "key: no key has the id"),
-        (["list", "nobody"], "key: no key has the id"),
+        (["add", "missing", "5"], "key: no key has the id"),
+        (["list", "missing"], "key: no key has the id"),
         (["add", "gone", "5"], "is revoked"),
     ],
 )
@@ -224,7 +224,7 @@ def test_usage_of_all_and_of_one(commands: Commands) -> None:
     lines = commands.ok("usage", "bob").splitlines()
     assert lines[0].split()[:3] == ["day", "model", "requests"]
     assert lines[-1].split() == ["total", "-", "1", "10", "2", "0", "0", "0.005"]
-    assert commands.refused("usage", "nobody")[0] == 1
+    assert commands.refused("usage", "missing")[0] == 1
     assert commands.refused("usage", "--days", "0")[0] == 2
 
 

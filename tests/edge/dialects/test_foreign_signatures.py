@@ -93,12 +93,12 @@ def test_a_turn_of_nothing_else_goes_with_its_thinking() -> None:
     assert left("anthropic", 3, messages=history)["messages"] == [HELLO, HELLO]
 
 
-def test_thinking_that_nobody_signed_goes_too() -> None:
+def test_thinking_without_a_signature_goes_too() -> None:
     history = [HELLO, made(thought(""), {"type": "thinking", "thinking": "hm"}, TEXT), HELLO]
     assert left("anthropic", 3, messages=history)["messages"] == [HELLO, made(TEXT), HELLO]
 
 
-def test_what_is_packed_is_left_to_whoever_can_tell_its_maker() -> None:
+def test_what_is_packed_is_left_to_those_who_can_read_its_maker() -> None:
     seal = packed("responses", "m")
     history = [HELLO, made(thought(seal), redacted(seal), TEXT), HELLO]
     assert left("anthropic", 3, messages=history)["messages"] == history
@@ -304,7 +304,7 @@ def test_a_borrowed_body_speaks_responses(foreign: int) -> None:
 
 
 @pytest.mark.parametrize("foreign", [0, 3])
-def test_what_is_written_anew_in_its_own_dialect_is_cleaned_first(foreign: int) -> None:
+def test_what_is_rewritten_in_its_own_dialect_is_cleaned_first(foreign: int) -> None:
     exchange = exchange_at(
         "messages",
         model="m",

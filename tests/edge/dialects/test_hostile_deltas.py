@@ -237,7 +237,7 @@ def test_finished_answer_is_matched_without_comparing_all_with_all(calls_of: str
     }[calls_of]
 
 
-def test_many_items_of_a_passed_stream_are_told_by_their_marks(
+def test_many_items_of_a_passed_stream_are_reported_by_their_marks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     fits = Counter(item_matching._fits)

@@ -191,7 +191,7 @@ def test_objects_are_closed_at_every_depth() -> None:
     }
 
 
-def test_limits_are_told_in_words() -> None:
+def test_limits_are_reported_in_words() -> None:
     schema = {
         "type": "object",
         "properties": {

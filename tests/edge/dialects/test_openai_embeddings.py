@@ -102,6 +102,6 @@ def test_finish_body_nan_is_null() -> None:
     assert json.loads(out) == {"data": [{"embedding": [None, 1]}]}
 
 
-def test_model_of_another_type_names_nobody() -> None:
+def test_model_of_another_type_names_no_model() -> None:
     out, _ = finished({**ANSWER, "model": {"name": "vendor-secret"}})
     assert out == {**ANSWER, "model": "ours"}

@@ -20,7 +20,7 @@ def test_what_was_sealed_opens(purpose: str, owner: str, data: bytes) -> None:
     assert SEAL.open(purpose, owner, text) == data
 
 
-def test_for_nobody_else_and_nothing_else() -> None:
+def test_for_no_other_and_nothing_else() -> None:
     text = SEAL.seal("compaction", "ann", b"secret summary")
     assert "secret" not in text
     assert SEAL.open("compaction", "bob", text) is None

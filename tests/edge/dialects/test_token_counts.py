@@ -46,7 +46,7 @@ REPORTED = Usage(input=30, output=20)
         ({"count": 12}, 0),
     ],
 )
-def test_tokens_odd_values_are_not_told(count: Any, expected: int) -> None:
+def test_tokens_odd_values_are_not_reported(count: Any, expected: int) -> None:
     assert tokens(count) == expected
 
 
@@ -64,7 +64,7 @@ def test_tokens_odd_values_are_not_told(count: Any, expected: int) -> None:
         (Usage(input=30, reasoning=7), 40, Usage(input=30, output=17, reasoning=7), False),
     ],
 )
-def test_settled_a_half_that_was_not_told_is_estimated(
+def test_settled_a_half_that_was_not_reported_is_estimated(
     reported: Usage | None, output_size: int, expected: Usage, measured: bool
 ) -> None:
     assert settle_usage(reported, reported, input_tokens=50, output_size=output_size) == (
@@ -94,7 +94,7 @@ def test_believable_counts_every_pass_choice_and_hosted_call() -> None:
     assert plausible_usage(choices, 100, 2) == Usage(input=90)
 
 
-def test_settled_hosted_calls_beyond_a_hundred_are_not_told() -> None:
+def test_settled_hosted_calls_beyond_a_hundred_are_not_reported() -> None:
     reported = replace(REPORTED, hosted=101)
     believed = plausible_usage(reported, None)
     assert settle_usage(reported, believed, input_tokens=50, output_size=40) == (REPORTED, False)

@@ -117,7 +117,7 @@ async def test_show_by_id_prefix_name_and_secret(store: SqlKeyStore) -> None:
         assert await show(store, text) == key
 
 
-@pytest.mark.parametrize("text", ["nobody", "", "…", "%", "a\x00b", "' OR '1'='1", "key_"])
+@pytest.mark.parametrize("text", ["missing", "", "…", "%", "a\x00b", "' OR '1'='1", "key_"])
 async def test_show_unknown_name_is_refused(store: SqlKeyStore, text: str) -> None:
     await make(store)
     with pytest.raises(KeyRefused, match="no key has"):

@@ -348,7 +348,7 @@ async def test_a_good_event_and_an_error_in_the_first_read_is_a_failure_before_c
     assert (await ask(ScriptedGateway(up), stream=True)).status == 502
 
 
-async def test_an_overloaded_stream_is_told_as_such() -> None:
+async def test_an_overloaded_stream_is_reported_as_such() -> None:
     event = b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error"}}\n\n'
     answer = await ask(ScriptedGateway(Scripted(Answer([event]))), "anthropic", stream=True)
     assert (answer.status, error_of(answer)["type"]) == (529, "overloaded_error")

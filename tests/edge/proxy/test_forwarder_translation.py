@@ -51,7 +51,7 @@ async def nothing_is_left_running() -> AsyncIterator[None]:
     assert asyncio.all_tasks() - before <= {asyncio.current_task()}
 
 
-def house_of(*steps: Step, plain: bool = False, **options: Any) -> ScriptedGateway:
+def gateway_of(*steps: Step, plain: bool = False, **options: Any) -> ScriptedGateway:
     answer = Answer(steps, headers=PLAIN) if plain else Answer(steps)
     return ScriptedGateway(Scripted(answer), document=DOCUMENT, **options)
 
@@ -80,7 +80,7 @@ async def test_each_event_is_out_before_the_next_one_exists(caller: str, upstrea
     steps: list[Step] = [say.start()]
     for gate, text in zip(gates, ("One ", "two ", "three"), strict=True):
         steps += [gate, say.text(text)]
-    gateway = house_of(*steps, say.stop())
+    gateway = gateway_of(*steps, say.stop())
     async with calling(gateway, caller, ask(caller, upstream, stream=True)) as call:
         for gate, text in zip(gates, ("One ", "two ", "three"), strict=True):
             gate.set()
@@ -119,7 +119,7 @@ async def test_a_stop_string_ends_the_stream_and_lets_the_upstream_go(
 
 @pytest.mark.parametrize("caller", STOPS)
 async def test_a_stop_string_cuts_a_whole_answer(caller: str) -> None:
-    gateway = house_of(Responses().whole("One, two, FIVE, six"), plain=True)
+    gateway = gateway_of(Responses().whole("One, two, FIVE, six"), plain=True)
     body = ask(caller, "responses", **{STOPS[caller]: ["FIVE"]})
     answer = await post(gateway, caller, body)
     assert '"One, two, "' in answer.text
@@ -134,9 +134,9 @@ async def test_usage_that_the_upstream_does_not_tell_is_estimated(
     say = SAY[upstream]()
     text = "twenty-four characters !" * 10
     if stream:
-        gateway = house_of(say.start(), say.text(text), say.stop(None))
+        gateway = gateway_of(say.start(), say.text(text), say.stop(None))
     else:
-        gateway = house_of(say.whole(text, None), plain=True)
+        gateway = gateway_of(say.whole(text, None), plain=True)
     answer = await post(gateway, caller, ask(caller, upstream, stream=stream))
     assert answer.status == 200
     usage = gateway.exchanges[0].usage
@@ -154,8 +154,8 @@ async def test_an_answer_and_its_stream_are_estimated_alike(caller: str, upstrea
     texts, costs = ("Some words", " and more of them."), []
     say = SAY[upstream]()
     for gateway, stream in (
-        (house_of(say.start(), *map(say.text, texts), say.stop(None)), True),
-        (house_of(SAY[upstream]().whole("".join(texts), None), plain=True), False),
+        (gateway_of(say.start(), *map(say.text, texts), say.stop(None)), True),
+        (gateway_of(SAY[upstream]().whole("".join(texts), None), plain=True), False),
     ):
         await post(gateway, caller, ask(caller, upstream, stream=stream))
         costs.append(gateway.exchanges[0].usage)
@@ -172,8 +172,8 @@ async def test_arguments_of_calls_count_in_an_estimate() -> None:
     deltas = say.chunk({"tool_calls": [{"index": 0, **call}]})
     costs = []
     for gateway, stream in (
-        (house_of(say.start(), deltas, say.stop(None)), True),
-        (house_of(whole, plain=True), False),
+        (gateway_of(say.start(), deltas, say.stop(None)), True),
+        (gateway_of(whole, plain=True), False),
     ):
         await post(gateway, "messages", ask("messages", "openai", stream=stream))
         costs.append(gateway.exchanges[0].usage)
@@ -199,7 +199,7 @@ async def test_pings_go_out_while_a_call_is_withheld(caller: str) -> None:
         1, '{"b":"', id="call_second", name="two"
     )
     waiting = Pulse(fragment(1, "x"), 0.004)
-    gateway = house_of(Chat().start(), begun, waiting, keep_alive=0.02)
+    gateway = gateway_of(Chat().start(), begun, waiting, keep_alive=0.02)
     body = ask(caller, "openai", stream=True, tools=tools(caller, "one", "two"))
     async with calling(gateway, caller, body) as call:
         first = Read(await call.chunk())
@@ -217,7 +217,7 @@ async def test_an_answer_known_only_at_its_end_is_an_answer(caller: str) -> None
     """A call without arguments, from a server that sends no `[DONE]`: all of it waited."""
     finish = {"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]}
     end = b"data: " + json.dumps(finish).encode() + b"\n\n"
-    gateway = house_of(Chat().start(), fragment(0, "", id="c0", name="one"), end)
+    gateway = gateway_of(Chat().start(), fragment(0, "", id="c0", name="one"), end)
     body = ask(caller, "openai", stream=True, tools=tools(caller, "one"))
     answer = await post(gateway, caller, body)
     read = Read(answer.body)
@@ -234,7 +234,7 @@ async def test_what_waited_is_all_there_in_the_end(caller: str) -> None:
         fragment(0, "111}"),
         fragment(1, "222}"),
     ]
-    gateway = house_of(Chat().start(), *steps, Chat().stop())
+    gateway = gateway_of(Chat().start(), *steps, Chat().stop())
     body = ask(caller, "openai", stream=True, tools=tools(caller, "one", "two"))
     read = Read((await post(gateway, caller, body)).body)
     received = json.dumps(read.data)
@@ -399,7 +399,7 @@ IN_STREAM = {
 
 @pairs
 @pytest.mark.parametrize("nth", range(5))
-async def test_an_error_in_the_stream_is_told_by_its_class(
+async def test_an_error_in_the_stream_is_reported_by_its_class(
     caller: str, upstream: str, nth: int
 ) -> None:
     """openai/codex#43337: overload comes inside a 200. QuantumNous/new-api#6549: such errors are in
@@ -407,7 +407,7 @@ async def test_an_error_in_the_stream_is_told_by_its_class(
     word, kind = list(IN_STREAM[upstream].items())[nth]
     say = SAY[upstream]()
     gate = asyncio.Event()
-    gateway = house_of(say.start(), say.text("Half"), gate, say.error(word, CANARY))
+    gateway = gateway_of(say.start(), say.text("Half"), gate, say.error(word, CANARY))
     async with calling(gateway, caller, ask(caller, upstream, stream=True)) as call:
         assert Read(await call.chunk()).text == "Half"
         gate.set()
@@ -430,7 +430,7 @@ async def test_an_error_before_the_content_has_its_status(
     """praxis-proxy/ai#1005: JSON with a status, though a stream was asked for."""
     word, kind = list(IN_STREAM[upstream].items())[nth]
     say = SAY[upstream]()
-    gateway = house_of(say.start(), say.error(word, CANARY))
+    gateway = gateway_of(say.start(), say.error(word, CANARY))
     answer = await post(gateway, caller, ask(caller, upstream, stream=True))
     row = KINDS[kind]
     overloaded = caller == "messages" and row.anthropic_status
@@ -446,7 +446,7 @@ async def test_a_cut_stream(caller: str, upstream: str, finished: bool) -> None:
     """router-for-me/CLIProxyAPI#3055: cut is not ended, and not the caller's fault."""
     say = SAY[upstream]()
     last: Step = b"" if finished else Disconnected("cut")
-    gateway = house_of(say.start(), say.text("Half"), last)
+    gateway = gateway_of(say.start(), say.text("Half"), last)
     answer = await post(gateway, caller, ask(caller, upstream, stream=True))
     read = Read(answer.body)
     assert read.text == "Half"
@@ -540,7 +540,7 @@ async def test_a_field_at_fault_is_named_as_the_caller_wrote_it(caller: str, ups
 async def test_a_200_that_is_no_answer(
     caller: str, upstream: str, stream: bool, body: bytes
 ) -> None:
-    gateway = house_of(body, plain=True)
+    gateway = gateway_of(body, plain=True)
     answer = await post(gateway, caller, ask(caller, upstream, stream=stream))
     assert answer.status == 502
     assert b"canary" not in answer.body
@@ -557,9 +557,9 @@ async def test_a_body_of_responses_on_the_chat_path(upstream: str, stream: bool)
     is, answered as what was asked for."""
     say = SAY[upstream]()
     if stream:
-        gateway = house_of(say.start(), say.text("Hello"), say.stop())
+        gateway = gateway_of(say.start(), say.text("Hello"), say.stop())
     else:
-        gateway = house_of(say.whole("Hello"), plain=True)
+        gateway = gateway_of(say.whole("Hello"), plain=True)
     body = {
         "model": MODELS[upstream],
         "input": [{"role": "user", "content": [{"type": "input_text", "text": "Hi"}]}],
@@ -602,7 +602,7 @@ async def test_state_is_refused_where_it_is_not_looked_up(
     upstream: str, name: str, value: Any
 ) -> None:
     """Ignored, it would be an answer without the conversation it is about."""
-    gateway = house_of(SAY[upstream]().whole("Hello"), plain=True)
+    gateway = gateway_of(SAY[upstream]().whole("Hello"), plain=True)
     body = {"model": MODELS[upstream], "input": "And then?"}
     answer = await post(gateway, "chat.completions", {**body, name: value})
     error = answer.json()["error"]

@@ -39,7 +39,7 @@ def chat(*messages: Any, **members: Any) -> Translator:
     return way(read(json.dumps({"messages": messages, **members})))
 
 
-def test_anthropics_blocks_in_a_chat_are_written_anew() -> None:
+def test_anthropics_blocks_in_a_chat_are_rewritten() -> None:
     """router-for-me/CLIProxyAPI#658: Cursor sends them to every configured model."""
     tool = {"name": "f", "input_schema": {"type": "object", "properties": {}}}
     found = chat(*MIXED, tools=[tool])

@@ -258,12 +258,12 @@ async def test_credentials_that_an_upstream_repeats_reach_neither_callers_nor_th
         "dialect": "openai",
         "base_url": "http://127.0.0.1:9/v1",
         "api_key": "hf_canaryAbCdEfGh",
-        "headers": {"x-gateway-token": "Basic canary0therone", "x-title": "Penstock House"},
+        "headers": {"x-gateway-token": "Basic canary0therone", "x-title": "Penstock Acme"},
         "query": {"sig": "canary/quay", "api-version": "2024-10-21-preview"},
         "disclose": True,
     }
     document = {"upstreams": [upstream], "models": [{"id": "only-oai", "targets": ["oai/a"]}]}
-    message = "Penstock House: 2024-10-21-preview hf_canaryAbCdEfGh canary0therone canary/quay"
+    message = "Penstock Acme: 2024-10-21-preview hf_canaryAbCdEfGh canary0therone canary/quay"
     error = json.dumps({"error": {"message": message}}).encode()
     event = b"data: " + error + b"\n\n"
     answers = {
@@ -274,7 +274,7 @@ async def test_credentials_that_an_upstream_repeats_reach_neither_callers_nor_th
     }
     gateway = ScriptedGateway(Scripted(answers[form]), document=document, configured=True)
     answer = await ask(gateway, stream=form in ("stream", "begun"))
-    assert "Penstock House: 2024-10-21-preview *** *** ***" in answer.text
+    assert "Penstock Acme: 2024-10-21-preview *** *** ***" in answer.text
     assert "canary" not in answer.text
     assert "2024-10-21-preview *** *** ***" in json.dumps(gateway.log)
     assert "canary" not in json.dumps(gateway.log)

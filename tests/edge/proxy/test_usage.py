@@ -93,7 +93,7 @@ def answer_of(upstream: str, received: Reported, *, stream: bool) -> Answer:
     return Answer([data])
 
 
-def told_to_caller(answer: Recorded, *, stream: bool) -> tuple[int, int]:
+def reported_to_caller(answer: Recorded, *, stream: bool) -> tuple[int, int]:
     """Tokens in and out by the last usage in an answer."""
     if stream:
         events = [
@@ -140,7 +140,7 @@ async def test_usage_is_believed_by_halves(
         assert 1 <= row.input <= 200
     assert row.cost == row.input * 1000 + row.output * 2000
     if NATIVE[caller] != upstream:
-        assert told_to_caller(answer, stream=stream) == (row.input, row.output)
+        assert reported_to_caller(answer, stream=stream) == (row.input, row.output)
 
 
 @pairs

@@ -199,7 +199,7 @@ async def test_who_is_as_good_comes_first_in_turn() -> None:
     assert firsts == {"a/m": 10, "b/m": 10, "c/m": 10}
 
 
-async def test_the_quickest_first_and_those_nobody_knows_before() -> None:
+async def test_the_quickest_first_and_unknown_ones_before() -> None:
     known = catalog(load_balancing="latency")
     health = Known(latency={"a": 0.5, "c": 0.2}, in_flight={"c": 0})
     assert named(await found(places_of(known, health), exchange())) == ["b/m", "c/m", "a/m"]

@@ -13,14 +13,14 @@ MODELS: list[dict[str, Any]] = [
     {"id": "big", "display_name": "Big One", "context": 8192, "targets": ["a/b"], "plans": ["pro"]},
     {"id": "gpt-*", "targets": ["a/*"]},
     {"id": "gpt-9-*", "targets": ["b/vendor/*", "a/fixed"]},
-    {"id": "house/odd", "targets": ["a/o"]},
+    {"id": "acme/odd", "targets": ["a/o"]},
 ]
 
 
 def catalog(models: list[dict[str, Any]] | None = None) -> Catalog:
     upstreams = [{"name": name, "dialect": "simulator"} for name in "ab"]
     document = {
-        "brand": "House",
+        "brand": "Acme",
         "plans": [{"id": "pro"}],
         "upstreams": upstreams,
         "models": MODELS if models is None else models,
@@ -38,15 +38,15 @@ def caller(*models: str, plan: str | None = None) -> Principal:
         ("small", "small", ["a s/m-1", "b s"]),
         ("mini", "small", ["a s/m-1", "b s"]),
         ("vendor/mini", "small", ["a s/m-1", "b s"]),
-        ("house/small", "small", ["a s/m-1", "b s"]),
-        ("house/mini", "small", ["a s/m-1", "b s"]),
-        ("house/vendor/mini", "small", ["a s/m-1", "b s"]),
+        ("acme/small", "small", ["a s/m-1", "b s"]),
+        ("acme/mini", "small", ["a s/m-1", "b s"]),
+        ("acme/vendor/mini", "small", ["a s/m-1", "b s"]),
         ("small[1m]", "small", ["a s/m-1", "b s"]),
-        ("house/mini[1m]", "small", ["a s/m-1", "b s"]),
-        ("house/odd", "house/odd", ["a o"]),
-        ("house/house/odd", "house/odd", ["a o"]),
+        ("acme/mini[1m]", "small", ["a s/m-1", "b s"]),
+        ("acme/odd", "acme/odd", ["a o"]),
+        ("acme/acme/odd", "acme/odd", ["a o"]),
         ("gpt-5", "gpt-5", ["a gpt-5"]),
-        ("house/gpt-5[1m]", "gpt-5", ["a gpt-5"]),
+        ("acme/gpt-5[1m]", "gpt-5", ["a gpt-5"]),
         ("gpt-9-x", "gpt-9-x", ["b vendor/gpt-9-x", "a fixed"]),
         ("gpt-", "gpt-", ["a gpt-"]),
     ],
@@ -109,13 +109,13 @@ EXACT_BESIDE_WILD: list[dict[str, Any]] = [
         "GPT-5",
         "gpt-5[1M]",
         "gpt-5[1m][1m]",
-        "House/gpt-5",
-        "house/house/gpt-5",
-        "house/HOUSE/Gpt-5[1M][1m]",
+        "Acme/gpt-5",
+        "acme/acme/gpt-5",
+        "acme/ACME/Gpt-5[1M][1m]",
         "FIVE",
-        "house/five[1m][1m]",
+        "acme/five[1m][1m]",
         "a/gpt-5",
-        "b/a/house/Five[1m][1M]",
+        "b/a/acme/Five[1m][1M]",
         "models/gpt-5",
         "vendor/FIVE",
         "a/vendor/five",
@@ -123,11 +123,11 @@ EXACT_BESIDE_WILD: list[dict[str, Any]] = [
         "gpt-5:LATEST[1m][1m]",
         "gpt-5.",
         "/gpt-5/",
-        "house//gpt-5",
+        "acme//gpt-5",
         "%67pt-5",
         "%2567pt-5",
         "gpt%2D5",
-        "house%2fgpt-5",
+        "acme%2fgpt-5",
         "%41/gpt-5",
         "gpt-5%5B1m%5d[1m]",
         "gpt-5[200k]",
@@ -191,8 +191,8 @@ def test_find_prefix_that_wildcard_itself_has_is_part_of_the_name() -> None:
 
 
 def test_an_id_goes_before_another_behind_the_prefix() -> None:
-    models = [{"id": "x", "targets": ["a/plain"]}, {"id": "house/x", "targets": ["b/own"]}]
-    model = catalog(models).find("house/x")
+    models = [{"id": "x", "targets": ["a/plain"]}, {"id": "acme/x", "targets": ["b/own"]}]
+    model = catalog(models).find("acme/x")
     assert model is not None
     assert model.targets == (Target("b", "own"),)
 
@@ -200,10 +200,10 @@ def test_an_id_goes_before_another_behind_the_prefix() -> None:
 @pytest.mark.parametrize(
     ("principal", "visible"),
     [
-        (caller(), ["small", "house/odd"]),
-        (caller(plan="pro"), ["small", "big", "house/odd"]),
+        (caller(), ["small", "acme/odd"]),
+        (caller(plan="pro"), ["small", "big", "acme/odd"]),
         (caller("mini"), ["small"]),
-        (caller("big", "house/odd"), ["house/odd"]),
+        (caller("big", "acme/odd"), ["acme/odd"]),
         (caller("big", plan="pro"), ["big"]),
         (caller("nothing"), []),
     ],
@@ -211,7 +211,7 @@ def test_an_id_goes_before_another_behind_the_prefix() -> None:
 def test_a_caller_sees_what_it_may_use(principal: Principal, visible: list[str]) -> None:
     table = catalog()
     assert [model.id for model in table.visible(principal)] == visible
-    for name in ("small", "big", "house/odd"):
+    for name in ("small", "big", "acme/odd"):
         model = table.find(name)
         assert model is not None
         assert table.allows(principal, model) is (name in visible)
@@ -238,9 +238,9 @@ def test_a_family_is_granted_whole_or_by_name(grant: str, name: str, allowed: bo
 @pytest.mark.parametrize(
     ("name", "granted"),
     [
-        ("house/mini[1m]", "small"),
+        ("acme/mini[1m]", "small"),
         ("gpt-*", "gpt-*"),
-        ("house/gpt-5", "gpt-5"),
+        ("acme/gpt-5", "gpt-5"),
         ("none", None),
         ("gpt*", None),
     ],

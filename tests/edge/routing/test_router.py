@@ -81,7 +81,7 @@ async def test_models_speak_the_callers_dialect(path: str, version: str | None) 
         ("PUT", "/", "GET, HEAD"),
     ],
 )
-async def test_a_wrong_method_is_told_the_right_one(method: str, path: str, allow: str) -> None:
+async def test_a_wrong_method_is_reported_the_right_one(method: str, path: str, allow: str) -> None:
     answer, home = await get(path, method)
     assert (answer.status, answer.header("allow")) == (405, allow)
     assert home.upstream.requests == []
@@ -121,7 +121,7 @@ async def test_everything_else_is_not_found(path: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/chat/completions", "/messages/", "/models", "/models/m1"])
-async def test_a_base_url_without_v1_is_told_what_it_lacks(path: str) -> None:
+async def test_a_base_url_without_v1_lacks(path: str) -> None:
     answer, _ = await get(path, "POST")
     assert (answer.status, answer.json()["error"]["code"]) == (404, "not_found")
     assert "Put /v1 at the end of the base URL" in answer.json()["error"]["message"]

@@ -189,7 +189,7 @@ async def test_the_seam_is_the_same_over_httpx() -> None:
         (b"junk\r\n\r\n", Malformed),
     ],
 )
-async def test_failures_of_httpx_are_told_apart(
+async def test_failures_of_httpx_are_distinguished(
     sent: bytes, failure: type[UpstreamFailure]
 ) -> None:
     async def script(peer: Peer) -> None:

@@ -112,7 +112,7 @@ OVERFLOWS = [
 
 @pytest.mark.parametrize("status", [400, 413, 422])
 @pytest.mark.parametrize(("message", "used", "most"), OVERFLOWS)
-def test_overflow_is_recognised_and_retold_in_words_that_clients_know(
+def test_overflow_is_recognised_and_reported_in_words_that_clients_know(
     message: str, used: int | None, most: int | None, status: int
 ) -> None:
     for dialect in DIALECTS:
@@ -315,7 +315,7 @@ def test_the_field_at_fault_crosses_when_it_is_the_callers(
     ],
     ids=lambda body: json.dumps(body)[:50],
 )
-def test_member_of_the_request_that_the_upstream_names_is_told(
+def test_member_of_the_request_that_the_upstream_names_is_reported(
     body: Any, param: str | None
 ) -> None:
     for status in (400, 422):

@@ -54,6 +54,6 @@ def test_prefill_ended_with_4_6_and_schemas_began_with_4_5() -> None:
     assert both("claude-sonnet-4-6") == (False, True)
 
 
-def test_what_is_not_claude_is_nobody_in_particular() -> None:
+def test_what_is_not_claude_has_no_family() -> None:
     assert claude("deepseek-chat") is OTHER
     assert not OTHER.vendor

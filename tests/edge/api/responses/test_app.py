@@ -77,7 +77,7 @@ class ScriptedGateway:
             clock=lambda: self.now,
             **options,
         )
-        self.app = ErrorsMiddleware(inner, brand="House")
+        self.app = ErrorsMiddleware(inner, brand="Acme")
 
     def _lose(self) -> None:
         self.lost += 1
@@ -267,7 +267,7 @@ async def test_what_is_not_to_be_kept_is_not(
     assert await kept.get("ann", "resp_1", 0.0) is None
 
 
-async def test_the_upstream_is_told_not_to_keep_it_either() -> None:
+async def test_the_upstream_is_asked_not_to_keep_it_either() -> None:
     received: list[bytes] = []
 
     async def forward(scope: Scope, receive: Receive, send: Send) -> None:

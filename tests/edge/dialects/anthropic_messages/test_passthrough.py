@@ -312,7 +312,7 @@ def test_relay_null_members_of_the_message_become_empty() -> None:
     assert result.relay.usage is None
 
 
-def test_relay_odd_members_that_nobody_needs_are_put_right() -> None:
+def test_relay_odd_members_not_needed_are_put_right() -> None:
     stream = (
         start(id=5)
         + opened("0")  # type: ignore[arg-type]

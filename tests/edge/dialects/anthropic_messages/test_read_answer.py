@@ -227,7 +227,7 @@ def test_searches_of_the_vendor_are_left_out_and_what_they_found_is_cited() -> N
     assert not any(isinstance(event, ToolOpened) for event in events)
 
 
-def test_what_nobody_knows_yet_is_passed_over() -> None:
+def test_what_is_not_known_yet_is_passed_over() -> None:
     reply = reply_to(
         start(),
         sse("something_new", of={"a": 1}),

@@ -376,7 +376,7 @@ def test_tiers() -> None:
     assert asked(speed="fast").tier == "priority"
 
 
-def test_what_nobody_knows_is_noted_and_null_is_nothing() -> None:
+def test_what_is_unknown_is_noted_and_null_is_nothing() -> None:
     read = asked(context_management={"edits": []}, top_p=None, tools=None, mcp_servers=[])
     assert set(read.bag) == {"context_management", "mcp_servers"}
     assert read.dropped == ["`context_management`", "`mcp_servers`"]

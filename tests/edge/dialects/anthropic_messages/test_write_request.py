@@ -162,7 +162,7 @@ def test_an_instruction_in_between_stands_where_the_model_takes_it(
     assert [b["text"] for b in body["messages"][-1]["content"]] == ["Longer.", "Go."]
 
 
-def test_an_instruction_stands_before_the_assistant_or_nobody() -> None:
+def test_an_instruction_stands_before_the_assistant_or_last() -> None:
     foreign = Thinking(text="hm", signature=Signature(origin=Origin("openai", "x"), data="d"))
     turns = (user("a"), Turn("system", [Text(text="b")]), assistant(foreign), user("c"))
     (message,) = body_of(*turns, model="claude-opus-4-8")["messages"]
@@ -255,7 +255,7 @@ def test_ids_are_made_legal_alike_in_call_and_result() -> None:
     assert all(block["content"] == "ok" for block in body["messages"][2]["content"])
 
 
-def test_ids_used_again_are_told_apart() -> None:
+def test_ids_used_again_are_distinguished() -> None:
     """NVIDIA-NeMo/Switchyard#502, BerriAI/litellm#23510."""
     body = body_of(
         user("Hi"),

@@ -266,7 +266,7 @@ def test_done_in_another_spelling_is_an_end(end: bytes) -> None:
         {"created": "now"},
     ],
 )
-def test_odd_members_nobody_needs_do_no_harm(members: Json) -> None:
+def test_odd_members_not_needed_do_no_harm(members: Json) -> None:
     stream = [event(said("Hello "), **members), event(said("there.")), event(STOP, **members), DONE]
     for blocks in ways(*stream):
         relayed = Relayed(blocks)
@@ -471,7 +471,7 @@ def test_finish_body_does_not_name_the_upstream() -> None:
 
 
 @pytest.mark.parametrize("model", [{"name": "vendor-secret"}, ["vendor-secret"], 5])
-def test_model_of_another_type_names_nobody_and_does_no_harm(model: Any) -> None:
+def test_model_of_another_type_names_no_model_and_does_no_harm(model: Any) -> None:
     stream = [event(said("a"), model=model), event(said("b"), model=model), event(STOP), DONE]
     for blocks in ways(*stream):
         relayed = Relayed(blocks)

@@ -428,7 +428,7 @@ def test_reasons(finish: str, stop: str) -> None:
 
 
 @pytest.mark.parametrize("member", ["stop_reason", "matched_stop"])
-def test_the_stop_string_is_told_by_some(member: str) -> None:
+def test_the_stop_string_is_reported_by_some(member: str) -> None:
     """vllm-project/vllm#45807, agentgateway/agentgateway#3283."""
     choice = {"index": 0, "delta": {}, "finish_reason": "stop", member: "END"}
     reply = reply_to(chunk({"content": "x"}), event({"choices": [choice]}), DONE)

@@ -286,7 +286,7 @@ def test_a_stream_that_broke_ends_with_its_error() -> None:
     check_stream("chat", stream, error=True)
 
 
-def test_cited_stands_where_it_is_told() -> None:
+def test_cited_stands_where_it_is_reported() -> None:
     events: list[Event] = [
         Started(),
         TextDelta("a"),

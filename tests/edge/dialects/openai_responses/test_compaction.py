@@ -39,7 +39,7 @@ def says(upstream: str, text: str = SUMMARY) -> Answer:
     return Answer([SAY[upstream]().whole(text)], headers=PLAIN)
 
 
-def house_of(*scripts: Answer) -> ScriptedGateway:
+def gateway_of(*scripts: Answer) -> ScriptedGateway:
     return ScriptedGateway(Scripted(*scripts), document=DOCUMENT)
 
 
@@ -64,7 +64,7 @@ def sent(gateway: ScriptedGateway) -> dict[str, Any]:
 async def compacted(upstream: str) -> tuple[ScriptedGateway, dict[str, Any]]:
     """A gateway, and a compaction that it made of a summary."""
     scripts = [LACKING] if upstream == "responses" else []
-    gateway = house_of(*scripts, says(upstream))
+    gateway = gateway_of(*scripts, says(upstream))
     answer = await post(gateway, upstream, COMPACT)
     assert answer.status == 200, answer.body
     [item] = answer.json()["output"]
@@ -73,7 +73,7 @@ async def compacted(upstream: str) -> tuple[ScriptedGateway, dict[str, Any]]:
 
 
 async def test_where_neither_way_works_both_tries_say_so() -> None:
-    gateway = house_of(LACKING, LACKING)
+    gateway = gateway_of(LACKING, LACKING)
     assert (await post(gateway, "responses", COMPACT)).status == 502
     (exchange,) = gateway.exchanges
     assert [one.problem for one in exchange.attempts] == ["upstream_error"] * 2
@@ -81,7 +81,7 @@ async def test_where_neither_way_works_both_tries_say_so() -> None:
 
 async def test_an_upstream_that_compacts_by_itself() -> None:
     body = json.dumps(NATIVE).encode()
-    gateway = house_of(Answer([body], headers=PLAIN))
+    gateway = gateway_of(Answer([body], headers=PLAIN))
     answer = await post(gateway, "responses", COMPACT, store=False, novel=[1.0])
     assert answer.body == body
     assert gateway.upstream.requests[0].target == b"/v1/responses/compact"
@@ -94,7 +94,7 @@ async def test_an_upstream_that_compacts_by_itself() -> None:
 @everywhere
 async def test_a_summary_where_it_does_not(upstream: str) -> None:
     scripts = [LACKING] if upstream == "responses" else []
-    gateway = house_of(*scripts, says(upstream))
+    gateway = gateway_of(*scripts, says(upstream))
     tool = {"type": "function", "name": "w", "parameters": {"type": "object"}}
     given = [{"role": "user", "content": "tea?"}]
     answer = await post(gateway, upstream, COMPACT, input=given, tools=[tool])
@@ -116,13 +116,13 @@ async def test_a_summary_where_it_does_not(upstream: str) -> None:
 @pytest.mark.parametrize("status", [404, 405, 501])
 async def test_how_an_upstream_shows_that_it_has_no_endpoint(status: int) -> None:
     lacking = Answer([b"<html>"], status=status, headers=PLAIN)
-    gateway = house_of(lacking, says("responses"))
+    gateway = gateway_of(lacking, says("responses"))
     assert (await post(gateway, "responses", COMPACT)).status == 200
 
 
 @pytest.mark.parametrize(("status", "kind"), [(400, 400), (401, 502), (429, 429), (500, 502)])
 async def test_other_refusals_are_what_they_are(status: int, kind: int) -> None:
-    gateway = house_of(Answer([b"{}"], status=status, headers=PLAIN))
+    gateway = gateway_of(Answer([b"{}"], status=status, headers=PLAIN))
     assert (await post(gateway, "responses", COMPACT)).status == kind
     assert len(gateway.upstream.requests) == 1
 
@@ -131,7 +131,7 @@ async def test_other_refusals_are_what_they_are(status: int, kind: int) -> None:
 @pytest.mark.parametrize("text", ["", "  \n"])
 async def test_no_summary_is_a_failure(upstream: str, text: str) -> None:
     scripts = [LACKING] if upstream == "responses" else []
-    gateway = house_of(*scripts, says(upstream, text))
+    gateway = gateway_of(*scripts, says(upstream, text))
     assert (await post(gateway, upstream, COMPACT)).status == 502
 
 
@@ -146,7 +146,7 @@ async def test_no_summary_is_a_failure(upstream: str, text: str) -> None:
     ],
 )
 async def test_a_200_that_is_no_compaction(body: bytes) -> None:
-    gateway = house_of(Answer([body], headers=PLAIN))
+    gateway = gateway_of(Answer([body], headers=PLAIN))
     assert (await post(gateway, "responses", COMPACT)).status == 502
 
 
@@ -189,7 +189,7 @@ async def test_a_kept_conversation_that_begins_with_one(upstream: str) -> None:
 
 @everywhere
 async def test_a_kept_conversation_can_be_compacted(upstream: str) -> None:
-    gateway = house_of(says(upstream, "Tea it is."))
+    gateway = gateway_of(says(upstream, "Tea it is."))
     first = (await post(gateway, upstream, input="Make tea.")).json()
     scripts = [LACKING] if upstream == "responses" else []
     gateway.upstream.requests.clear()
@@ -227,14 +227,14 @@ async def test_what_does_not_open_is_refused(upstream: str, path: str, how: str)
 
 
 async def test_the_upstreams_own_goes_back_to_it_as_it_came() -> None:
-    gateway = house_of(says("responses"))
+    gateway = gateway_of(says("responses"))
     assert (await post(gateway, "responses", input=[BLOB])).status == 200
     assert sent(gateway)["input"] == [BLOB]
 
 
 @pytest.mark.parametrize("upstream", ["openai", "anthropic"])
 async def test_the_upstreams_own_is_refused_elsewhere(upstream: str) -> None:
-    gateway = house_of(says(upstream))
+    gateway = gateway_of(says(upstream))
     answer = await post(gateway, upstream, input=[BLOB])
     assert (answer.status, answer.json()["error"]["param"]) == (400, "input[0]")
     assert gateway.upstream.requests == []
@@ -254,7 +254,7 @@ async def test_the_upstreams_own_is_refused_elsewhere(upstream: str) -> None:
     ],
 )
 async def test_odd_compactions_are_the_callers_fault(upstream: str, item: bytes) -> None:
-    gateway = house_of(Answer([b"{}"], status=400, headers=PLAIN))
+    gateway = gateway_of(Answer([b"{}"], status=400, headers=PLAIN))
     body = b'{"model":"%b","input":[%b]}' % (MODELS[upstream].encode(), item)
     answer = await request(gateway.app, "POST", PATH, body=body, client=ANN)
     assert answer.status == 400
@@ -271,7 +271,7 @@ async def test_without_the_secret_nothing_is_sealed_or_asked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("tests.edge.scripted.MemorySecretStore", Away)
-    gateway = house_of(says("openai"))
+    gateway = gateway_of(says("openai"))
     answer = await post(gateway, "openai", COMPACT)
     assert answer.status == 503
     assert gateway.upstream.requests == []
@@ -286,7 +286,7 @@ async def test_workers_of_one_store_open_what_any_of_them_sealed() -> None:
 
 
 async def test_a_compaction_is_never_streamed() -> None:
-    gateway = house_of(says("openai"))
+    gateway = gateway_of(says("openai"))
     answer = await post(gateway, "openai", COMPACT, stream=True)
     assert answer.header("content-type") == "application/json"
     assert answer.json()["object"] == "response.compaction"

@@ -97,7 +97,7 @@ def test_items_that_are_marked_well_pass_as_they_came(story: str) -> None:
     assert passed(events) == events
 
 
-def test_an_end_without_items_gets_those_that_were_told() -> None:
+def test_an_end_without_items_gets_those_that_were_reported() -> None:
     events = stream_of("all", "as they should be", "all")
     whole = events[-1]["response"]["output"]
     outputs: tuple[Any, ...] = ([], None)

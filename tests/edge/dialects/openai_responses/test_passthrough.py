@@ -235,7 +235,7 @@ def test_a_stream_may_fail_before_its_first_event() -> None:
     assert actual["error"]["code"] == "upstream_error"
 
 
-def test_the_upstreams_own_failure_is_told_in_our_words() -> None:
+def test_the_upstreams_own_failure_is_reported_in_our_words() -> None:
     """openai/codex#43337; nested and flat together: stdapi-ai/stdapi.ai#294."""
     stream = stream_of(failed_events(), named=True)
     for chunks in cuts(stream):
@@ -418,7 +418,7 @@ def test_relay_halves_of_characters_are_joined() -> None:
         assert "".join(deltas) == "hi \U0001f600 there \ufffd"
 
 
-def test_relay_odd_members_that_nobody_needs_are_put_right() -> None:
+def test_relay_odd_members_not_needed_are_put_right() -> None:
     odd = STREAM.replace(b'"sequence_number":4', b'"sequence_number":"4"')
     odd = odd.replace(b'"sequence_number":7', b'"sequence_number":7,"logprob":NaN')
     result = run(list(sse.split(odd)))

@@ -272,7 +272,7 @@ def interleaved(*streams: list[Json]) -> list[Json]:
     return [event for each in rounds for event in each if event is not None]
 
 
-def test_items_in_turns_are_told_one_after_the_other() -> None:
+def test_items_in_turns_are_reported_one_after_the_other() -> None:
     """headroomlabs-ai/headroom#2890, ls1intum/edutelligence#923, QwenLM/Qwen-Agent#943."""
     events = interleaved(
         [*call(0, '{"a":', "1}")], [*message(1, "x", "y", "z")], [*call(2, '{"b":2}')]

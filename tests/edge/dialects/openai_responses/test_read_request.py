@@ -1,4 +1,4 @@
-"""Requests of callers of Responses: what becomes of each member, and how what is wrong is named."""
+"""Requests of callers of Responses: how each member is decoded, and how faults are named."""
 
 import json
 from base64 import b64encode
@@ -525,7 +525,7 @@ def test_reasoning_asked(wanted: dict[str, Any], expected: Reasoning | None) -> 
     assert read(reasoning=wanted).reasoning == expected
 
 
-def test_what_nobody_knows_is_kept_apart_and_noted() -> None:
+def test_what_is_unknown_is_kept_apart_and_noted() -> None:
     found = read(moon_phase="full")
     assert bytes(found.bag["moon_phase"]) == b'"full"'
     assert found.dropped == ["`moon_phase`"]

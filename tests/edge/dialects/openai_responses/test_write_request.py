@@ -544,7 +544,7 @@ def test_a_choice_among_tools_of_which_some_stay_behind() -> None:
         assert raised.value.param == "tool_choice"
 
 
-def test_calls_of_a_wrapped_tool_are_told_as_it_takes_them() -> None:
+def test_calls_of_a_wrapped_tool_are_reported_as_it_takes_them() -> None:
     either = {"anyOf": [{"type": "object"}, {"type": "string"}]}
     asked = history(ToolCall(id="a", name="w", arguments='"x"'))
     asked.tools = [Tool(name="w", schema=either)]

@@ -37,7 +37,7 @@ TOKEN = "admin-canary-51e0b7aa43"
 NOW = 1_795_255_200.0
 """2026-11-21T10:00:00Z"""
 PRO = {"id": "pro", "requests": "60/min", "windows": [{"length": "5h", "credits": "5"}]}
-NOBODY = "key_" + "0" * 20
+UNKNOWN = "key_" + "0" * 20
 WRITING = ("POST", "PATCH", "PUT", "DELETE")
 
 
@@ -248,7 +248,14 @@ async def test_every_method_on_an_unknown_id_is_404(api: ManagementAPI) -> None:
         if "{id}" not in path:
             continue
         for method in methods:
-            for unknown in (NOBODY, "ann", "x" * 3000, "%", "\x00", "sk-penstock-live-" + "a" * 43):
+            for unknown in (
+                UNKNOWN,
+                "ann",
+                "x" * 3000,
+                "%",
+                "\x00",
+                "sk-penstock-live-" + "a" * 43,
+            ):
                 body = {"amount": "5"} if path.endswith("credits") else {}
                 below = path.removeprefix("/admin/v1").replace("{id}", unknown)
                 answer = await api.ask(method, below, body if method in WRITING else None)
@@ -452,7 +459,7 @@ async def test_list_keys_pages_have_each_key_once(api: ManagementAPI) -> None:
         ("/keys", "limit=501", "limit"),
         ("/keys", "limit=x", "limit"),
         ("/keys", "limit=1&limit=2", "limit"),
-        ("/keys", f"after={NOBODY}", "after"),
+        ("/keys", f"after={UNKNOWN}", "after"),
         ("/keys", "after=", "after"),
         ("/keys", "owner=ann", "owner"),
         ("/plans", "x=1", "x"),
@@ -593,7 +600,7 @@ async def test_usage_of_one_account_and_of_all(api: ManagementAPI) -> None:
 async def test_usage_of_unknown_account_is_404(api: ManagementAPI) -> None:
     made = await api.key()
     assert (await api.get("/usage", f"account={made['id']}"))["data"] == []
-    answer = await api.ask("GET", "/usage", query="account=key_nobody")
+    answer = await api.ask("GET", "/usage", query="account=key_missing")
     assert (answer.status, error(answer)["code"]) == (404, "not_found")
     secret = await api.ask("GET", "/usage", query=f"account=sk-x-live-{'A' * 43}")
     assert (secret.status, error(secret)["param"]) == (400, "account")  # it is not looked up
@@ -649,7 +656,7 @@ async def test_each_change_has_an_audit_row(api: ManagementAPI) -> None:
         query = f"limit=4&after={page['next']}"
     assert pages == sorted(pages, reverse=True)
     assert len(pages) == 6
-    assert (await api.get("/audit", f"subject={NOBODY}"))["data"] == []
+    assert (await api.get("/audit", f"subject={UNKNOWN}"))["data"] == []
 
 
 @dataclass

@@ -139,7 +139,7 @@ async def test_a_client_that_fails(host: Host, mode: str, stream: bool) -> None:
     await host.until(lambda: not host.alive)
 
 
-async def test_what_came_before_a_failure_is_told_first(host: Host) -> None:
+async def test_what_came_before_a_failure_is_reported_first(host: Host) -> None:
     answer = await asked(host.upstream("dies"))
     reported = b""
     with pytest.raises(Disconnected):
@@ -350,7 +350,7 @@ async def test_one_is_started_ahead(host: Host) -> None:
     assert len(host.started) == 3, "the spare one answered, and was replaced"
 
 
-async def test_one_that_nobody_wants_does_not_grow_old(host: Host) -> None:
+async def test_an_unused_one_does_not_grow_old(host: Host) -> None:
     upstream = host.upstream("whole", prewarm=1)
     await rest(await asked(upstream))
     await host.until(lambda: len(host.alive) == 1 and len(host.started) == 2)

@@ -362,7 +362,7 @@ async def test_a_connection_handed_to_a_waiter_that_is_cancelled_comes_back() ->
         assert len(upstream.peers) == 1
 
 
-async def test_nobody_listening_is_a_failed_connection() -> None:
+async def test_no_listener_is_a_failed_connection() -> None:
     async with Fake(answering(OK)) as upstream:
         url = upstream.url
     transport = Transport(url)

@@ -53,7 +53,7 @@ async def test_large_bodies_cross_tls_both_ways(server_tls: ssl.SSLContext, ca: 
         await upstream.until(lambda: upstream.open == 0)
 
 
-async def test_an_authority_nobody_trusts_is_refused(server_tls: ssl.SSLContext) -> None:
+async def test_an_untrusted_authority_is_refused(server_tls: ssl.SSLContext) -> None:
     async with Fake(OK, tls=server_tls) as upstream:
         transport = Transport(upstream.url)
         with pytest.raises(ConnectFailed, match=r"(?i)certificate") as failure:
@@ -199,7 +199,7 @@ async def test_a_slow_address_is_overtaken() -> None:
     gc.collect()
 
 
-async def test_when_every_address_fails_the_first_failure_is_told() -> None:
+async def test_when_every_address_fails_the_first_failure_is_reported() -> None:
     loop = asyncio.get_running_loop()
     async with Fake(OK) as one, Fake(OK) as two:
         ports = [one.port, two.port]

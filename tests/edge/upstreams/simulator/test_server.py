@@ -182,7 +182,7 @@ async def test_stats_sum_up_what_whole_answers_used(server: SimulatorServer) -> 
     }
 
 
-async def test_stats_tell_what_broken_answers_have_told(server: SimulatorServer) -> None:
+async def test_stats_tell_what_broken_answers_have_reported(server: SimulatorServer) -> None:
     """Messages tells its input first; the others tell all at the end, or nothing."""
     bodies = {CHAT: chat, MESSAGES: messages, RESPONSES: responses}
     for model, (target, body) in zip(("chat", "claude", "resp"), bodies.items(), strict=True):
@@ -322,7 +322,7 @@ def test_the_wheel_calls_in_order_and_never_early(new_loop: object) -> None:
         runner.run(turn())
 
 
-async def test_the_command_serves_and_sees_clients_leave_until_it_is_told_to_stop() -> None:
+async def test_the_command_serves_and_sees_clients_leave_until_it_is_asked_to_stop() -> None:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "edge.upstreams.simulator", "--port", "0", "--tokens", "3"),
         stdout=asyncio.subprocess.PIPE,

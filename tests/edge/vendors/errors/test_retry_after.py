@@ -42,7 +42,7 @@ def test_retry_after_of_any_garbage_is_harmless(value: bytes) -> None:
 
 
 @pytest.mark.parametrize(("status", "kind"), [(429, "rate_limited"), (503, "upstream_unavailable")])
-def test_the_wait_is_told_and_is_there_even_when_the_upstream_gave_none(
+def test_the_wait_is_reported_and_is_there_even_when_the_upstream_gave_none(
     status: int, kind: str
 ) -> None:
     actual = refuse(status, "x", headers=[(b"retry-after", b"17")])

@@ -116,7 +116,7 @@ async def test_redis_forgets_too(redis_server: RedisServer, redis_url: str) -> N
         await affinity_store.find("k")
         with redis_server.client() as client:
             (name,) = client.keys("*")
-            assert name == b"penstock:{k}:bond"
+            assert name == b"penstock:{k}:affinity"
             assert 60_000 < client.pttl(name) <= 80_000
     clock = Clock()
     async with opened(redis_url, ttl=0.03, clock=clock) as affinity_store:
@@ -126,7 +126,7 @@ async def test_redis_forgets_too(redis_server: RedisServer, redis_url: str) -> N
 
         def gone() -> bool:
             with redis_server.client() as client:
-                return not client.exists("penstock:{short}:bond")
+                return not client.exists("penstock:{short}:affinity")
 
         await until(gone)
         assert await affinity_store.find("short") is None
@@ -230,8 +230,8 @@ async def test_what_another_program_left_there_is_not_believed(
 ) -> None:
     async with opened(redis_url) as affinity_store:
         with redis_server.client() as client:
-            client.set("penstock:{k}:bond", junk)
-            client.rpush("penstock:{list}:bond", "x")
+            client.set("penstock:{k}:affinity", junk)
+            client.rpush("penstock:{list}:affinity", "x")
         for key in ("k", "list"):
             assert await affinity_store.find(key) is None
             affinity_store.keep(key, HERE)
