@@ -263,9 +263,7 @@ class RateLimitMiddleware:
 
 def _in_process(counters: RateCounters) -> MemoryRates | None:
     """The counters, if they can be asked without waiting."""
-    if isinstance(counters, MemoryRates) and type(counters).admit is MemoryRates.admit:
-        return counters
-    return None
+    return counters if isinstance(counters, MemoryRates) and counters.in_process else None
 
 
 def _refused_within(exchange: Exchange) -> bool:

@@ -64,9 +64,7 @@ class Accounts(Shared):
             raise ValueError(f"period {period}: expected more than 0")
         self._counters = counters
         self._reserve_in_process = None
-        if isinstance(counters, MemoryCounters) and (
-            type(counters).reserve is MemoryCounters.reserve
-        ):
+        if isinstance(counters, MemoryCounters) and counters.in_process:
             self._reserve_in_process = counters.set_aside
         self._ledger = ledger
         self._period = period

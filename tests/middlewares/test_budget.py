@@ -447,6 +447,8 @@ async def test_cancelled_while_it_waits_for_the_counters(billing: Billing) -> No
     asked = asyncio.Event()
 
     class Slow(MemoryCounters):
+        in_process = False
+
         async def reserve(self, *args: Any, **rest: Any) -> Hold | InsufficientFunds | None:
             answer = await super().reserve(*args, **rest)
             if answer is not None:
@@ -790,6 +792,8 @@ async def test_no_request_is_served_that_cannot_be_written_down() -> None:
 @pytest.mark.parametrize("dialect", ["openai", "anthropic"])
 async def test_unavailable_counters_stop_all_spending(dialect: str) -> None:
     class Gone(MemoryCounters):
+        in_process = False
+
         async def reserve(self, *args: Any, **rest: Any) -> Hold | InsufficientFunds | None:
             raise CountersUnavailable("no route to 10.0.0.9")
 

@@ -86,6 +86,10 @@ class MemoryRates(Shared):
 
     __slots__ = ("_clock", "_places", "_renewed")
 
+    in_process = True
+    """Whether `take` may be called in place of `admit`, and `set_aside` in place of `reserve`, to
+    save the coroutine. False in a subclass that overrides those."""
+
     def __init__(self, clock: Callable[[], float] = time) -> None:
         self._clock = clock
         self._places: OrderedDict[str, _Place] = OrderedDict()

@@ -72,6 +72,8 @@ async def slots_of(counters: MemoryCounters, who: str = "key:/") -> int:
 class SlowCounters(MemoryCounters):
     """Counters behind a network: what was sent is carried out, also when its caller left."""
 
+    in_process = False
+
     def __init__(self) -> None:
         super().__init__()
         self.asked = asyncio.Event()

@@ -156,6 +156,8 @@ def test_no_limits_no_count() -> None:
 class Unreachable(MemoryCounters):
     """Counters that do not answer."""
 
+    in_process = False
+
     async def admit(
         self,
         who: str,

@@ -235,6 +235,8 @@ def test_a_slot_that_another_process_gives_back_is_found() -> None:
 class LateCounters(MemoryCounters):
     """Counters whose answer about a slot is out of date when it comes."""
 
+    in_process = False
+
     def __init__(self) -> None:
         super().__init__()
         self.refused = asyncio.Event()
@@ -401,6 +403,8 @@ def test_shutdown_while_waiting() -> None:
 
 def test_counters_that_fail_while_somebody_waits() -> None:
     class Failing(MemoryCounters):
+        in_process = False
+
         failing = False
 
         async def admit(self, *args: Any, **options: Any) -> Verdict:

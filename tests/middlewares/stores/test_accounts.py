@@ -257,6 +257,8 @@ async def test_commits_are_repeated_when_the_counters_did_not_answer(billing: Bi
 
 async def test_an_answer_that_never_came_holds_nothing(billing: Billing) -> None:
     class Deaf(MemoryCounters):
+        in_process = False
+
         async def reserve(self, *args: Any, **rest: Any) -> Hold | InsufficientFunds | None:
             if await super().reserve(*args, **rest) is None:
                 return None
@@ -359,6 +361,8 @@ def test_a_period_is_more_than_nothing(billing: Billing) -> None:
 
 class LaggingCounters(MemoryCounters):
     """Asked over a network: others come between question, decision and answer."""
+
+    in_process = False
 
     def __init__(self, clock: Clock, lag: Random) -> None:
         super().__init__(clock=clock)
