@@ -429,8 +429,8 @@ def test_nothing_of_a_request_is_on_the_command_line(gateway: Gateway, simulator
 
 
 MISSING: Mapping[str, tuple[Mapping[str, Any], Mapping[str, str], str]] = {
-    "no-program": ({"command": "no-such-claude"}, {}, "no such program"),
-    "not-a-program": ({"command": "/dev/null"}, {}, "no such program"),
+    "no-program": ({"command": "no-such-claude"}, {}, "not found, or not executable"),
+    "not-a-program": ({"command": "/dev/null"}, {}, "not found, or not executable"),
     "another-program": ({"command": "/bin/false"}, {}, "it ended with status 1"),
     "not-signed-in": ({}, {"ANTHROPIC_AUTH_TOKEN": ""}, "not signed in"),
     "not-reached": ({}, {"ANTHROPIC_BASE_URL": "http://127.0.0.1:1"}, "cannot reach"),
