@@ -1,9 +1,8 @@
 """Fields and types of the configuration's structs: the one place that takes annotations apart.
 
 Decoding, the JSON Schema, reloading and the reference page walk the same structs. They see a
-`FieldKind`
-in place of an annotation and a `Field` in place of msgspec's own. `walk_settings` walks the types,
-`walk_values` a document along its types.
+`FieldKind` in place of an annotation and a `Field` in place of msgspec's own. `walk_settings` walks
+the types, `walk_values` a document along its types.
 
 A field says more about itself in `Meta(extra=...)`:
 

@@ -60,11 +60,12 @@ class Deployment(msgspec.Struct):
                     break
                 await asyncio.sleep(0.1)
         self.longest = max(self.longest, monotonic() - started)
-        # Slots are taken again as soon as the loss is noticed. A refused request may still have its
-        # own for a moment: it is released when the answer has left.
+        # Slots are taken again as soon as the loss is noticed. Each refused request may still have
+        # its own for a moment: it is released when the answer has left.
+        refused = len(statuses)
         async with asyncio.timeout(DEADLINE):
             while (now := await standing(self.gateways[0], self.key)).in_use != self.running:
-                assert now.in_use >= 0
+                assert 0 <= now.in_use <= self.running + refused
                 await asyncio.sleep(0.05)
         assert CAP - NANO // 1000 < now.taken <= CAP, now
 

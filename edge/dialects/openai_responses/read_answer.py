@@ -47,7 +47,6 @@ from .read_items import ItemReader, reader_of
 _TEXT = "response.output_text.delta"
 _ENDS = frozenset(("response.completed", "response.incomplete", "response.done"))
 _BREAKS = frozenset(("response.failed", "response.cancelled", "response.error", "error"))
-_BEGINS = frozenset(("response.created", "response.in_progress", "response.queued"))
 _OF_ITEMS = (
     "response.output_item.",
     "response.output_text.",
