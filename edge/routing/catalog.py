@@ -15,8 +15,8 @@ from urllib.parse import unquote
 import msgspec
 from msgspec.structs import replace
 
-from edge.config import model as options
 from edge.config.load import Settings
+from edge.config.model import ModelConfig, PriceConfig
 from edge.dialects.codec import TargetModel
 from middlewares.exchange import Candidate, Principal, Target
 from middlewares.limits import OnHangup
@@ -91,7 +91,7 @@ class Model(msgspec.Struct, frozen=True):
     weights: tuple[int, ...]
     fallbacks: tuple[str, ...]
     plans: frozenset[str]
-    price: options.PriceConfig | None
+    price: PriceConfig | None
     prices: Price | None
     on_hangup: OnHangup | None
     created: int
@@ -244,7 +244,7 @@ def _undressed(name: str, prefixes: Iterable[str]) -> str:
     return _BRACKET.sub("", name)
 
 
-def _model(option: options.ModelConfig, extra: Mapping[str, Mapping[str, Any]]) -> Model:
+def _model(option: ModelConfig, extra: Mapping[str, Mapping[str, Any]]) -> Model:
     prices = None if option.price is None else _prices(option.price)
     targets = tuple(Target(*target.split("/", 1)) for target in option.targets)
     families = _families(option)
@@ -291,7 +291,7 @@ def _model(option: options.ModelConfig, extra: Mapping[str, Mapping[str, Any]]) 
     )
 
 
-def _families(option: options.ModelConfig) -> tuple[str, ...]:
+def _families(option: ModelConfig) -> tuple[str, ...]:
     return option.families if option.family is None else (option.family,) * len(option.targets)
 
 
@@ -299,7 +299,7 @@ def _names(targets: Iterable[Target]) -> tuple[str, ...]:
     return tuple(target.model for target in targets)
 
 
-def _prices(price: options.PriceConfig) -> Price:
+def _prices(price: PriceConfig) -> Price:
     return Price(
         input=price.input,
         output=price.output,

@@ -11,13 +11,13 @@ import msgspec
 
 from edge.endpoints import ENDPOINTS, Codec, Endpoint
 from edge.upstreams import Header
-from middlewares.exchange import Dialect as DialectName
+from middlewares.exchange import Dialect
 
 from . import chat, embeddings, messages, models, objects, responses, strictness
 from .answer import FaultFrames, SimulatedAnswer, plain, seconds_for, stream
 from .chat import Frame
 from .controls import Controls
-from .prompt import Dialect, Prompt, PromptRejected
+from .prompt import Prompt, PromptRejected
 from .read_chat import read_chat
 from .read_messages import read_messages
 from .read_responses import read_responses
@@ -257,7 +257,7 @@ _BY_CODEC: Mapping[Codec, Handler] = {
     "embeddings": _embeddings,
     "object": _object,
 }
-_COUNTS: Mapping[DialectName, Handler] = {"anthropic": _count_tokens, "responses": _count_input}
+_COUNTS: Mapping[Dialect, Handler] = {"anthropic": _count_tokens, "responses": _count_input}
 
 
 def handlers_by_tail(endpoints: Iterable[Endpoint]) -> dict[str, Handler]:

@@ -5,8 +5,9 @@ from urllib.parse import unquote
 
 import msgspec
 
+from middlewares.exchange import Dialect
+
 from .chat import CREATED
-from .prompt import Dialect
 
 MODELS = ("sim-1", "sim-2", "sim-embed")
 _encode = msgspec.json.Encoder().encode

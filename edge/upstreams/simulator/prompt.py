@@ -3,11 +3,11 @@
 import re
 from base64 import b64encode
 from hashlib import blake2b
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
-Dialect = Literal["openai", "anthropic", "responses"]
+from middlewares.exchange import Dialect
 
 
 class PromptRejected(Exception):

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from .prompt import Dialect
+from middlewares.exchange import Dialect
 
 SECRETS = (
     "sk-sim-secret-4f9d2c",

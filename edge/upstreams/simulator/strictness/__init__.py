@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from edge.untyped_json import decode_object
-from edge.upstreams.simulator.prompt import Dialect, PromptRejected
+from edge.upstreams.simulator.prompt import PromptRejected
+from middlewares.exchange import Dialect
 
 from . import chat, messages, responses
 
