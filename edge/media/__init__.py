@@ -1,0 +1,1 @@
+"""Media: forms, stored files, links and decoding."""

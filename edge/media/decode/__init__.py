@@ -1,0 +1,1 @@
+"""Decoding of media that callers send."""
