@@ -265,13 +265,13 @@ def test_modules_import_each_other_without_a_cycle(package: str) -> None:
     assert floors(graph)
 
 
-def test_edge_has_at_most_twenty_rooms_and_modules() -> None:
+def test_edge_has_at_most_twenty_two_rooms_and_modules() -> None:
     entries = {
         path.name
         for path in (ROOT / "edge").iterdir()
         if path.suffix == ".py" or (path / "__init__.py").exists()
     } - {"__init__.py"}
-    assert len(entries) <= 20
+    assert len(entries) <= 22
 
 
 def test_names_with_an_underscore_stay_in_their_folder() -> None:
