@@ -36,7 +36,7 @@ from middlewares.stores.ledger.writer import LedgerWriter
 from .asgi import ASGIApp, Receive, Scope, Send, refuse_scope
 from .exchange import MAX_RUNS, Exchange, Principal, Usage, cost_of, exchange_of
 from .limits import Budget
-from .pricing import Price, decimal
+from .pricing import UNITS, Price, decimal, has_units
 from .problem import Problem
 
 _Exit = Literal["returned", "raised", "cancelled"]
@@ -50,6 +50,7 @@ class Quote(msgspec.Struct, frozen=True, gc=False):
     price: of the requested model; the highest one if another may serve the request.
     max_input: tokens to reserve where the upstream may read more than was sent; 0: `input`.
     hosted: highest number of calls of tools that the vendor runs. runs: see `Exchange.runs`.
+    units: the most of what is priced beside tokens (`pricing.UNITS`); None if there is none.
     """
 
     budget: Budget
@@ -60,6 +61,7 @@ class Quote(msgspec.Struct, frozen=True, gc=False):
     max_input: int = 0
     hosted: int = 0
     runs: int = MAX_RUNS
+    units: Usage | None = None
 
 
 MakeQuote = Callable[[Exchange], Quote | Awaitable[Quote | None] | None]
@@ -164,7 +166,7 @@ outcome, status, on_hangup
             return Problem(
                 "upstream_unavailable", reason="the budget has a limit, and there are no accounts"
             )
-        least = quote.price.tokens(quote.input, 1 if quote.output else 0)
+        least = quote.price.tokens(quote.input, 1 if quote.output else 0, quote.units)
         try:
             answer = await accounts.reserve(account, hold_id, amount, least, budget)
         except (CountersUnavailable, StoreUnavailable) as raised:
@@ -224,7 +226,8 @@ def credits_used(exchange: Exchange) -> str | None:
 
 def _max_cost(quote: Quote) -> int:
     """What a request may cost at most, in nano-credits."""
-    return quote.price.max_cost(quote.max_input or quote.input, quote.output, quote.hosted)
+    most = quote.max_input or quote.input
+    return quote.price.max_cost(most, quote.output, quote.hosted, quote.units)
 
 
 def _affordable_output(quote: Quote, hold: Hold) -> int:
@@ -234,7 +237,7 @@ def _affordable_output(quote: Quote, hold: Hold) -> int:
     enough, too_many = 1, max(2, quote.output)
     while too_many - enough > 1:
         middle = (enough + too_many) // 2
-        if quote.price.tokens(quote.input, middle) <= hold.amount:
+        if quote.price.tokens(quote.input, middle, quote.units) <= hold.amount:
             enough = middle
         else:
             too_many = middle
@@ -249,8 +252,9 @@ def _open_entry(
     entry_id: str,
     now: float,
 ) -> Entry:
-    """The row as it is if the process dies now: the estimated input counts as used."""
-    cost = quote.price.tokens(quote.input, 0)
+    """The row as it is if the process dies now: the estimated input counts as used, and what is
+    priced beside tokens."""
+    cost = quote.price.tokens(quote.input, 0, quote.units)
     prepaid = hold is not None and hold.source == "credits"
     return Entry(
         entry_id,
@@ -336,15 +340,15 @@ def _closed_entry(
             audio_ms=usage.audio_ms,
             jobs=usage.jobs,
             fallback_from=exchange.fallback_from,
+            characters=usage.characters,
+            video_ms=usage.video_ms,
         )
     return row
 
 
 def _has_more(usage: Usage) -> bool:
     """Whether it counts what few answers have."""
-    return bool(
-        usage.cache_write or usage.reasoning or usage.images or usage.audio_ms or usage.jobs
-    )
+    return bool(usage.cache_write or usage.reasoning or has_units(usage))
 
 
 def _ended(exchange: Exchange, app_exit: _Exit) -> Ended:
@@ -375,11 +379,20 @@ def _charged(exchange: Exchange, quote: Quote, ended: Ended) -> Usage:
         return Usage()
     made = exchange.output_estimate
     if reported is None:
-        return Usage(quote.input, made or int(ended == "completed" and quote.output > 0))
-    estimated = reported.with_estimates(quote.input, made)
+        output = made or int(ended == "completed" and quote.output > 0)
+        return _with_units(Usage(quote.input, output), quote)
+    estimated = _with_units(reported.with_estimates(quote.input, made), quote)
     if made > estimated.output and ended != "completed":  # reported before the end
         return replace(estimated, output=made)
     return estimated
+
+
+def _with_units(usage: Usage, quote: Quote) -> Usage:
+    """`usage` with the units of the quote if it counts none: the upstream made or read them."""
+    units = quote.units
+    if units is None or has_units(usage):
+        return usage
+    return replace(usage, **{name: getattr(units, name) for name in UNITS})
 
 
 def _refused(exchange: Exchange) -> bool:

@@ -74,7 +74,8 @@ class Usage(msgspec.Struct):
     OpenAI counts cached tokens inside `prompt_tokens`, Anthropic beside `input_tokens`; here
     `input` is always the uncached part. `reasoning` is a part of `output`, and `cache_write_1h`,
     written for an hour, a part of `cache_write`.
-    images, jobs: number made. audio_ms: milliseconds of audio, where it is priced.
+    images, jobs: number made. audio_ms: milliseconds of audio that was read. characters: code
+        points that were spoken. video_ms: milliseconds of video or music that was made.
     hosted: calls of tools that the vendor runs. passes: model runs for the answer.
     tiers: service tier, speed and region that the upstream reported, "" for each it did not; () if
         it reported none.
@@ -90,6 +91,8 @@ class Usage(msgspec.Struct):
     jobs: int = 0
     cache_write_1h: int = 0
     hosted: int = 0
+    characters: int = 0
+    video_ms: int = 0
     passes: int = 1
     tiers: tuple[str, ...] = ()
 

@@ -15,16 +15,27 @@ NANO = 10**9
 _MILLION = 10**6
 _UP = _MILLION - 1
 _MINUTE = 60_000
+_SECONDS = 60
 _DENOMINATOR = _MILLION * _MINUTE
 _MOST = 10**18
 _WRITTEN = re.compile(r"\s*([+-]?)([0-9]{1,10})(?:\.([0-9]{1,9})0{0,100})?\s*")
+
+
+UNITS = ("images", "audio_ms", "jobs", "characters", "video_ms")
+"""Fields of `Usage` that are priced beside tokens, and are known before the answer."""
+
+
+def has_units(usage: Usage) -> bool:
+    """Whether `usage` counts any of `UNITS`."""
+    return bool(usage.images or usage.audio_ms or usage.jobs or usage.characters or usage.video_ms)
 
 
 class Price(msgspec.Struct, frozen=True):
     """The price of a model for its callers.
 
     input, output, cache_read, cache_write, cache_write_1h: nano-credits per million tokens.
-    image, audio_minute, job, hosted_call: nano-credits for each.
+    image, audio_minute, job, hosted_call, character, second: nano-credits for each. `second` is of
+        video or music that was made.
     factors: multiply the price of tokens, in billionths, by service tier, speed or region.
     """
 
@@ -37,6 +48,8 @@ class Price(msgspec.Struct, frozen=True):
     job: int = 0
     cache_write_1h: int = 0
     hosted_call: int = 0
+    character: int = 0
+    second: int = 0
     factors: Mapping[str, int] = {}
 
     def cost(self, usage: Usage, requested: Sequence[str] = ()) -> int:
@@ -56,12 +69,16 @@ class Price(msgspec.Struct, frozen=True):
                 if reported:
                     factor = min(factor, self.factors.get(reported, NANO))
                 tokens = -(-tokens * factor // NANO)
-        if not (usage.images or usage.audio_ms or usage.jobs or usage.hosted):
+        if not (has_units(usage) or usage.hosted):
             return (tokens + _UP) // _MILLION
-        whole = usage.images * self.image + usage.jobs * self.job
-        whole += usage.hosted * self.hosted_call
-        parts = tokens * _MINUTE + usage.audio_ms * self.audio_minute * _MILLION
-        return whole - (-parts // _DENOMINATOR)
+        return self._with_units(tokens, usage) + usage.hosted * self.hosted_call
+
+    def _with_units(self, tokens: int, units: Usage) -> int:
+        """Nano-credits for millionths of `tokens` and for `units`, rounded up once."""
+        whole = units.images * self.image + units.jobs * self.job
+        whole += units.characters * self.character
+        time = units.audio_ms * self.audio_minute + units.video_ms * self.second * _SECONDS
+        return whole - (-(tokens * _MINUTE + time * _MILLION) // _DENOMINATOR)
 
     def _max_factor(self, tier: str) -> int:
         """The factor of `tier`, at least 1: the vendor may serve the standard tier instead."""
@@ -85,18 +102,30 @@ class Price(msgspec.Struct, frozen=True):
         names = ("input", "output", "cache_read", "cache_write", "cache_write_1h")
         return replace(self, **{name: -(-getattr(self, name) * factor // NANO) for name in names})
 
-    def tokens(self, input: int, output: int) -> int:  # noqa: A002
-        """Nano-credits for uncached tokens, rounded up to a whole one."""
-        return (input * self.input + output * self.output + _UP) // _MILLION
+    def tokens(self, input: int, output: int, units: Usage | None = None) -> int:  # noqa: A002
+        """Nano-credits for uncached tokens, rounded up to a whole one.
 
-    def max_cost(self, input: int, output: int, hosted: int = 0) -> int:  # noqa: A002
+        units: what is priced beside tokens.
+        """
+        tokens = input * self.input + output * self.output
+        return (tokens + _UP) // _MILLION if units is None else self._with_units(tokens, units)
+
+    def max_cost(
+        self,
+        input: int,  # noqa: A002
+        output: int,
+        hosted: int = 0,
+        units: Usage | None = None,
+    ) -> int:
         """The highest cost: all input at the price of cache writes, if that is higher.
 
-        hosted: calls of tools that the vendor runs.
+        hosted: calls of tools that the vendor runs. units: most of what is priced beside tokens.
         """
-        input_price = max(self.input, self.cache_write)
-        tokens = (input * input_price + output * self.output + _UP) // _MILLION
-        return tokens + hosted * self.hosted_call
+        tokens = input * max(self.input, self.cache_write) + output * self.output
+        hosted *= self.hosted_call
+        if units is None:
+            return (tokens + _UP) // _MILLION + hosted
+        return self._with_units(tokens, units) + hosted
 
     @classmethod
     def most_expensive(cls, prices: Sequence["Price"]) -> "Price":

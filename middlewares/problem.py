@@ -82,12 +82,30 @@ KINDS: Mapping[str, Kind] = {
         "The model does not exist or you do not have access to it.",
     ),
     "not_found": Kind(404, _INVALID, "not_found_error", "There is nothing at this address."),
+    "video_not_ready": Kind(
+        404, _INVALID, "not_found_error", "The video is not finished yet.", should_retry=True
+    ),
     "method_not_allowed": Kind(
         405, _INVALID, _INVALID, "This endpoint does not answer this method.", code=""
     ),
     "invalid_request": Kind(400, _INVALID, _INVALID, "The request is not valid."),
     "audio_not_supported_by_model": Kind(
         400, _INVALID, _INVALID, "This model does not take audio. Transcribe it first."
+    ),
+    "image_not_supported_by_model": Kind(
+        400, _INVALID, _INVALID, "This model does not take images, and nothing here describes them."
+    ),
+    "video_not_supported_by_model": Kind(
+        400, _INVALID, _INVALID, "This model does not take video, and nothing here describes it."
+    ),
+    "document_not_supported_by_model": Kind(
+        400,
+        _INVALID,
+        _INVALID,
+        "This model does not take documents of this type, and nothing here reads them.",
+    ),
+    "invalid_media": Kind(
+        400, _INVALID, _INVALID, "The media cannot be read: it is broken, or of another type."
     ),
     "previous_response_not_found": Kind(
         400, _INVALID, _INVALID, "There is no such response to continue, or not any more."
@@ -152,6 +170,14 @@ KINDS: Mapping[str, Kind] = {
     "storage_limit_exceeded": Kind(413, _INVALID, _INVALID, "The storage limit is reached."),
     "upstream_error": Kind(
         502, "server_error", "api_error", "{brand} could not complete the request. Please retry."
+    ),
+    "submission_unknown": Kind(
+        502,
+        "server_error",
+        "api_error",
+        "{brand} does not know whether the job was begun, and has charged nothing. Check before "
+        "you send it again.",
+        should_retry=False,
     ),
     "upstream_unavailable": Kind(
         503,

@@ -181,6 +181,8 @@ def request(entry: Entry) -> Data:
             "images": entry.images,
             "audio_ms": entry.audio_ms,
             "jobs": entry.jobs,
+            "characters": entry.characters,
+            "video_ms": entry.video_ms,
         },
         "measured": entry.measured,
         "credits": decimal(entry.cost),

@@ -162,6 +162,8 @@ def described_entry(entry: Entry) -> dict[str, Any]:
         "images": entry.images,
         "audio_ms": entry.audio_ms,
         "jobs": entry.jobs,
+        "characters": entry.characters,
+        "video_ms": entry.video_ms,
         "cost": decimal(entry.cost),
         "from_credits": decimal(entry.from_credits),
         "reserved": decimal(entry.reserved),

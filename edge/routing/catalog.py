@@ -310,6 +310,8 @@ def _prices(price: PriceConfig) -> Price:
         job=price.job or 0,
         cache_write_1h=2 * price.input if price.cache_write_1h is None else price.cache_write_1h,
         hosted_call=price.hosted_call or 0,
+        character=price.character or 0,
+        second=price.second or 0,
         factors=dict(price.tiers),
     )
 

@@ -99,8 +99,9 @@ class Billing:
         *,
         tokens: tuple[int, int] = (100, 200),
         price: Price = PRICE,
+        units: Usage | None = None,
     ) -> BudgetMiddleware:
-        bill = Quote(budget, "pro", *tokens, price)
+        bill = Quote(budget, "pro", *tokens, price, units=units)
         return BudgetMiddleware(
             inner,
             accounts=self.accounts,
@@ -517,6 +518,41 @@ async def test_account_without_a_limit_is_never_refused(billing: Billing) -> Non
     assert Exchange.of(scope).on_hangup == "drain"
     row = await billing.row()
     assert (row.cost, row.starts, row.reserved) == (COUNTED_COST, {}, 0)
+
+
+IMAGES = Price(image=NANO // 10, character=NANO // 1000)
+
+
+async def test_units_are_reserved_before_the_request(billing: Billing) -> None:
+    inner = Scripted({**ASKED, "tariff": IMAGES}, {**COUNTED, "usage": Usage(images=4)})
+    budget = five_hours(NANO)
+    app = billing.app(inner, budget, tokens=(0, 0), price=IMAGES, units=Usage(images=4))
+    for _ in range(2):
+        assert (await billing.ask(app)).status == 200
+    answer = await billing.ask(app)
+    assert (answer.status, answer.json()["error"]["code"]) == (429, "budget_exceeded")
+    assert inner.calls == 2
+    assert [(row.images, row.cost) for row in await billing.rows()] == [(4, 4 * NANO // 10)] * 2
+    assert await billing.settled(budget) == 8 * NANO // 10
+
+
+async def test_units_that_no_answer_counted_are_charged_as_quoted(billing: Billing) -> None:
+    inner = Scripted({**ASKED, "tariff": IMAGES, "first_content": 1.0, "outcome": "hung_up"})
+    budget = five_hours(NANO)
+    app = billing.app(inner, budget, tokens=(0, 0), price=IMAGES, units=Usage(characters=300))
+    await billing.ask(app)
+    row = await billing.row()
+    assert (row.characters, row.cost, row.measured) == (300, 300 * NANO // 1000, False)
+
+
+async def test_units_of_a_refused_request_cost_nothing(billing: Billing) -> None:
+    inner = Scripted({**attempts(503), "tariff": IMAGES, "outcome": "failed"})
+    app = billing.app(
+        inner, five_hours(NANO), tokens=(0, 0), price=IMAGES, units=Usage(images=3, jobs=1)
+    )
+    await billing.ask(app)
+    row = await billing.row()
+    assert (row.images, row.jobs, row.cost) == (0, 0, 0)
 
 
 async def test_removing_a_layer_opens_no_door(billing: Billing) -> None:

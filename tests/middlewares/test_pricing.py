@@ -10,11 +10,21 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from middlewares import Usage
-from middlewares.pricing import NANO, Price, decimal, nano
+from middlewares.pricing import NANO, UNITS, Price, decimal, has_units, nano
 
 MILLION = 10**6
-PRICES = st.builds(Price, *[st.integers(0, 10**12)] * 7)
-USAGES = st.builds(Usage, *[st.integers(0, 10**7)] * 8)
+PRICES = st.builds(
+    Price,
+    *[st.integers(0, 10**12)] * 7,
+    character=st.integers(0, 10**12),
+    second=st.integers(0, 10**12),
+)
+USAGES = st.builds(
+    Usage,
+    *[st.integers(0, 10**7)] * 8,
+    characters=st.integers(0, 10**7),
+    video_ms=st.integers(0, 10**7),
+)
 
 
 @given(PRICES, USAGES)
@@ -30,6 +40,8 @@ def test_a_cost_is_the_exact_sum_rounded_up_to_a_nano_credit(price: Price, usage
         + usage.images * price.image
         + usage.jobs * price.job
         + Fraction(usage.audio_ms * price.audio_minute, 60_000)
+        + usage.characters * price.character
+        + Fraction(usage.video_ms * price.second, 1_000)
     )
     assert price.cost(usage) == ceil(exact)
 
@@ -62,6 +74,16 @@ def test_images_jobs_and_minutes() -> None:
     assert price.cost(Usage(images=2, jobs=1, audio_ms=90_000)) == nano("0.589")
     assert price.cost(Usage(audio_ms=1)) == 100
     assert Price(audio_minute=1).cost(Usage(audio_ms=1)) == 1
+
+
+@given(PRICES, USAGES)
+def test_what_a_request_may_cost_covers_its_units(price: Price, usage: Usage) -> None:
+    units = Usage(**{name: getattr(usage, name) for name in UNITS})
+    assert price.max_cost(usage.input, usage.output, 0, units) >= price.cost(
+        replace(units, input=usage.input, output=usage.output)
+    )
+    assert price.tokens(0, 0, units) == price.cost(units)
+    assert has_units(units) == any(getattr(usage, name) for name in UNITS)
 
 
 @given(st.integers(-(10**18), 10**18))

@@ -35,7 +35,13 @@ class PriceConfig(Struct, frozen=True, kw_only=True):
     ] = None
     image: Annotated[Credits | None, Meta(description="Per image produced.")] = None
     audio_minute: Annotated[Credits | None, Meta(description="Per minute of audio.")] = None
+    character: Annotated[
+        Credits | None, Meta(description="Per character (code point) of text that is spoken.")
+    ] = None
     job: Annotated[Credits | None, Meta(description="Per video or music job.")] = None
+    second: Annotated[
+        Credits | None, Meta(description="Per second of video or music that a job makes.")
+    ] = None
     hosted_call: Annotated[
         Credits | None,
         Meta(

@@ -57,6 +57,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     reserved: what was set aside for it. starts: by window name, the period it counts in.
     attempts: in order.
     granted: of a credit, what was added (negative: taken away); note: why, by whom.
+    parent: id of the row of the request that this one served, and purpose: what for ("describe").
     """
 
     id: str
@@ -95,6 +96,10 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     kind: Kind = "use"
     granted: int = 0
     note: str = ""
+    characters: int = 0
+    video_ms: int = 0
+    parent: str = ""
+    purpose: str = ""
 
 
 _WHOLE = frozenset(

@@ -61,7 +61,8 @@ _INSERT_POSTGRES = (
     " $13::int8[], $14::int8[], $15::int8[], $16::int8[], $17::int8[], $18::int8[],"
     " $19::int8[], $20::int8[], $21::float8[], $22::float8[], $23::float8[], $24::bool[],"
     " $25::bool[], $26::text[], $27::text[], $28::text[], $29::int8[], $30::int8[],"
-    " $31::int8[], $32::text[], $33::int8[], $34::text[], $35::int8[])"
+    " $31::int8[], $32::text[], $33::int8[], $34::text[], $35::int8[], $36::int8[],"
+    " $37::text[], $38::text[], $39::int8[])"
     " ON CONFLICT (id) DO NOTHING RETURNING id"
 )
 _ADD_SQLITE = (

@@ -407,6 +407,8 @@ async def test_a_finished_request_in_full_and_without_upstreams(gateway: Account
             "images": 0,
             "audio_ms": 0,
             "jobs": 0,
+            "characters": 0,
+            "video_ms": 0,
         },
         "measured": False,
         "credits": "0.00123",
