@@ -8,6 +8,7 @@ import msgspec
 
 from edge.billing.token_estimate import Estimator
 from edge.endpoints import ENDPOINTS, Endpoint
+from edge.media.parts import has_media
 from edge.requests.body_limits import FEW, check_all, check_few, is_large
 from edge.requests.content_names import check_contents
 from edge.requests.member_names import check_names
@@ -145,6 +146,8 @@ class IntakeMiddleware:
         principal = exchange.principal
         who = "" if principal is None else principal.id
         exchange.size, exchange.estimate, exchange.media = self._estimate_body(entry, body, who)
+        if not exchange.whole and not exchange.media:  # small media, and media that are not here
+            exchange.media = has_media(fields)
 
     async def _read_large(self, exchange: Exchange, body: bytes) -> None:
         """The same for a large body, with long steps in a thread."""
@@ -154,6 +157,8 @@ class IntakeMiddleware:
         who = "" if principal is None else principal.id
         estimating = partial(self._estimate_body, entry, body, who)
         exchange.size, exchange.estimate, exchange.media = await run_in_thread(estimating)
+        if not exchange.whole and not exchange.media:
+            exchange.media = await run_in_thread(partial(has_media, fields))
 
     def _resolve(self, exchange: Exchange, fields: dict[str, msgspec.Raw]) -> Model:
         """Find the model, and set the members of the exchange. Raises Problem."""

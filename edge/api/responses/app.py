@@ -17,6 +17,7 @@ import msgspec
 from edge.dialects.openai_responses import compaction
 from edge.dialects.sealing import Sealing
 from edge.endpoints import Codec, Endpoint
+from edge.media.parts import has_media
 from edge.requests.body_limits import check_all, is_large
 from edge.requests.vendor_objects import refused
 from edge.runtime.worker_thread import run_in_thread
@@ -133,6 +134,8 @@ class ResponsesApp:
             exchange.size, exchange.estimate, exchange.media = (
                 await run_in_thread(weigh) if large else weigh()
             )
+            if not exchange.media:
+                exchange.media = has_media(fields)
 
     def _keep_answer(self, exchange: Exchange, expanded: Expanded, owner: str | None) -> None:
         """Have the answer stored for `owner`; None stores nothing."""
