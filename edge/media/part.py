@@ -43,9 +43,12 @@ class Inline(msgspec.Struct, frozen=True, eq=False):
         return memoryview(self.raw)[self.start : -1]
 
     def pieces(self) -> Iterator[bytes]:
-        """The decoded bytes, a megabyte or less at once. Raises ValueError if it is no base64."""
+        """The decoded bytes, a megabyte or less at once. Raises ValueError if they cannot be
+        decoded."""
         text = self._plain()
         if self.quoted:
+            if len(text) > _PIECE:
+                raise ValueError("percent-encoded data is too long")
             yield unquote_to_bytes(bytes(text))
             return
         rest = b""
@@ -59,7 +62,7 @@ class Inline(msgspec.Struct, frozen=True, eq=False):
             yield _decoded(rest + b"=" * (-len(rest) % 4))
 
     def content(self) -> bytes:
-        """All bytes. Raises ValueError if it is no base64."""
+        """All bytes. Raises ValueError if they cannot be decoded."""
         return b"".join(self.pieces())
 
     def _plain(self) -> memoryview:

@@ -1,4 +1,4 @@
-"""Media parts in bodies of every dialect: found with path, kind and source, and replaced in place."""
+"""Media parts in bodies of every dialect: found with path, kind, source; replaced in place."""
 
 import json
 from base64 import b64encode
@@ -189,7 +189,7 @@ def test_blocks_of_messages_are_searched_at_every_depth() -> None:
         "messages[1].content[0].source.content[0]",
         "system[1]",
     ]
-    text = json.loads(found[0].as_text("seen"))
+    text = json.loads(bytes(found[0].as_text("seen")))
     assert text == {"type": "text", "text": "seen", "cache_control": marked["cache_control"]}
 
 
@@ -258,7 +258,7 @@ def test_large_base64_is_decoded_in_pieces() -> None:
 def test_data_that_is_no_base64_raises(data: str) -> None:
     part = only(user({"type": "image", "source": {"type": "base64", "data": data}}))
     assert isinstance(part.source, Inline)
-    with pytest.raises(ValueError):  # noqa: PT011  its text reaches nobody
+    with pytest.raises(ValueError):
         part.source.content()
 
 
@@ -266,6 +266,13 @@ def test_percent_encoded_data_is_decoded() -> None:
     part = only(user({"type": "file", "file": {"file_data": "data:text/csv,a%2Cb%0A"}}))
     assert isinstance(part.source, Inline)
     assert (part.kind, part.source.content()) == ("document", b"a,b\n")
+
+
+def test_large_percent_encoded_data_is_not_read() -> None:
+    part = only(user({"type": "file", "file": {"file_data": "data:text/csv," + "%2C" * 400_000}}))
+    assert isinstance(part.source, Inline)
+    with pytest.raises(ValueError):
+        part.source.content()
 
 
 @pytest.mark.parametrize("value", [None, 7, "", {}, [], "file:///etc/passwd", "gs://b/o"])
@@ -290,14 +297,17 @@ def test_replacing_keeps_the_bytes_of_everything_else() -> None:
     (part,) = find_media(fields)
     changed = replace_media(fields, {part: part.as_text("seen")})
     assert changed["temperature"] is fields["temperature"]
-    assert bytes(changed["messages"]) == (
-        "["
-        + odd
-        + ',{"content":[{"type":"text","text":"seen"},{"type":"text","text":"\\u0041"}],'
-        + '"role":"user"},'
-        + odd
-        + "]"
-    ).encode()
+    assert (
+        bytes(changed["messages"])
+        == (
+            "["
+            + odd
+            + ',{"content":[{"type":"text","text":"seen"},{"type":"text","text":"\\u0041"}],'
+            + '"role":"user"},'
+            + odd
+            + "]"
+        ).encode()
+    )
     assert URL.encode() in bytes(fields["messages"])
 
 

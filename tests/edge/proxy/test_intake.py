@@ -456,3 +456,20 @@ async def test_intake_body_that_breaks_off_is_refused() -> None:
     assert "ended before it was complete" in record.text
     assert door.exchange is not None and door.exchange.outcome == "refused"
     assert door.inside.seen == []
+
+
+@pytest.mark.parametrize(
+    ("part", "media"),
+    [
+        ('{"type":"text","text":"image_url"}', False),
+        ('{"type":"image_url","image_url":{"url":"data:image/png;base64,AAAA"}}', True),
+        ('{"type":"image_url","image_url":{"url":"https://example.com/a.png"}}', True),
+        ('{"type":"video","video":["https://example.com/a.png"]}', True),
+        ('{"inlineData":{"mimeType":"image/png","data":"AAAA"}}', True),
+    ],
+)
+async def test_intake_small_or_linked_part_counts_as_media(part: str, media: bool) -> None:
+    door = Door()
+    body = f'{{"model":"m1","messages":[{{"role":"user","content":[{part}]}}]}}'
+    assert (await door.post(body.encode())).status == 204
+    assert door.inside.seen[0].media is media
