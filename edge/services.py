@@ -16,7 +16,11 @@ from prometheus_client import CollectorRegistry
 from edge.api.responses import Sweeper
 from edge.billing.token_estimate import Estimator
 from edge.config.load import Settings
+from edge.config.model import StoreConfig
 from edge.dialects.sealing import Sealing
+from edge.media.library import Files
+from edge.media.objects import Objects
+from edge.media.sweep import FileSweeper
 from edge.observability.log_text import LONGEST_REASON, shown
 from edge.routing.affinity import ConversationAffinity, StoredAffinity
 from edge.runtime.stores import (
@@ -33,6 +37,7 @@ from middlewares.rate_limit.throttle_queue import ThrottleQueue
 from middlewares.stores import KeyDirectory
 from middlewares.stores.accounts import Accounts
 from middlewares.stores.counters.base import Counters
+from middlewares.stores.files.sql import SqlFileStore
 from middlewares.stores.health.base import Health, State
 from middlewares.stores.keys.sql import SqlKeyStore
 from middlewares.stores.ledger.sql import SqlLedgerStore
@@ -98,6 +103,7 @@ class Services(msgspec.Struct, frozen=True):
     replays: ReplayStore
     responses: ResponseStore | None
     sweeper: Sweeper | None
+    files: Files
     sealing: Sealing
     estimator: Estimator
     throttle_queue: ThrottleQueue
@@ -159,6 +165,11 @@ async def open_services(
         sweeper = Sweeper(responses, grace=settings.longest_request, keep=settings.keep_responses)
         sweeper.start()
         stack.push_async_callback(sweeper.aclose)
+    files = files_of(settings, database)
+    stack.push_async_callback(files.aclose)
+    file_sweeper = FileSweeper(files, period=settings.files.sweep_interval)
+    file_sweeper.start()
+    stack.push_async_callback(file_sweeper.aclose)
     throttle_queue, token_queue = throttle_queue_of(settings), throttle_queue_of(settings)
     uploads = uploads_of(settings)
     metrics.sample(metrics.counters_up, lambda: float(not getattr(counters, "away", False)))
@@ -181,6 +192,7 @@ async def open_services(
         replays=replays,
         responses=responses,
         sweeper=sweeper,
+        files=files,
         sealing=Sealing(SqlSecretStore(database)),
         estimator=Estimator(),
         throttle_queue=throttle_queue,
@@ -201,6 +213,28 @@ def throttle_queue_of(settings: Settings) -> ThrottleQueue:
         max_bytes=limits.throttle_max_memory,
         max_wait=limits.throttle_max_wait,
     )
+
+
+def files_of(settings: Settings, database: Database) -> Files:
+    """The files of all callers. Rows are in `store.sql`, bytes in `store.objects`."""
+    return Files(
+        SqlFileStore(database),
+        objects_of(settings.store),
+        SqlSecretStore(database),
+        max_size=settings.files.max_size,
+        lease=2 * settings.files.sweep_interval,
+    )
+
+
+def objects_of(store: StoreConfig) -> Objects:
+    """The objects at `store.objects`, with the options of their bucket."""
+    given = {
+        "endpoint": store.objects_endpoint,
+        "region": store.objects_region,
+        "access_key_id": store.objects_access_key and store.objects_access_key.reveal(),
+        "secret_access_key": store.objects_secret_key and store.objects_secret_key.reveal(),
+    }
+    return Objects(store.objects, {name: value for name, value in given.items() if value})
 
 
 def uploads_of(settings: Settings) -> Uploads:

@@ -95,10 +95,11 @@ class Budget(msgspec.Struct, frozen=True):
 
 
 class PlanLimits(msgspec.Struct, frozen=True):
-    """Rates and budget of one plan."""
+    """Rates and budget of one plan. storage: bytes of files; None: the application's default."""
 
     limits: Limits = Limits()
     budget: Budget = Budget()
+    storage: int | None = None
 
 
 def _month(moment: float, later: int) -> float:

@@ -43,6 +43,7 @@ class Plans:
             for name, plan in self._plans.items()
         )
         self._default_plan = settings.auth.default_plan or ""
+        self._storage = int(settings.files.storage)
         self._by_plan = {
             name: _divided(limits_of(plan), self._downgrades.get(name or self._default_plan))
             for name, plan in self._plans.items()
@@ -56,6 +57,11 @@ class Plans:
         mistake must not remove the limits.
         """
         return self._divided(principal).whole
+
+    def storage(self, principal: Principal | None) -> int:
+        """Bytes of all files of `principal`. Raises Problem, as `limits`."""
+        own = self.limits(principal).storage
+        return self._storage if own is None else own
 
     def _divided(self, principal: Principal | None) -> "_Divided":
         if principal is None:
@@ -170,6 +176,7 @@ def limits_of(allowance: AllowanceConfig) -> PlanLimits:
             on_hangup=allowance.on_hangup,
             cut_off=allowance.cut_off,
         ),
+        storage=None if allowance.storage is None else int(allowance.storage),
     )
 
 

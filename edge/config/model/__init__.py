@@ -10,6 +10,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from .access import AuthConfig, LimitsConfig
+from .files import FilesConfig
 from .models import MediaConfig, ModelConfig, PriceConfig
 from .plans import AllowanceConfig, PlanConfig, WindowConfig
 from .resilience import AffinityConfig, BreakerConfig, FallbackConfig
@@ -25,6 +26,7 @@ __all__ = [
     "Configuration",
     "ErrorsConfig",
     "FallbackConfig",
+    "FilesConfig",
     "LimitsConfig",
     "LogConfig",
     "MediaConfig",
@@ -62,6 +64,7 @@ class Configuration(Struct, frozen=True, kw_only=True):
     breaker: BreakerConfig = BreakerConfig()
     affinity: AffinityConfig = AffinityConfig()
     media: MediaConfig = MediaConfig()
+    files: FilesConfig = FilesConfig()
     routes: tuple[RouteConfig, ...] = ()
     errors: ErrorsConfig = ErrorsConfig()
     log: LogConfig = LogConfig()

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from edge.config.units import Credits, RateSetting, Span
+from edge.config.units import Credits, RateSetting, Size, Span
 
 from .names import Positive, Slug
 
@@ -66,6 +66,10 @@ class AllowanceConfig(Struct, frozen=True, kw_only=True):
             'prepaid credits, "none" refuses. "none" without windows does not limit spending.'
         ),
     ] = "none"
+    storage: Annotated[
+        Size | None,
+        Meta(description="Bytes of all files of one key. Unless given, `files.storage`."),
+    ] = None
     on_hangup: Annotated[
         Literal["cancel", "drain"],
         Meta(

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from edge.config.secrets import Location
+from edge.config.secrets import HttpUrl, Location, Secret
 from edge.config.units import Duration, Size
 
 from .names import Positive
@@ -69,10 +69,42 @@ class StoreConfig(Struct, frozen=True, kw_only=True):
     objects: Annotated[
         Location,
         Meta(
-            description='Files and media: "file:var/objects" (a folder) or "s3://bucket/prefix".',
+            description='Where the bytes of files are: "file:var/objects" (a folder of this '
+            'machine, which all its workers share), "s3://bucket/prefix", "gs://bucket/prefix" or '
+            '"az://account/container/prefix", which several hosts can share.',
             extra={"reloadable": False},
         ),
     ] = Location("file:var/objects")
+    objects_endpoint: Annotated[
+        HttpUrl | None,
+        Meta(
+            description="URL of an S3 service other than Amazon's. Unless given, the environment "
+            "(`AWS_ENDPOINT`) and then Amazon's of `objects_region`.",
+            extra={"reloadable": False},
+        ),
+    ] = None
+    objects_region: Annotated[
+        str | None,
+        Meta(
+            description="Region of an S3 bucket. Unless given, the environment (`AWS_REGION`).",
+            extra={"reloadable": False},
+        ),
+    ] = None
+    objects_access_key: Annotated[
+        Secret | None,
+        Meta(
+            description="Access key of an S3 bucket, better as `env:NAME`. Unless given, the "
+            "environment (`AWS_ACCESS_KEY_ID`) or the role of the machine.",
+            extra={"reloadable": False},
+        ),
+    ] = None
+    objects_secret_key: Annotated[
+        Secret | None,
+        Meta(
+            description="Secret of `objects_access_key`.",
+            extra={"reloadable": False},
+        ),
+    ] = None
     responses_ttl: Annotated[
         Duration | None,
         Meta(

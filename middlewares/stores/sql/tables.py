@@ -99,6 +99,93 @@ secrets = Table(
 )
 """Random bytes that all processes share."""
 
+files = Table(
+    "files",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("owner", String, nullable=False),
+    Column("state", String, nullable=False),
+    Column("key", String, nullable=False),
+    Column("filename", String, nullable=False),
+    Column("mime", String, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("sha256", String, nullable=False),
+    Column("purpose", String, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("expires_at", Double),
+    Column("reserved", BigInteger, nullable=False),
+    Column("lease_until", Double, nullable=False),
+    Index("files_owner", "owner", "created_at", "id"),
+    Index("files_expires_at", "expires_at"),
+    Index(
+        "files_lease",
+        "lease_until",
+        sqlite_where=text("state <> 'ready'"),
+        postgresql_where=text("state <> 'ready'"),
+    ),
+)
+"""Columns are fields of `files.FileRecord`; `state` is pending, ready or deleting."""
+
+storage = Table(
+    "storage",
+    metadata,
+    Column("owner", String, primary_key=True),
+    Column("used", BigInteger, nullable=False),
+    Column("reserved", BigInteger, nullable=False),
+)
+"""Sums over `files` and `uploads`, written in the transactions of their rows."""
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("holder", String, nullable=False),
+    Column("until", Double, nullable=False),
+)
+"""Work that one process does at a time."""
+
+uploads = Table(
+    "uploads",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("owner", String, nullable=False),
+    Column("state", String, nullable=False),
+    Column("filename", String, nullable=False),
+    Column("mime", String, nullable=False),
+    Column("purpose", String, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("received", BigInteger, nullable=False),
+    Column("reserved", BigInteger, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("expires_at", Double, nullable=False),
+    Column("keep", Double),
+    Column("file", String),
+    Column("lease_until", Double, nullable=False),
+    Index("uploads_expires_at", "expires_at"),
+)
+"""Columns are fields of `uploads.UploadRecord`."""
+
+upload_parts = Table(
+    "upload_parts",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("upload", String, nullable=False),
+    Column("owner", String, nullable=False),
+    Column("state", String, nullable=False),
+    Column("key", String, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("lease_until", Double, nullable=False),
+    Index("upload_parts_upload", "upload"),
+    Index(
+        "upload_parts_lease",
+        "lease_until",
+        sqlite_where=text("state <> 'ready'"),
+        postgresql_where=text("state <> 'ready'"),
+    ),
+)
+"""Parts of uploads, each an object of its own."""
+
 ledger = Table(
     "ledger",
     metadata,

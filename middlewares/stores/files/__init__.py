@@ -1,0 +1,1 @@
+"""Rows of stored files and their quota."""
