@@ -1,9 +1,10 @@
 """Build an answer as head, timed steps and ending, with its faults. No I/O.
 
 Theory of operation. An answer is a head and *steps*, each a time and the bytes written then, and
-an ending: `whole`, `cut` (the connection breaks) or `silent` (nothing more until the client hangs
-up). All times are seconds since the request was complete. A stream is made of one step per event;
-faults that count events are worked in first, those about bytes last.
+an ending: `whole`, `cut` (the connection breaks), `lost` (it breaks before the head) or `silent`
+(nothing more until the client hangs up). All times are seconds since the request was complete. A
+stream is made of one step per event; faults that count events are worked in first, those about
+bytes last.
 """
 
 from collections.abc import Iterable, Mapping
@@ -18,7 +19,7 @@ from .controls import Controls
 from .stats import Used
 
 Step = tuple[float, bytes]
-Ending = Literal["whole", "cut", "silent"]
+Ending = Literal["whole", "cut", "lost", "silent"]
 
 HELD = 1e6
 """Seconds beyond the lifetime of any server: such a step waits for a release."""
@@ -27,7 +28,7 @@ _PART_GAP = 0.002
 JSON = b"application/json"
 EVENTS = b"text/event-stream; charset=utf-8"
 _BREAKING = frozenset(
-    ("html", "empty", "garbage", "overlong", "error-event", "cut", "end", "stall")
+    ("html", "empty", "garbage", "overlong", "error-event", "cut", "lost", "end", "stall")
 )
 """Faults that make an answer incomplete."""
 _HTML = (
@@ -46,7 +47,7 @@ class SimulatedAnswer(msgspec.Struct, frozen=True):
         `whole`, the steps hold less than `length`.
     head_at: when the response head leaves.
     used: its usage; None if it reports none or is incomplete.
-    model: the requested model, or "".
+    model: the requested model, or "". counts: what it adds to the counters of `Stats`.
     """
 
     status: int
@@ -57,6 +58,7 @@ class SimulatedAnswer(msgspec.Struct, frozen=True):
     ending: Ending = "whole"
     used: Used | None = None
     model: str = ""
+    counts: tuple[tuple[str, int], ...] = ()
 
 
 class FaultFrames(msgspec.Struct, frozen=True):
@@ -75,13 +77,13 @@ def plain(
     status: int = 200,
     seconds: float = 0.0,
     used: Used | None = None,
+    kind: bytes = JSON,
 ) -> SimulatedAnswer:
-    """An unstreamed answer that is ready after `seconds`."""
+    """An unstreamed answer of content type `kind` that is ready after `seconds`."""
     fault = controls.fault
     head_at = fault.get("slow-headers", 0.0) + fault.get("slow-first", 0.0) + seconds
     if "hold" in fault:
         head_at += HELD
-    kind = JSON
     if "html" in fault:
         kind, body = b"text/html", _HTML
     elif "empty" in fault:
@@ -90,7 +92,9 @@ def plain(
         body = body[:-2] + b',"'
     ending = _ending(fault)
     steps: tuple[Step, ...] = ((head_at, body),) if body else ()
-    if ending != "whole":
+    if ending == "lost":
+        steps = ()
+    elif ending != "whole":
         steps = ((head_at, body[: len(body) // 2]),)
     return SimulatedAnswer(
         status=status,
@@ -110,8 +114,9 @@ def stream(
     *,
     headers: tuple[Header, ...] = (),
     used: Used | None = None,
+    kind: bytes = EVENTS,
 ) -> SimulatedAnswer:
-    """A streamed answer, an event a step."""
+    """A streamed answer of content type `kind`, an event a step."""
     fault = controls.fault
     if "html" in fault:
         return plain(b"", controls, headers=headers)
@@ -131,7 +136,9 @@ def stream(
         at = int(fault["error-event"])
         steps = [*steps[:at], (_time_at(steps, at, head_at), fault_frames.error)]
     ending = _ending(fault)
-    if ending != "whole":
+    if ending == "lost":
+        steps = []
+    elif ending != "whole":
         steps = steps[: int(fault["cut" if ending == "cut" else "stall"])]
     if "end" in fault:
         steps = steps[: int(fault["end"])]
@@ -142,7 +149,7 @@ def stream(
         steps = [(at, event.replace(b"\n", b"\r\n")) for at, event in steps]
     return SimulatedAnswer(
         status=200,
-        headers=((b"content-type", EVENTS), (b"cache-control", b"no-cache"), *headers),
+        headers=((b"content-type", kind), (b"cache-control", b"no-cache"), *headers),
         length=None,
         head_at=head_at,
         steps=_in_parts(steps, fault),
@@ -157,6 +164,8 @@ def seconds_for(tokens: int, controls: Controls) -> float:
 
 
 def _ending(fault: Mapping[str, float]) -> Ending:
+    if "lost" in fault:
+        return "lost"
     if "cut" in fault:
         return "cut"
     return "silent" if "stall" in fault else "whole"

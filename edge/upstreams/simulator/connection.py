@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from collections import deque
+from contextlib import suppress
 from typing import Protocol
 
 import httptools
@@ -11,20 +12,25 @@ import msgspec
 from edge.upstreams import Header, Request
 
 from .answer import HELD
+from .form import FormReader, SimulatedForm, boundary_of
+from .prompt import PromptRejected
 from .reported import reported
 from .stats import Stats
 from .timer_wheel import TimerWheel
 from .wire import REASONS, AnswerWire
 
 _PIPELINE = 64
+_REMEMBERED = 1 << 20
+"""Bytes of a form that are kept as they came."""
 _HOP_BY_HOP = (b"connection", b"content-length", b"transfer-encoding", b"host")
 
 
 class Bounds(msgspec.Struct, frozen=True):
-    """Limits of a server: bytes of headers and body; cached answers by count and bytes."""
+    """Limits of a server: bytes of headers, body and form; cached answers by count and bytes."""
 
     headers: int = 64 << 10
-    body: int = 32 << 20
+    body: int = 64 << 20
+    form: int = 1 << 30
     answers: int = 1024
     answer_bytes: int = 64 << 20
 
@@ -37,7 +43,7 @@ class ConnectionServer(Protocol):
     wheel: TimerWheel
     connections: "set[SimulatedConnection]"
 
-    def wire(self, request: Request, body: bytes) -> AnswerWire: ...
+    def wire(self, request: Request, body: bytes | SimulatedForm) -> AnswerWire: ...
 
 
 class SimulatedConnection(asyncio.Protocol):
@@ -48,12 +54,14 @@ class SimulatedConnection(asyncio.Protocol):
         self._loop = loop
         self._transport: asyncio.Transport
         self._parser = httptools.HttpRequestParser(self)
-        self._queue: deque[tuple[Request, bytes, bool]] = deque()
+        self._queue: deque[tuple[Request, bytes | SimulatedForm, bool]] = deque()
         self._target = b""
         self._headers: list[Header] = []
         self._header_bytes = 0
         self._body: list[bytes] = []
         self._body_bytes = 0
+        self._most = 0
+        self._form: FormReader | None = None
         self._paused = False
         self._wire: AnswerWire | None = None
         self._answering = b""
@@ -153,17 +161,28 @@ class SimulatedConnection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         self._header_bytes = 0
+        self._form, self._most = None, self._server.bounds.body
         for name, value in self._headers:
+            if name == b"content-type":
+                boundary = boundary_of(value.decode("latin-1"))
+                if boundary is not None:
+                    self._form = FormReader(boundary)
+                    self._most = self._server.bounds.form
             if name == b"expect" and value.lower() == b"100-continue" and self._wire is None:
                 self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:
         self._header_bytes = 0
         self._body_bytes += len(body)
-        if self._body_bytes > self._server.bounds.body:
+        if self._body_bytes > self._most:
             self._refuse(413)
-        else:
-            self._body.append(body)
+            return
+        if self._form is not None:
+            self._form.feed(body)
+            if self._body_bytes > _REMEMBERED:
+                self._body.clear()
+                return
+        self._body.append(body)
 
     def on_message_complete(self) -> None:
         self._header_bytes = 0
@@ -171,23 +190,28 @@ class SimulatedConnection(asyncio.Protocol):
             return
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         self._body = []
+        form: SimulatedForm | None = None
+        if self._form is not None:
+            # A form with an error stays bytes, and `answer` refuses it in the vendor's words.
+            with suppress(PromptRejected):
+                form = self._form.close()
         request = Request(
             method=self._parser.get_method(),
             target=self._target,
             headers=tuple(pair for pair in self._headers if pair[0] not in _HOP_BY_HOP),
-            body=body,
+            body=None if form is not None and self._body_bytes > _REMEMBERED else body,
         )
         keep_alive = self._parser.should_keep_alive()
         if self._wire is not None:
-            self._queue.append((request, body, keep_alive))
+            self._queue.append((request, form or body, keep_alive))
             if len(self._queue) > _PIPELINE:
                 self._refuse(400)
             return
-        self._answer(request, body, keep_alive)
+        self._answer(request, form or body, keep_alive)
 
     # Answers
 
-    def _answer(self, request: Request, body: bytes, keep_alive: bool) -> None:
+    def _answer(self, request: Request, body: bytes | SimulatedForm, keep_alive: bool) -> None:
         server = self._server
         self._wire = wire = server.wire(request, body)
         self._answering = request.target
@@ -229,7 +253,7 @@ class SimulatedConnection(asyncio.Protocol):
         stats.finished(wire.used)
         stats.add_usage(wire.used or reported(wire.model, wire.writes))
         self._finish(wire)
-        if wire.ending == "cut" or not self._keep_alive:
+        if wire.ending in ("cut", "lost") or not self._keep_alive:
             self._over = True
             self._transport.close()
         elif self._queue:

@@ -15,6 +15,10 @@ Controls are words `key=value`. They come from the defaults of a server, from a 
     dated=1         the answer names the model with a date: `sim-1` answers as `sim-1-2026-01-01`
     refusal=1       the model declines: `content_filter`, stop reason `refusal`
     strict=1        refuse what the vendor refuses, in its words; see `strictness`
+    see=1           say which media the request holds: kind, type, size, digest; see `sight`
+    usage=KIND      usage of a media answer: `tokens`, `duration` or `none`
+    refuse=A,B:V    media fields, or values of one, that the model does not support, with a 400
+    life=A,B:N      the life of a job, see below
     call=NAME:ARGS  a step of a tool script, see below
     retry-after=S   seconds, the header of an error answer
     fault=A,B:N     one fault or several, some with a number
@@ -33,12 +37,22 @@ Faults; N counts events, or is seconds:
     overlong:N      after N events one that is 17 MiB long and does not end; then the stream does
     error-event:N   after N events the dialect's error event; then the stream ends
     cut:N           after N events the connection breaks
+    lost            the connection breaks before the head; a job or a file has been made
     end:N           after N events the stream ends as if it were whole
     stall:N         after N events silence, until the client hangs up
     hold:N          after N events silence, until the server is asked for /release
     crlf            lines of the stream end with CR LF
     split-utf8      multi-byte text, cut inside code points, 2 ms between the parts
     byte-by-byte    each byte is a write of its own
+
+Lives of a job, several at once if need be; N counts polls:
+
+    slow:N          it runs for N polls; without it, the first poll finds it complete
+    held            it runs until the server is asked for /release
+    fail            it fails
+    flaky:N         the first N polls get 503
+    gone:N          after N polls the job is unknown
+    expire:N        its content can be fetched N times
 
 A tool script leads a coding client through a task: `[[sim call=Bash:%7B%22command%22%3A%22ls%22%7D
 call=Read:...]]` in a user message. Each assistant turn after it makes the call that is due: the
@@ -73,6 +87,7 @@ FAULTS: Mapping[str, float | None] = {
     "overlong": 1,
     "error-event": 1,
     "cut": 1,
+    "lost": 0,
     "end": 1,
     "stall": 1,
     "hold": 1,
@@ -82,7 +97,18 @@ FAULTS: Mapping[str, float | None] = {
 }
 """Fault names and default numbers; None: the number is required."""
 
+LIVES: Mapping[str, float | None] = {
+    "slow": 1,
+    "held": 0,
+    "fail": 0,
+    "flaky": 1,
+    "gone": 0,
+    "expire": 0,
+}
+"""Names of a job's lives and default numbers."""
+
 MAX_TOKENS = 100_000
+_USAGES = ("tokens", "duration", "none")
 
 _DIRECTIVE = re.compile(r"\[\[sim\b([^\]]*)\]\]")
 
@@ -101,6 +127,10 @@ class Controls(msgspec.Struct, frozen=True):
     dated: bool = False
     refusal: bool = False
     strict: bool = False
+    see: bool = False
+    usage: str = ""
+    refuse: tuple[str, ...] = ()
+    life: Mapping[str, float] = {}
     call: tuple[tuple[str, str], ...] = ()
     retry_after: int | None = None
     fault: Mapping[str, float] = {}
@@ -117,6 +147,8 @@ class Controls(msgspec.Struct, frozen=True):
             key, equals, value = word.partition("=")
             if key.replace("-", "_") not in _READERS:
                 unknown.append(key)
+            elif not equals and _READERS[key.replace("-", "_")] is _switch:
+                values[key] = "1"
             elif not equals:
                 raise ValueError(f"sim control {key!r} has no value")
             elif key == "call" and key in values:
@@ -206,21 +238,37 @@ def _switch(key: str, text: str) -> bool:
     return text == "1"
 
 
+def _usage(key: str, text: str) -> str:
+    if text not in _USAGES:
+        raise ValueError(f"sim control {key}={text}: one of {', '.join(_USAGES)} is expected")
+    return text
+
+
+def _names(key: str, text: str) -> tuple[str, ...]:
+    return tuple(filter(None, text.split(",")))
+
+
 def _faults(key: str, text: str) -> dict[str, float]:
-    return dict(_each_fault(text))
+    return dict(_numbered(key, text, FAULTS))
 
 
-def _each_fault(text: str) -> Iterator[tuple[str, float]]:
+def _lives(key: str, text: str) -> dict[str, float]:
+    return dict(_numbered(key, text, LIVES))
+
+
+def _numbered(
+    key: str, text: str, known: Mapping[str, float | None]
+) -> Iterator[tuple[str, float]]:
     for item in filter(None, text.split(",")):
         name, colon, number = item.partition(":")
-        if name not in FAULTS:
-            raise ValueError(f"unknown fault {name}; one of {', '.join(sorted(FAULTS))}")
-        default = FAULTS[name]
-        value = _number(f"fault {name}", number) if colon else default
+        if name not in known:
+            raise ValueError(f"unknown {key} {name}; one of {', '.join(sorted(known))}")
+        default = known[name]
+        value = _number(f"{key} {name}", number) if colon else default
         if value is None:
-            raise ValueError(f"fault {name} needs a number, e.g. {name}:503")
+            raise ValueError(f"{key} {name} needs a number, e.g. {name}:503")
         if value > MAX_TOKENS:
-            raise ValueError(f"fault {item}: a number up to {MAX_TOKENS} is expected")
+            raise ValueError(f"{key} {item}: a number up to {MAX_TOKENS} is expected")
         if name == "status" and not (value.is_integer() and 400 <= value <= 599):
             raise ValueError(f"fault status:{number}: a status from 400 to 599 is expected")
         yield name, value
@@ -238,6 +286,10 @@ _READERS: Mapping[str, Callable[[str, str], Any]] = {
     "dated": _switch,
     "refusal": _switch,
     "strict": _switch,
+    "see": _switch,
+    "usage": _usage,
+    "refuse": _names,
+    "life": _lives,
     "call": _calls,
     "retry_after": _count,
     "fault": _faults,

@@ -68,13 +68,18 @@ class SimulatedReply(msgspec.Struct, frozen=True, kw_only=True):
         return Used(model, uncached, self.cached, self.written, self.output_tokens)
 
 
-def reply_to(prompt: Prompt, controls: Controls, identity: str) -> SimulatedReply:
-    """The answer to `prompt`. `identity`: hexadecimal, 32 digits or more, for the ids."""
+def reply_to(prompt: Prompt, controls: Controls, identity: str, seen: str = "") -> SimulatedReply:
+    """The answer to `prompt`. identity: hexadecimal, 32 digits or more, for the ids.
+
+    seen: a sentence before the text.
+    """
     room = prompt.limit if prompt.limit is not None else 1 << 30
     thinking = _thinking(prompt, controls)
     thought = len(thinking[:room])
     calls = _calls(prompt, controls, identity)
     text = _text(prompt, controls, bool(calls))
+    if seen and text:
+        text = pieces(f"{seen}\n\n") + text
     text, stop_string = _stopped(text, prompt.stops)
     stop: Stop = "end"
     if controls.refusal:

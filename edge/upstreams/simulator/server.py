@@ -13,9 +13,11 @@ from typing import Any
 
 from edge.upstreams import Request
 
+from .account import Account
 from .answer import SimulatedAnswer
 from .connection import Bounds, SimulatedConnection
 from .controls import Controls
+from .form import SimulatedForm
 from .stats import Stats
 from .timer_wheel import TimerWheel
 from .wire import AnswerWire, WireCache, wire_of
@@ -39,6 +41,7 @@ class SimulatorServer:
         self.controls = controls
         self.bounds = bounds
         self.stats = Stats()
+        self.account = Account()
         self.recent: deque[Request] = deque(maxlen=16)
         self.connections: set[SimulatedConnection] = set()
         self.wheel: TimerWheel
@@ -52,6 +55,7 @@ class SimulatorServer:
         self._server = await loop.create_server(
             lambda: SimulatedConnection(self, loop), host, port, backlog=2048
         )
+        self.account.base = self.url
 
     @property
     def port(self) -> int:
@@ -84,20 +88,22 @@ class SimulatorServer:
     async def __aexit__(self, *exc: object) -> None:
         await self.aclose()
 
-    def wire(self, request: Request, body: bytes) -> AnswerWire:
+    def wire(self, request: Request, body: bytes | SimulatedForm) -> AnswerWire:
         """The answer to a request; GET /stats and GET /release are the server's own."""
         if request.target == b"/release":
             for connection in list(self.connections):
                 connection.release()
+            self.account.release()
             return wire_of(SimulatedAnswer(200, (), 0, 0.0, ()))
         if request.target == b"/stats":
             json = (b"content-type", b"application/json")
             report = self.stats.report()
             return wire_of(SimulatedAnswer(200, (json,), len(report), 0.0, ((0.0, report),)))
         self.stats.requests += 1
-        if len(body) <= _REMEMBERED:
+        if isinstance(request.body, bytes) and len(request.body) <= _REMEMBERED:
             self.recent.append(request)
-        wire = self._cache.find(request, body, self.controls)
+        wire = self._cache.find(request, body, self.controls, self.account)
+        self.stats.add(wire.counts)
         self.stats.add_request(wire.model)
         return wire
 

@@ -1,5 +1,6 @@
 """Statistics of a simulator, for tests that query it over HTTP."""
 
+from collections.abc import Iterable
 from time import process_time, time
 from typing import Literal
 
@@ -55,6 +56,8 @@ class Stats(msgspec.Struct):
     """Counters since the start; `connections`, `running` and `streams` are current values.
 
     running: answers in progress. streams: those that are streamed.
+    images, speeches, transcriptions, uploads, downloads, jobs, polls: media answers, in pieces of
+    the kind; upload_bytes: of files. polled: polls by job.
     last_hangups: the newest hundred. used: by model, see `Total`; seen: by model, of a server only,
     see `ModelStats`.
     """
@@ -66,6 +69,15 @@ class Stats(msgspec.Struct):
     streams: int = 0
     paused: int = 0
     hangups: int = 0
+    images: int = 0
+    speeches: int = 0
+    transcriptions: int = 0
+    uploads: int = 0
+    upload_bytes: int = 0
+    downloads: int = 0
+    jobs: int = 0
+    polls: int = 0
+    polled: dict[str, int] = {}
     last_hangups: list[HangUp] = []
     used: dict[str, Total] = {}
     seen: dict[str, ModelStats] = {}
@@ -74,6 +86,15 @@ class Stats(msgspec.Struct):
         """Count a request for `model`."""
         if model:
             self.seen.setdefault(model, ModelStats()).requests += 1
+
+    def add(self, counts: Iterable[tuple[str, int]]) -> None:
+        """Add to the counters by name; a name with a colon counts polls of a job."""
+        for name, number in counts:
+            field, _, job = name.partition(":")
+            if job:
+                self.polled[job] = self.polled.get(job, 0) + number
+            else:
+                setattr(self, field, getattr(self, field) + number)
 
     def add_usage(self, used: Used | None) -> None:
         """Add the usage that an answer reported."""

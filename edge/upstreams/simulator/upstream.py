@@ -6,9 +6,12 @@ from contextlib import suppress
 
 from edge.upstreams import ConnectFailed, Disconnected, Header, Malformed, Request
 
+from .account import Account
 from .answer import SimulatedAnswer
 from .behaviour import answer
 from .controls import Controls
+from .form import FormReader, SimulatedForm, boundary_of
+from .prompt import PromptRejected
 from .stats import Stats
 
 _LARGEST_BODY = 64 << 20
@@ -18,11 +21,12 @@ class SimulatorUpstream:
     """An `Upstream` that simulates the answers.
 
     controls: defaults for every request. `stats` counts, `recent` holds the newest requests, with
-    their bodies as bytes.
+    their bodies as bytes, without those of forms that were streamed. `account`: files and jobs.
     """
 
     def __init__(self, controls: Controls = Controls()) -> None:  # noqa: B008 - it is frozen
         self.stats = Stats()
+        self.account = Account()
         self.recent: deque[Request] = deque(maxlen=16)
         self._controls = controls
         self._closed = False
@@ -31,10 +35,14 @@ class SimulatorUpstream:
         """Raises ConnectFailed after `aclose`. Cancelling is a hang-up."""
         if self._closed:
             raise ConnectFailed("the simulator is closed")
-        body = await _whole(request.body)
-        self.recent.append(Request(request.method, request.target, request.headers, body))
+        body = await _whole(request)
+        kept = body if isinstance(body, bytes) else None
+        self.recent.append(Request(request.method, request.target, request.headers, kept))
         self.stats.requests += 1
-        found = answer(request.method, request.target, request.headers, body, self._controls)
+        found = answer(
+            request.method, request.target, request.headers, body, self._controls, self.account
+        )
+        self.stats.add(found.counts)
         started = asyncio.get_running_loop().time()
         self.stats.running += 1
         try:
@@ -43,6 +51,9 @@ class SimulatorUpstream:
             self.stats.running -= 1
             self.stats.hung_up(request.target, "head", 0)
             raise
+        if found.ending == "lost":
+            self.stats.running -= 1
+            raise Disconnected("the simulator broke the connection", sent=True)
         return SimulatedResponse(found, request.target, self.stats, started)
 
     async def aclose(self) -> None:
@@ -50,11 +61,22 @@ class SimulatorUpstream:
         self._closed = True
 
 
-async def _whole(body: object) -> bytes:
+async def _whole(request: Request) -> bytes | SimulatedForm:
+    """The body; a form that comes in pieces is read as it comes."""
+    body = request.body
     if body is None or isinstance(body, bytes):
         return body or b""
+    boundary = boundary_of(dict(request.headers).get(b"content-type", b"").decode("latin-1"))
+    if boundary is not None:
+        reader = FormReader(boundary)
+        async for part in body:
+            reader.feed(part)
+        try:
+            return reader.close()
+        except PromptRejected:
+            return b"--"  # `answer` refuses it in the vendor's words
     parts = bytearray()
-    async for part in body:  # type: ignore[attr-defined]
+    async for part in body:
         parts += part
         if len(parts) > _LARGEST_BODY:
             raise Malformed(f"the request body is larger than {_LARGEST_BODY} bytes", sent=True)

@@ -4,19 +4,26 @@ import msgspec
 
 from edge.upstreams import Request
 
+from .account import Account
 from .answer import SimulatedAnswer
-from .behaviour import STEERING, answer
+from .behaviour import STEERING, answer, is_cacheable
 from .controls import Controls
+from .form import SimulatedForm
 from .stats import Used
 
 REASONS = {
     200: b"OK",
+    202: b"Accepted",
+    206: b"Partial Content",
     400: b"Bad Request",
     401: b"Unauthorized",
     403: b"Forbidden",
     404: b"Not Found",
     405: b"Method Not Allowed",
+    410: b"Gone",
     413: b"Content Too Large",
+    415: b"Unsupported Media Type",
+    416: b"Range Not Satisfiable",
     429: b"Too Many Requests",
     431: b"Request Header Fields Too Large",
     500: b"Internal Server Error",
@@ -38,13 +45,18 @@ class AnswerWire(msgspec.Struct, frozen=True):
     head_alone: bool
     used: Used | None = None
     model: str = ""
+    counts: tuple[tuple[str, int], ...] = ()
 
 
 def wire_of(found: SimulatedAnswer, *, head_only: bool = False) -> AnswerWire:
     """Head and steps of an answer, framed; `head_only` for HEAD (RFC 9110, section 9.3.2)."""
+    chunked = found.length is None
+    if found.ending == "lost":
+        return AnswerWire(
+            (found.head_at,), (b"",), chunked, "lost", True, None, found.model, found.counts
+        )
     lines = [b"HTTP/1.1 %d %s" % (found.status, REASONS.get(found.status, b"Unknown"))]
     lines += [b"%s: %s" % pair for pair in found.headers]
-    chunked = found.length is None
     lines.append(
         b"transfer-encoding: chunked" if chunked else b"content-length: %d" % (found.length or 0)
     )
@@ -62,7 +74,14 @@ def wire_of(found: SimulatedAnswer, *, head_only: bool = False) -> AnswerWire:
     if chunked and found.ending == "whole" and not head_only:
         writes[-1] += b"0\r\n\r\n"
     return AnswerWire(
-        tuple(times), tuple(writes), chunked, found.ending, head_alone, found.used, found.model
+        tuple(times),
+        tuple(writes),
+        chunked,
+        found.ending,
+        head_alone,
+        found.used,
+        found.model,
+        found.counts,
     )
 
 
@@ -75,13 +94,20 @@ class WireCache:
         self._kept: dict[tuple[object, ...], AnswerWire] = {}
         self._bytes = 0
 
-    def find(self, request: Request, body: bytes, defaults: Controls) -> AnswerWire:
+    def find(
+        self, request: Request, body: bytes | SimulatedForm, defaults: Controls, account: Account
+    ) -> AnswerWire:
         """The answer to a request, built once for all identical ones."""
+        if isinstance(body, SimulatedForm) or not is_cacheable(request.target, body):
+            return wire_of(
+                answer(request.method, request.target, request.headers, body, defaults, account),
+                head_only=request.method == b"HEAD",
+            )
         steering = tuple(pair for pair in request.headers if pair[0] in STEERING)
         key = (request.method, request.target, steering, body)
         wire = self._kept.get(key)
         if wire is None:
-            found = answer(request.method, request.target, steering, body, defaults)
+            found = answer(request.method, request.target, steering, body, defaults, account)
             wire = wire_of(found, head_only=request.method == b"HEAD")
             self._keep(key, wire, len(body) + sum(map(len, wire.writes)))
         return wire

@@ -1,0 +1,37 @@
+"""Paths of the media endpoints, below any base URL."""
+
+import re
+from collections.abc import Callable, Mapping
+
+from edge.upstreams.simulator.answer import SimulatedAnswer
+from edge.upstreams.simulator.request import SimulatorRequest
+
+from . import images, speech
+
+Handler = Callable[[SimulatorRequest], SimulatedAnswer]
+Methods = Mapping[str, Handler]
+
+_ROUTES: tuple[tuple[str, Methods], ...] = (
+    (r"/images/generations", {"POST": images.generate}),
+    (r"/images/edits", {"POST": images.edit}),
+    (r"/pictures/[^/]+", {"GET": images.picture}),
+    (r"/audio/speech", {"POST": speech.speak}),
+)
+_TABLE = tuple((re.compile(pattern + "$"), methods) for pattern, methods in _ROUTES)
+_STATELESS = (
+    *("/images/generations", "/audio/speech", "/chat/completions", "/messages", "/responses"),
+    "/embeddings",
+)
+
+
+def find_media(path: str) -> Methods | None:
+    """Handlers of a path by method; None for a path that is not of media."""
+    for pattern, methods in _TABLE:
+        if pattern.search(path):
+            return methods
+    return None
+
+
+def is_stateful(path: str) -> bool:
+    """Whether equal requests to a path may get different answers."""
+    return not path.endswith(_STATELESS) and find_media(path) is not None
