@@ -14,13 +14,25 @@ from middlewares.exchange import Dialect
 
 Body = Literal["json", "multipart", "streamed", "none"]
 """How a request body is read. Intake rejects a table with an unsupported kind."""
-Billed = Literal["free", "tokens"]
-"""How a request is billed. "tokens": usage of the answer by the prices of its model."""
+Billed = Literal["free", "tokens", "images", "characters"]
+"""How a request is billed, by the prices of its model. "tokens": the usage of the answer. "images",
+"characters": that too, or what was made, or what was read out (`edge.billing.media_units`)."""
+Answer = Literal["json", "media", "bytes"]
+"""How an unstreamed answer is passed on. "json": read whole. "media": JSON whose long strings are
+kept in temporary files. "bytes": as they come, after the first one."""
 Handler = Literal["forward", "count", "models", "account", "responses"]
 """The app that answers (`edge.api.handlers`). "forward": the targets of the requested model, one
 after the other until one answers."""
 Codec = Literal[
-    "chat", "completions", "responses", "messages", "compaction", "embeddings", "object"
+    "chat",
+    "completions",
+    "responses",
+    "messages",
+    "compaction",
+    "embeddings",
+    "object",
+    "images",
+    "speech",
 ]
 """How forwarded bodies are read and written (`edge.proxy.translate`). "object": any JSON object, of
 which only `model` and `usage` are read."""
@@ -46,6 +58,9 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """Members of the body of which one must be present and not empty, the usual one first."""
     streams: bool = False
     """Whether `"stream": true` requests a stream, and `models` fallback models."""
+    streams_format: bool = False
+    """Whether `"stream_format": "sse"` requests a stream."""
+    answer: Answer = "json"
     conversation: tuple[str, ...] = ()
     """Members that may hold a conversation, the usual one first."""
     bounds: frozenset[str] = frozenset()
@@ -65,6 +80,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True, eq=False):
             (Billed, self.billed),
             (Handler, self.handler),
             (Codec, self.codec),
+            (Answer, self.answer),
         ):
             if value is not None and value not in get_args(kind):
                 known = ", ".join(get_args(kind))
@@ -214,6 +230,37 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         required=("input",),
         upstream_path=b"/embeddings",
         documented="OpenAI embeddings",
+    ),
+    Endpoint(
+        name="images.generations",
+        methods=_POST,
+        path="/v1/images/generations",
+        dialect="openai",
+        body="json",
+        billed="images",
+        handler="forward",
+        codec="images",
+        required=("prompt",),
+        streams=True,
+        answer="media",
+        upstream_path=b"/images/generations",
+        documented="images from a text, plain or streamed: base64, or links of ours for an hour",
+    ),
+    Endpoint(
+        name="audio.speech",
+        methods=_POST,
+        path="/v1/audio/speech",
+        dialect="openai",
+        body="json",
+        billed="characters",
+        handler="forward",
+        codec="speech",
+        required=("input",),
+        streams_format=True,
+        answer="bytes",
+        upstream_path=b"/audio/speech",
+        documented="speech from a text: the bytes of the audio as they are made, or events with "
+        '`stream_format = "sse"`',
     ),
     Endpoint(
         name="models",

@@ -26,8 +26,8 @@ from edge.config.units import plain
 from edge.dialects import data_urls, json_schema
 from edge.endpoints import ENDPOINTS
 from edge.observability.metric_memory import MetricMemory
-from edge.proxy import answer_memory, intake
-from edge.requests import body_limits
+from edge.proxy import answer_memory, intake, long_strings
+from edge.requests import body_limits, image_request
 from edge.routing.paths import OPEN
 from edge.upstreams import provider
 from middlewares import KINDS, Metrics, body, uploads
@@ -93,6 +93,8 @@ def test_bounds() -> None:
         body,
         uploads,
         answer_memory,
+        image_request,
+        long_strings,
         expand,
         intake,
         json_schema,

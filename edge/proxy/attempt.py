@@ -204,10 +204,14 @@ class UpstreamAttempt:
         self._exchange.outcome = "hung_up"  # also if the drain is cut short
 
     async def _run_stream(self, opening: Awaitable[Response], receive: Receive, send: Send) -> None:
-        exchange, translator, limits = self._exchange, self._translator, self._limits
-        stream = (BudgetCutOffStream if exchange.cut_off else ResponseStream)(
-            exchange, translator, send
-        )
+        exchange = self._exchange
+        kind = BudgetCutOffStream if exchange.cut_off else ResponseStream
+        await self._relay_stream(kind(exchange, self._translator, send), opening, receive)
+
+    async def _relay_stream(
+        self, stream: ResponseStream, opening: Awaitable[Response], receive: Receive
+    ) -> None:
+        limits = self._limits
         watchdog = Watchdog(
             receive,
             ping=stream.ping,
@@ -220,11 +224,14 @@ class UpstreamAttempt:
         async with watchdog:
             response = await opening
             try:
-                events = await event_stream(response, translator.dialect, limits.max_stream)
-                await stream.run(events, watchdog)
+                await stream.run(await self._events(response), watchdog)
             finally:
                 response.close()
         await stream.finish()
+
+    async def _events(self, response: Response) -> Response:
+        """`response` as an event stream. Raises UpstreamError."""
+        return await event_stream(response, self._translator.dialect, self._limits.max_stream)
 
     def _remaining_hold(self) -> float:
         """Seconds the status may still be held, over all attempts; the ping interval once it is

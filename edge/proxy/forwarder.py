@@ -24,6 +24,7 @@ from middlewares.problem import Problem
 
 from .answer_memory import MAX_ANSWER, MAX_VECTORS
 from .attempt import AttemptLimits, UpstreamAttempt
+from .media_attempt import MediaAttempt
 from .translate import CLIENTS, Translator, translator_for
 from .upstream_request import open_response
 
@@ -99,7 +100,8 @@ class Forwarder:
             learned=self._learned,
         )
         del request, prepared  # a prompt can be megabytes: only the sender holds it now
-        attempt = UpstreamAttempt(exchange, record, translator, provider, self._limits)
+        kind = UpstreamAttempt if exchange.row.answer == "json" else MediaAttempt
+        attempt = kind(exchange, record, translator, provider, self._limits)
         await attempt.run(opening, receive, send)
         self._learn(exchange)
 
@@ -118,6 +120,7 @@ class Forwarder:
             max_answer=self._limits.max_stream,
             foreign=candidate.foreign,
             disclose=provider.disclose,
+            price=prices,
         )
         if translator is None:
             raise _not_offered(exchange, provider)

@@ -172,7 +172,9 @@ class IntakeMiddleware:
         if not model.isprintable():
             raise expected("model", "a printable name")
         exchange.fields = fields
-        exchange.stream = streamed and _flag(fields, "stream")
+        exchange.stream = (
+            _flag(fields, "stream") if streamed else row.streams_format and _wants_events(fields)
+        )
         for name in row.required:
             value = fields.get(name)
             if value is not None and (
@@ -280,6 +282,12 @@ def _models(fields: dict[str, msgspec.Raw]) -> tuple[str, ...]:
     if names and "model" not in fields:
         fields["model"] = msgspec.Raw(msgspec.json.encode(names[0]))
     return tuple(names)
+
+
+def _wants_events(fields: dict[str, msgspec.Raw]) -> bool:
+    """Whether speech is requested as events."""
+    raw = fields.get("stream_format")
+    return raw is not None and bytes(raw) == b'"sse"'
 
 
 def _flag(fields: dict[str, msgspec.Raw], name: str) -> bool:

@@ -17,6 +17,7 @@ from functools import partial
 
 import msgspec
 
+from edge.billing.media_units import most_of
 from edge.billing.plans import Plans
 from edge.billing.surcharges import (
     caches_for_an_hour,
@@ -32,7 +33,7 @@ from edge.routing.catalog import Catalog, Model
 from edge.runtime.worker_thread import run_in_thread
 from edge.vendors.claude_models import claude
 from middlewares.budget import Quote
-from middlewares.exchange import MAX_RUNS, Exchange
+from middlewares.exchange import MAX_RUNS, Exchange, Usage
 from middlewares.limits import OnHangup
 from middlewares.pricing import Price
 
@@ -113,15 +114,21 @@ class Quoter:
                 runs += calls
                 if price.hosted_call:
                     hosted = calls
+        units: Usage | None = None
+        if row.billed == "tokens":
+            output = output_bound(row, fields, limits.most, limits.unbounded)
+        else:
+            output, units = most_of(row, fields, price, limits.most)
         return Quote(
             budget,
             (principal.plan or "") if principal is not None else "",
             estimate,
-            output_bound(row, fields, limits.most, limits.unbounded),
+            output,
             price,
             max_input,
             hosted,
             runs,
+            units,
         )
 
     def _limits(self, model: Model, named: Sequence[Model]) -> _ModelLimits:

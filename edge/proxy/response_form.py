@@ -11,6 +11,7 @@ first bytes decide:
 An event stream that answers an unstreamed request is converted to a body.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 from edge.dialects.passthrough import UpstreamError
@@ -27,11 +28,16 @@ _LINES = (b"data:", b"event:", b"id:", b"retry:", b":")
 """How a line of an event stream begins (WHATWG HTML section 9.2.5)."""
 
 
-async def event_stream(response: Response, dialect: Dialect, limit: int) -> Response:
+async def event_stream(
+    response: Response,
+    dialect: Dialect,
+    limit: int,
+    convert: Callable[[bytes, Dialect], bytes] = stream_of_body,
+) -> Response:
     """`response` as an event stream of `dialect`; itself when its content type says that it is one.
 
-    limit: bytes of a JSON answer that came instead. Raises UpstreamError for anything else, and
-    UpstreamFailure.
+    limit: bytes of a JSON answer that came instead; convert: makes a stream of it. Raises
+    UpstreamError for anything else, and UpstreamFailure.
     """
     label = b""
     for name, value in response.headers:
@@ -46,7 +52,7 @@ async def event_stream(response: Response, dialect: Dialect, limit: int) -> Resp
         return _PartlyReadResponse(response, head)
     if text.startswith(b"{"):
         body = await read_all(_PartlyReadResponse(response, head), min(limit, MAX_ANSWER))
-        made = partial(stream_of_body, body, dialect)
+        made = partial(convert, body, dialect)
         stream = await run_in_thread(made) if len(body) >= LARGE else made()
         return _PartlyReadResponse(response, stream, ended=True)
     raise UpstreamError(f"a stream was asked for and {label[:80]!r} came: {text[:200]!r}")

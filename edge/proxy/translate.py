@@ -37,8 +37,10 @@ from edge.endpoints import SERVED_BY, Codec, Endpoint
 from edge.requests.misdirected_body import speaks_responses
 from edge.requests.regex_windows import found
 from middlewares.exchange import Dialect, Exchange, Usage
+from middlewares.pricing import Price
 from middlewares.problem import Problem
 
+from .media_passthrough import media_passthrough
 from .translation import Translation
 
 PASSTHROUGH: Mapping[str, PassthroughCodec] = {
@@ -126,6 +128,7 @@ def translator_for(
     max_answer: int = 256 << 20,
     foreign: int = 0,
     disclose: bool = False,
+    price: Price | None = None,
 ) -> Translator | None:
     """The translator for an upstream that speaks `dialects`; None if none fits the endpoint.
 
@@ -135,6 +138,7 @@ def translator_for(
     max_answer: bytes that are read of a translated stream.
     foreign: see `Candidate`.
     disclose: whether a passed answer may name its maker.
+    price: of the model, for what is priced beside tokens.
 
     Raises Problem for a request that is invalid, or that the upstream's dialect cannot express.
     """
@@ -142,6 +146,8 @@ def translator_for(
     if not row.translated:
         if SERVED_BY[exchange.dialect].isdisjoint(dialects):
             return None
+        if row.answer != "json":
+            return media_passthrough(exchange, target_model, price=price, disclose=disclose)
         # Many inputs may each fill the model's context; none has more tokens than bytes.
         most = 2 * exchange.size + exchange.estimate + _MAX_PREFIX
         target_model = replace(target_model, context=most)

@@ -75,6 +75,7 @@ READ = frozenset(
         "user",
         "verbosity",
         "web_search_options",
+        *("size", "quality", "partial_images", "frame_count", "svg", "stream_format"),
         *(name for row in ENDPOINTS for name in row.required),
         *(name for row in ENDPOINTS for name in row.bounds),
     )

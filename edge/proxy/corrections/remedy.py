@@ -32,7 +32,7 @@ _DROPPABLE = frozenset(
         *("frequency_penalty", "repetition_penalty", "reasoning_effort", "reasoning", "thinking"),
         *("tool_choice", "include", "cache_control", "context_management", "output_config"),
         *("reasoning.summary", "text.verbosity", "output_config.effort", "thinking.display"),
-        *("stream_options.include_obfuscation",),
+        *("stream_options.include_obfuscation", "response_format"),
     )
 )
 _SAMPLING = frozenset(("temperature", "top_p", "top_k", "presence_penalty", "frequency_penalty"))
@@ -64,6 +64,8 @@ _PROPERTY = re.compile(
 _LEVELS = re.compile(r"['\"`](none|minimal|low|medium|high|xhigh|max)['\"`]")
 _ORDER = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 _ENCRYPTED = [b'["reasoning.encrypted_content"]', b"[]"]
+_OF_IMAGES = (b'"b64_json"', b'"url"')
+"""Values of `response_format` at endpoints of images; the answer's form is then the model's own."""
 _AUTO = (b'"auto"', b'{"type":"auto"}', b"null")
 _TURNS = frozenset(("messages", "input", "system", "instructions", "tools"))
 _LONGEST_VALUE = 16 << 10
@@ -296,6 +298,8 @@ def _drop(member: str, fields: Fields, lasting: bool, dialect: Dialect) -> Corre
         return None  # without it no tool might be called
     if member == "include" and raw not in _ENCRYPTED:
         return None
+    if member == "response_format" and raw not in _OF_IMAGES:
+        return None  # the form of a text, or of audio, was requested
     if member == "output_config" and b'"format"' in raw:
         return None
     if member == "thinking" and b'"disabled"' in raw and dialect != "openai":

@@ -1,0 +1,84 @@
+"""What images and speech are charged by: tokens where the upstream counts them, else units.
+
+    price      upstream counts tokens    it counts none
+    tokens     its count                 the bound that was reserved: an estimate
+    units      units                     units
+    both       its count                 units
+
+The units of images are the images that came, at `price.image`. The units of speech are the
+characters of its text, at `price.character`; or the time that these take at a slow pace, at
+`price.audio_minute`, since most formats do not say how long they are. So speech costs the same in
+each format, streamed or not, and heard out or not.
+"""
+
+from math import ceil
+
+from msgspec.structs import replace
+
+from edge.endpoints import Endpoint
+from edge.requests.image_request import Fields, image_request_of
+from edge.requests.speech_request import Speech, speech_of
+from middlewares.exchange import Usage
+from middlewares.pricing import Price
+
+_SPEECH_TOKENS = 25
+"""Output tokens of a second of speech; OpenAI's models make about 20."""
+
+
+def most_of(
+    row: Endpoint, fields: Fields, price: Price, most: int | None
+) -> tuple[int, Usage | None]:
+    """The most output tokens of a request, and the most units; None where it has none.
+
+    price: the highest of the models that may serve it. most: output tokens of one answer of theirs,
+    None if unknown. Raises Problem for a request that cannot be counted.
+    """
+    if row.billed == "images":
+        asked = image_request_of(fields)
+        output = asked.output if most is None else min(asked.output, most * asked.most)
+        return output, Usage(images=asked.most)
+    if row.billed == "characters":
+        speech = speech_of(fields)
+        units = Usage(characters=speech.characters)
+        if price.audio_minute:
+            units.audio_ms = speech.milliseconds
+        return speech_tokens(speech), units
+    return 0, None
+
+
+def speech_tokens(speech: Speech) -> int:
+    """The most output tokens of speech."""
+    return ceil(speech.milliseconds * _SPEECH_TOKENS / 1000)
+
+
+def units_of_speech(speech: Speech, price: Price | None) -> Usage:
+    """The units that speech is charged by."""
+    timed = price is not None and price.audio_minute and not price.character
+    return Usage(characters=speech.characters, audio_ms=speech.milliseconds if timed else 0)
+
+
+def settled(
+    price: Price | None, reported: Usage | None, units: Usage, *, input_tokens: int, output: int
+) -> tuple[Usage, bool]:
+    """The usage to charge, and whether all of it was counted.
+
+    reported: tokens that the upstream counted. units: what was made. input_tokens, output: the
+    estimates of tokens that were not counted.
+    """
+    by_tokens = price is not None and bool(price.input or price.output)
+    if by_tokens and reported is not None:
+        usage = reported.with_estimates(input_tokens, output)
+        return usage, usage is reported
+    if not by_tokens or (price is not None and _has_unit(price)):
+        return _joined(reported or Usage(), units), True
+    return _joined(Usage(input_tokens, output), units), False
+
+
+def _has_unit(price: Price) -> bool:
+    return bool(price.image or price.character or price.audio_minute)
+
+
+def _joined(tokens: Usage, units: Usage) -> Usage:
+    return replace(
+        tokens, images=units.images, characters=units.characters, audio_ms=units.audio_ms
+    )

@@ -1,0 +1,162 @@
+"""Translators of images and speech, whose endpoints only OpenAI's dialect has: bodies pass, with
+the target's model and the parameters that the gateway needs."""
+
+from collections.abc import Mapping
+
+from msgspec import Raw
+
+from edge.billing.media_units import settled, speech_tokens, units_of_speech
+from edge.dialects import openai_images, openai_speech
+from edge.dialects.codec import Spelled, TargetModel
+from edge.dialects.openai_images import ImageAnswer
+from edge.dialects.passthrough import KEEP_ALIVE, Relay, encode
+from edge.dialects.token_counts import plausible_usage
+from edge.dialects.typed_events import TypedEventRelay
+from edge.requests.image_request import image_request_of
+from edge.requests.speech_request import speech_of
+from middlewares.exchange import Dialect, Exchange, Usage
+from middlewares.pricing import Price
+
+_BASE64 = Raw(b'"b64_json"')
+
+
+class _MediaPassthrough:
+    """What both have in common. See `edge.proxy.translate.Translator`."""
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        target_model: TargetModel,
+        price: Price | None,
+        output: int,
+        *,
+        disclose: bool,
+        added: Mapping[str, Raw],
+    ) -> None:
+        row = exchange.row
+        self.dialect: Dialect = exchange.dialect
+        self.path: bytes = row.upstream_path
+        self.ping = KEEP_ALIVE
+        self.dropped: list[str] = []
+        self.spelled: Spelled | None = None
+        self._exchange = exchange
+        self._disclose = disclose
+        self._price = price
+        self._context = target_model.context
+        self._output = output
+        self._body = encode({**exchange.fields, **added, "model": Raw(encode(target_model.model))})
+
+    def take_body(self) -> bytes:
+        """The caller's members, with the target's model."""
+        body, self._body = self._body, b""
+        return body
+
+    def _settled(self, reported: Usage | None, units: Usage, parts: int) -> tuple[Usage, bool]:
+        if reported is not None:
+            reported = plausible_usage(reported, self._context, parts)
+        return settled(
+            self._price,
+            reported,
+            units,
+            input_tokens=self._exchange.estimate,
+            output=min(self._output, self._exchange.max_output),
+        )
+
+
+class ImagesPassthrough(_MediaPassthrough):
+    """Images. links: whether the caller wants links instead of base64."""
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        target_model: TargetModel,
+        price: Price | None,
+        *,
+        disclose: bool = False,
+        vendor_links: bool = False,
+    ) -> None:
+        """vendor_links: whether links of the vendor are passed to callers who want links."""
+        asked = image_request_of(exchange.fields)
+        self.links = asked.links
+        self._count = asked.count
+        # Some servers answer links unless they are asked for base64. Where the member is refused,
+        # it is dropped (`edge.proxy.corrections`), or a setting says so.
+        added = {} if exchange.stream else {"response_format": _BASE64}
+        if asked.links and vendor_links:
+            added = {}
+        super().__init__(
+            exchange, target_model, price, asked.output, disclose=disclose, added=added
+        )
+
+    def relay(self) -> Relay:
+        """See `Translator.relay`."""
+        return openai_images.relay(self._exchange.model, self._count, disclose=self._disclose)
+
+    def read(self, body: bytes) -> tuple[ImageAnswer, Usage, bool]:
+        """The answer, its usage, and whether all of that was counted. Raises UpstreamError."""
+        answer = openai_images.read_answer(body, self._exchange.model, disclose=self._disclose)
+        count = len(answer.images)
+        return answer, *self._settled(answer.usage, Usage(images=count), count)
+
+    def finish_body(self, body: bytes) -> tuple[bytes, Usage, bool]:
+        """See `Translator.finish_body`."""
+        answer, usage, measured = self.read(body)
+        return answer.encode(), usage, measured
+
+    def settle(self, relay: Relay) -> tuple[Usage | None, bool]:
+        """A stream that broke is charged for the images that came, and for one that had begun."""
+        assert isinstance(relay, TypedEventRelay)
+        if relay.complete:
+            return self._settled(relay.usage, Usage(images=relay.ended), relay.ended)
+        if not relay.content:
+            return None, False
+        usage, _ = self._settled(None, Usage(images=relay.ended + 1), relay.ended + 1)
+        return usage, False
+
+
+class SpeechPassthrough(_MediaPassthrough):
+    """Speech."""
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        target_model: TargetModel,
+        price: Price | None,
+        *,
+        disclose: bool = False,
+    ) -> None:
+        speech = speech_of(exchange.fields)
+        self.format = speech.format
+        self._units = units_of_speech(speech, price)
+        super().__init__(
+            exchange, target_model, price, speech_tokens(speech), disclose=disclose, added={}
+        )
+
+    def relay(self) -> Relay:
+        """See `Translator.relay`."""
+        return openai_speech.relay(self._exchange.model, disclose=self._disclose)
+
+    def settle(self, relay: Relay) -> tuple[Usage | None, bool]:
+        """The same for a stream that broke: the vendor made the rest too."""
+        assert isinstance(relay, TypedEventRelay)
+        if not (relay.complete or relay.content):
+            return None, False
+        return self._settled(relay.usage if relay.complete else None, self._units, 1)
+
+    def measured(self) -> tuple[Usage, bool]:
+        """The usage of an answer of bytes, which is known before it begins."""
+        return self._settled(None, self._units, 1)
+
+    def finish_body(self, body: bytes) -> tuple[bytes, Usage, bool]:
+        """Such answers pass as they come."""
+        raise NotImplementedError("speech is not read whole")
+
+
+def media_passthrough(
+    exchange: Exchange, target_model: TargetModel, *, price: Price | None, disclose: bool
+) -> ImagesPassthrough | SpeechPassthrough:
+    """The translator for the endpoint of `exchange`. Raises Problem for a request that cannot be
+    counted."""
+    if exchange.row.codec == "speech":
+        return SpeechPassthrough(exchange, target_model, price, disclose=disclose)
+    return ImagesPassthrough(exchange, target_model, price, disclose=disclose)
