@@ -18,6 +18,7 @@ from edge.billing.token_estimate import Estimator
 from edge.config.load import Settings
 from edge.config.model import StoreConfig
 from edge.dialects.sealing import Sealing
+from edge.media.decode.sandbox import Sandbox, cores
 from edge.media.library import Files
 from edge.media.objects import Objects
 from edge.media.sweep import FileSweeper
@@ -104,6 +105,7 @@ class Services(msgspec.Struct, frozen=True):
     responses: ResponseStore | None
     sweeper: Sweeper | None
     files: Files
+    sandbox: Sandbox
     sealing: Sealing
     estimator: Estimator
     throttle_queue: ThrottleQueue
@@ -170,6 +172,12 @@ async def open_services(
     file_sweeper = FileSweeper(files, period=settings.files.sweep_interval)
     file_sweeper.start()
     stack.push_async_callback(file_sweeper.aclose)
+    sandbox = Sandbox(
+        cores() // settings.server.workers,
+        report=lambda kind, outcome: metrics.media_decoded.labels(kind, outcome).inc(),
+    )
+    stack.push_async_callback(sandbox.aclose)
+    metrics.sample(metrics.media_waiting, lambda: sandbox.waiting)
     throttle_queue, token_queue = throttle_queue_of(settings), throttle_queue_of(settings)
     uploads = uploads_of(settings)
     metrics.sample(metrics.counters_up, lambda: float(not getattr(counters, "away", False)))
@@ -193,6 +201,7 @@ async def open_services(
         responses=responses,
         sweeper=sweeper,
         files=files,
+        sandbox=sandbox,
         sealing=Sealing(SqlSecretStore(database)),
         estimator=Estimator(),
         throttle_queue=throttle_queue,

@@ -204,6 +204,19 @@ class Metrics(Shared):
             registry=registry,
             multiprocess_mode="livesum",
         )
+        self.media_decoded = Counter(
+            f"{namespace}_media_decoded",
+            "Tasks of the media sandbox by kind of media and outcome: done, invalid (broken media, "
+            "or over a limit), unavailable, missing (no decoder installed) or cancelled.",
+            ("kind", "outcome"),
+            registry=registry,
+        )
+        self.media_waiting = Gauge(
+            f"{namespace}_media_waiting",
+            "Tasks waiting for a process of the media sandbox.",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
         self.descriptors_left = Gauge(
             f"{namespace}_descriptors_left",
             "File descriptors that a worker can still open; the lowest of all workers.",
