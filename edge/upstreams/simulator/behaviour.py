@@ -31,7 +31,7 @@ from .reply import SimulatedReply, reply_to
 from .request import SimulatorRequest, controlled, directed, refused, vendor_headers
 from .stats import Used
 
-STEERING = (b"x-sim", b"anthropic-version", b"anthropic-beta", b"content-type", b"range")
+STEERING = (b"x-sim", b"anthropic-version", b"anthropic-beta", b"content-type")
 """The request headers that change an answer."""
 
 _encode = msgspec.json.Encoder().encode

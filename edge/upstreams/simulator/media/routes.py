@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from edge.upstreams.simulator.answer import SimulatedAnswer
 from edge.upstreams.simulator.request import SimulatorRequest
 
-from . import images, speech
+from . import files, images, speech, transcription
 
 Handler = Callable[[SimulatorRequest], SimulatedAnswer]
 Methods = Mapping[str, Handler]
@@ -16,6 +16,11 @@ _ROUTES: tuple[tuple[str, Methods], ...] = (
     (r"/images/edits", {"POST": images.edit}),
     (r"/pictures/[^/]+", {"GET": images.picture}),
     (r"/audio/speech", {"POST": speech.speak}),
+    (r"/audio/transcriptions", {"POST": transcription.transcribe}),
+    (r"/audio/translations", {"POST": transcription.translate}),
+    (r"/files", {"POST": files.upload, "GET": files.listed}),
+    (r"/files/[^/]+", {"GET": files.described, "DELETE": files.deleted}),
+    (r"/files/[^/]+/content", {"GET": files.content}),
 )
 _TABLE = tuple((re.compile(pattern + "$"), methods) for pattern, methods in _ROUTES)
 _STATELESS = (

@@ -11,6 +11,7 @@ import msgspec
 
 from edge.upstreams.simulator.account import Account
 
+from .films import SECONDS, film_words
 from .pictures import dimensions
 from .sounds import seconds_of, words_of
 
@@ -45,9 +46,9 @@ class SeenMedia(msgspec.Struct, frozen=True):
         if size := dimensions(data):
             words.append(f"{size[0]}x{size[1]}")
         elif words[1].startswith("audio/"):
-            words.append(f"{seconds_of(data):.2f} s")
+            words.append(f"{seconds_in(data):.2f} s")
         words += [f"{len(data)} bytes", f"sha256 {sha256(data).hexdigest()[:12]}"]
-        if words[1].startswith("audio/") and (said := words_of(data)):
+        if (said := words_in(data)) is not None:
             words.append(f"saying {said!r}")
         return " ".join(words)
 
@@ -92,6 +93,16 @@ def kind_of(data: bytes) -> str:
     except UnicodeDecodeError:
         return "application/octet-stream"
     return "text/plain"
+
+
+def words_in(data: bytes) -> str | None:
+    """The words in a sound or film of the simulator; None for any other."""
+    return film_words(data) if data[4:8] == b"ftyp" else words_of(data)
+
+
+def seconds_in(data: bytes) -> float:
+    """The length of a sound or film."""
+    return SECONDS if data[4:8] == b"ftyp" else seconds_of(data)
 
 
 def bytes_of_url(url: str) -> bytes | None:
