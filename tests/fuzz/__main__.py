@@ -68,7 +68,6 @@ def _led(name: str, seconds: int, keep: Path) -> int:
 
     with atheris.instrument_imports(include=["edge.dialects", "middlewares.sse"]):
         from .targets import TARGETS
-    from .mutate import mutated
 
     target = TARGETS[name]
     pool = target.seeds()
@@ -77,7 +76,7 @@ def _led(name: str, seconds: int, keep: Path) -> int:
         random = Random(seed)
         if random.random() < 0.4:
             return bytes(atheris.Mutate(data, most))
-        return mutated(data, random, pool)[:most]
+        return target.change(data, random, pool)[:most]
 
     with tempfile.TemporaryDirectory() as corpus:
         for number, seed in enumerate(pool):
@@ -91,14 +90,13 @@ def _led(name: str, seconds: int, keep: Path) -> int:
 
 def _blind(name: str, seconds: int, keep: Path) -> int:
     """Changes to the seeds until the time is up, or something breaks."""
-    from .mutate import mutated
     from .targets import TARGETS
 
     target = TARGETS[name]
     pool, random, runs = target.seeds(), Random(name), 0
     end = monotonic() + seconds
     while monotonic() < end:
-        data = mutated(random.choice(pool), random, pool)
+        data = target.change(random.choice(pool), random, pool)
         runs += 1
         try:
             target.run(data)

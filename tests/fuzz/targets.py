@@ -6,6 +6,7 @@ pass-DIALECT       the same bytes where both sides speak alike: they pass, or th
 turn-DIALECT       the same bytes in the form that was not asked for: turned into the other one
 ask-ENDPOINT       a caller's body -> each upstream's: taken, or refused by a Problem
 tell-ENDPOINT      a caller's body -> its conversation, and what of it another maker gets
+media-KIND         broken media -> the sandbox: a result, or the one error; no process is left
 write-ENDPOINT     valid events -> bytes: valid in their dialect, and nothing lost on the way back
 """
 
@@ -40,8 +41,9 @@ from tests.edge.dialects.grammar import check_events
 from tests.golden.play import cross_of, fed
 from tests.schemas import BrokenArguments, check_stream, summary
 
-from . import seeds
+from . import media, seeds
 from .events import events_of
+from .mutate import Change, mutated
 
 Surface = Literal["chat", "completions", "messages", "responses"]
 
@@ -73,10 +75,13 @@ _MODELS: Mapping[Dialect, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Target:
-    """`run` raises for an input that breaks something. seeds: what to begin with."""
+    """`run` raises for an input that breaks something. seeds: what to begin with. change: how an
+    input is changed. runs: inputs of one run of the tests."""
 
     run: Callable[[bytes], None]
     seeds: Callable[[], list[bytes]]
+    change: Change = mutated
+    runs: int = 120
 
 
 def _pieces(data: bytes) -> list[bytes]:
@@ -288,4 +293,10 @@ TARGETS: Mapping[str, Target] = {
         for name in _NATIVE
     },
     **{f"write-{name}": Target(partial(write, name), _texts) for name in CALLERS},
+    **{
+        f"media-{kind}": Target(
+            partial(media.run, kind), partial(media.seeds, kind), media.broken, runs=10
+        )
+        for kind in media.TASKS
+    },
 }

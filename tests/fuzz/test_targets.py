@@ -5,10 +5,8 @@ from random import Random
 
 import pytest
 
-from .mutate import mutated
 from .targets import TARGETS
 
-_RUNS = 120
 _KEPT = sorted((Path(__file__).parent / "kept").glob("*/*"))
 """Inputs that broke a target once."""
 
@@ -18,8 +16,8 @@ def test_nothing_breaks(name: str) -> None:
     target = TARGETS[name]
     pool, random = target.seeds(), Random(name)
     assert pool
-    for _ in range(_RUNS):
-        target.run(mutated(random.choice(pool), random, pool))
+    for _ in range(target.runs):
+        target.run(target.change(random.choice(pool), random, pool))
 
 
 @pytest.mark.parametrize("path", _KEPT, ids=lambda path: f"{path.parent.name}/{path.name}")
