@@ -60,39 +60,23 @@ async def read_body(
     """
     if upload is None:  # with an upload, intake writes it
         exchange_of(scope).body_read = True
-    expected = -1
-    length = header(scope, b"content-length")
-    if length is not None:
-        if not length.isdigit() or len(length) > 20:
-            raise Problem("invalid_request", message="The content-length header is not a number.")
-        expected = int(length)
-        if expected > limit:
-            raise _too_large(limit)
-        if upload is not None and expected > SMALL_BODY:
-            upload.expect(expected)
+    expected = _announced(scope, limit, upload)
     parts: list[bytes] = []
     size = 0
     timeout = _BodyTimeout(idle, longest)
+    timeout.start()
     try:
         while True:
             message = await receive()
-            if message["type"] == "http.disconnect":
-                raise BodyIncomplete(size)
-            body = message.get("body", b"")
+            body = _piece(message, size, limit, upload)
             size += len(body)
-            if size > limit:
-                raise _too_large(limit)
-            if upload is not None:
-                upload.add(len(body))
             if size == expected or not message.get("more_body", False):
                 if not parts:
                     return bytes(body)
                 parts.append(body)
                 return b"".join(parts)
             parts.append(body)
-            if len(parts) > FREE_PIECES and len(parts) - FREE_PIECES > size // LEAST_PIECE:
-                raise _too_many_pieces()
-            timeout.received(size)
+            timeout.received(size, len(parts))
     except asyncio.CancelledError:
         if not timeout.ended():
             raise
@@ -101,9 +85,89 @@ async def read_body(
         raise
     finally:
         timeout.end()
-    if timeout.over:
+    raise timeout.problem(scope, size)
+
+
+class BodyReader:
+    """Reads a request body in pieces, within the bounds of `read_body`. Only the time in `read`
+    counts.
+
+    The constructor and `read` raise what `read_body` raises.
+    """
+
+    __slots__ = (
+        "_expected",
+        "_limit",
+        "_pieces",
+        "_receive",
+        "_scope",
+        "_timeout",
+        "ended",
+        "size",
+    )
+
+    def __init__(
+        self, scope: Scope, receive: Receive, *, limit: int, idle: float, longest: float = inf
+    ) -> None:
+        exchange_of(scope).body_read = True
+        self.size = 0
+        """Bytes read so far."""
+        self.ended = False
+        """Whether the last piece has been read."""
+        self._scope = scope
+        self._receive = receive
+        self._limit = limit
+        self._expected = _announced(scope, limit, None)
+        self._pieces = 0
+        self._timeout = _BodyTimeout(idle, longest)
+
+    async def read(self) -> bytes:
+        """The next piece; it may be empty. See `ended`."""
+        timeout = self._timeout
+        timeout.start()
+        try:
+            message = await self._receive()
+            body = _piece(message, self.size, self._limit, None)
+            self.size += len(body)
+            if self.size == self._expected or not message.get("more_body", False):
+                self.ended = True
+            else:
+                self._pieces += 1
+                timeout.received(self.size, self._pieces)
+            return body
+        except asyncio.CancelledError:
+            if not timeout.ended():
+                raise
+        finally:
+            timeout.end()
+        raise timeout.problem(self._scope, self.size)
+
+
+def _announced(scope: Scope, limit: int, upload: Upload | None) -> int:
+    """The content-length, -1 if there is none. Raises Problem."""
+    length = header(scope, b"content-length")
+    if length is None:
+        return -1
+    if not length.isdigit() or len(length) > 20:
+        raise Problem("invalid_request", message="The content-length header is not a number.")
+    expected = int(length)
+    if expected > limit:
+        raise _too_large(limit)
+    if upload is not None and expected > SMALL_BODY:
+        upload.expect(expected)
+    return expected
+
+
+def _piece(message: Message, size: int, limit: int, upload: Upload | None) -> bytes:
+    """The bytes of a message that follows `size` bytes. Raises Problem."""
+    if message["type"] == "http.disconnect":
         raise BodyIncomplete(size)
-    raise _too_slow(scope, timeout.why, size)
+    body: bytes = message.get("body", b"")
+    if size + len(body) > limit:
+        raise _too_large(limit)
+    if upload is not None:
+        upload.add(len(body))
+    return body
 
 
 class _BodyTimeout:
@@ -114,30 +178,41 @@ class _BodyTimeout:
     more than most bodies do.
     """
 
-    why = ""
-    over = False
+    _why = ""
+    _over = False
+    _left = 0.0
     _size = 0
     _began = _last = -inf
     _before = 0
     _expired = False
 
     def __init__(self, idle: float, longest: float) -> None:
-        self._loop = loop = asyncio.get_running_loop()
+        self._loop = asyncio.get_running_loop()
         self._idle = idle
         self._longest = longest
+
+    def start(self) -> None:
+        """Start the checks of the running task; the time since they ended does not count."""
+        loop = self._loop
         task = asyncio.current_task(loop)
         if task is None:
             raise RuntimeError("a body is read in a task")
         self._task = task
+        if self._left:
+            outside = loop.time() - self._left
+            self._began += outside
+            self._last += outside
         reads = _reads.get(loop)
         if reads is None:
             reads = _start_checks(loop)
         self._reads = reads
         reads.add(self)
 
-    def received(self, size: int) -> None:
-        """Record that a message arrived; `size`: bytes so far."""
-        self._last = self._loop.time()
+    def received(self, size: int, pieces: int) -> None:
+        """Record an arrived message. size, pieces: bytes and messages so far. Raises Problem."""
+        if pieces > FREE_PIECES and pieces - FREE_PIECES > size // LEAST_PIECE:
+            raise _too_many_pieces()
+        self._last = self._left = self._loop.time()
         self._size = size
 
     def check(self) -> None:
@@ -149,15 +224,15 @@ class _BodyTimeout:
         silent = max(self._began, self._last) + self._idle
         late = self._began + self._longest
         due = min(slow, silent, late)
-        self.over = has_no_connections(self._loop)
-        if now < due and not self.over:
+        self._over = has_no_connections(self._loop)
+        if now < due and not self._over:
             return
         if due == late:
-            self.why = f"did not arrive within {self._longest:g} seconds"
+            self._why = f"did not arrive within {self._longest:g} seconds"
         elif due == silent:
-            self.why = f"stopped arriving for {self._idle:g} seconds"
+            self._why = f"stopped arriving for {self._idle:g} seconds"
         else:
-            self.why = f"arrived at less than {LEAST_RATE} bytes a second"
+            self._why = f"arrived at less than {LEAST_RATE} bytes a second"
         self._expired = True
         self._reads.discard(self)
         self._before = self._task.cancelling()
@@ -169,10 +244,14 @@ class _BodyTimeout:
         return ours and self._task.uncancel() <= self._before
 
     def end(self) -> None:
-        """Stop the checks."""
+        """Stop the checks, until the next `start`."""
         self._reads.discard(self)
         if self._expired:
             self._task.uncancel()
+
+    def problem(self, scope: Scope, size: int) -> Problem:
+        """Why the checks cancelled the read after `size` bytes."""
+        return BodyIncomplete(size) if self._over else _too_slow(scope, self._why, size)
 
 
 _CHECK_SECONDS = 0.2

@@ -85,6 +85,20 @@ class Upload:
         uploads.held = held
         held_by[subject] = own
 
+    def remove(self, less: int) -> None:
+        """Count `less` bytes no more: they were dropped, or are on disk now."""
+        less = min(less, self.size)
+        if not less:
+            return
+        uploads, subject = self._uploads, self._subject
+        self.size -= less
+        uploads.held -= less
+        left = uploads._held_by[subject] - less
+        if left:
+            uploads._held_by[subject] = left
+        else:
+            del uploads._held_by[subject]
+
     def extend(self, more: int) -> None:
         """Count stored bytes that the body refers to. Raises Problem where there is no room.
 
@@ -94,13 +108,4 @@ class Upload:
 
     def close(self) -> None:
         """Count nothing any more. Idempotent."""
-        size, self.size = self.size, 0
-        if not size:
-            return
-        uploads = self._uploads
-        uploads.held -= size
-        left = uploads._held_by[self._subject] - size
-        if left:
-            uploads._held_by[self._subject] = left
-        else:
-            del uploads._held_by[self._subject]
+        self.remove(self.size)

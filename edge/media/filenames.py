@@ -48,6 +48,14 @@ def safe_filename(name: str, mime: str) -> str:
     return kept
 
 
+def with_extension(name: str, mime: str) -> str:
+    """`name` with the extension of `mime` if it has none: some upstreams tell audio by it."""
+    stem, _, extension = name.rpartition(".")
+    if stem and extension:
+        return name
+    return name.removesuffix(".")[: LONGEST - 8] + EXTENSIONS.get(mime, "")
+
+
 def attachment(name: str) -> bytes:
     """The value of `content-disposition` for a file of this name (RFC 6266, RFC 8187)."""
     ascii_name = "".join(

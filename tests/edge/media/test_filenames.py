@@ -1,6 +1,6 @@
 import pytest
 
-from edge.media.filenames import LONGEST, attachment, safe_filename
+from edge.media.filenames import LONGEST, attachment, safe_filename, with_extension
 
 
 @pytest.mark.parametrize(
@@ -35,3 +35,17 @@ def test_attachment_is_one_ascii_header_line(name: str) -> None:
 
 def test_attachment_keeps_unicode_in_its_extended_form() -> None:
     assert attachment("é.txt") == b"attachment; filename=\"_.txt\"; filename*=UTF-8''%C3%A9.txt"
+
+
+@pytest.mark.parametrize(
+    ("name", "mime", "made"),
+    [
+        ("blob", "audio/wav", "blob.wav"),
+        ("blob.", "audio/mpeg", "blob.mp3"),
+        ("a.webm", "audio/wav", "a.webm"),
+        (".hidden", "audio/ogg", ".hidden.ogg"),
+        ("blob", "application/octet-stream", "blob"),
+    ],
+)
+def test_with_extension_adds_one_only_where_there_is_none(name: str, mime: str, made: str) -> None:
+    assert with_extension(name, mime) == made
