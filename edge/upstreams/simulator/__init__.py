@@ -8,6 +8,7 @@ and faults.
     POST /v1/chat/completions   POST /v1/messages   POST /v1/messages/count_tokens
     POST /v1/responses          POST /v1/responses/compact   POST /v1/responses/input_tokens
     POST /v1/embeddings         GET /v1/models      GET /v1/models/ID
+    images, speech, transcription, files, video and music of several vendors: see `media`
     POST to any other endpoint of `edge.endpoints` that is a plain JSON object
     GET /stats                  (server only) counters and hang-ups, see `stats`
 
@@ -18,6 +19,8 @@ and faults.
     reply       Prompt -> Reply, in tokens
     strictness  rules by which vendors refuse requests
     chat, messages, responses, response_items, embeddings, objects, models   the bytes of each
+    request, form, account    what all endpoints read; multipart bodies; files and jobs
+    media       images, speech, transcription, files, video, music, and the media themselves
     answer      bytes -> timed steps, and the faults in them
     behaviour   the endpoints together
     reported    usage reported by an answer that broke off

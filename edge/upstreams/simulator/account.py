@@ -26,21 +26,21 @@ class StoredFile(msgspec.Struct, frozen=True):
 
 
 class SimulatedJob(msgspec.Struct):
-    """A job. given: its fields. life: see `controls`. polls, fetched: how often it was asked for.
+    """A job. life, usage: see `controls`. polls, fetched: how often it was asked for.
 
-    content: what it makes, and its content type. usage: as the vendor reports it.
+    shape: whose API it belongs to. content: what it makes. source: the job that it changes.
     """
 
     id: str
     shape: str
     model: str
     prompt: str
-    given: Mapping[str, Any]
     life: Mapping[str, float]
+    usage: str
     created_at: int
-    content: bytes = b""
-    content_type: str = ""
-    seconds: float = 0.0
+    content: bytes
+    content_type: str
+    seconds: float
     size: str = ""
     source: str | None = None
     polls: int = 0
@@ -66,7 +66,8 @@ class SimulatedJob(msgspec.Struct):
 class Account:
     """Files and jobs by id, at most 4,096 of each: the oldest give way.
 
-    base: address of the server in links, without a slash at the end.
+    base: address of the server in links, without a slash at the end. keys: idempotency keys that
+    made a job.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Account:
         self.base = base
         self.files: dict[str, StoredFile] = {}
         self.jobs: dict[str, SimulatedJob] = {}
+        self.keys: set[str] = set()
         self._clock = clock
         self._made = 0
 

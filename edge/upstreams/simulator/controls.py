@@ -16,7 +16,7 @@ Controls are words `key=value`. They come from the defaults of a server, from a 
     refusal=1       the model declines: `content_filter`, stop reason `refusal`
     strict=1        refuse what the vendor refuses, in its words; see `strictness`
     see=1           say which media the request holds: kind, type, size, digest; see `sight`
-    usage=KIND      usage of a media answer: `tokens`, `duration` or `none`
+    usage=KIND      usage of a media answer: `tokens`, `duration`, `cost` or `none`
     refuse=A,B:V    media fields, or values of one, that the model does not support, with a 400
     life=A,B:N      the life of a job, see below
     call=NAME:ARGS  a step of a tool script, see below
@@ -108,7 +108,7 @@ LIVES: Mapping[str, float | None] = {
 """Names of a job's lives and default numbers."""
 
 MAX_TOKENS = 100_000
-_USAGES = ("tokens", "duration", "none")
+_USAGES = ("tokens", "duration", "cost", "none")
 
 _DIRECTIVE = re.compile(r"\[\[sim\b([^\]]*)\]\]")
 

@@ -78,8 +78,8 @@ def generate(request: SimulatorRequest) -> SimulatedAnswer:
 def edit(request: SimulatorRequest) -> SimulatedAnswer:
     """POST /images/edits, as a form or as JSON."""
     request, fields = read_fields(request, "prompt", takes="both")
-    images = _given(request, fields, "images" if request.form is None else "image")
-    masks = _given(request, fields, "mask")
+    images = media_files(request, fields, "images" if request.form is None else "image")
+    masks = media_files(request, fields, "mask")
     if not 1 <= len(images) <= _MOST_IMAGES:
         raise PromptRejected(
             400,
@@ -92,9 +92,9 @@ def edit(request: SimulatorRequest) -> SimulatedAnswer:
         raise PromptRejected(400, "Invalid 'mask': expected one.", "mask")
     for mask in masks:
         _check(mask, "mask", _LARGEST_MASK, ("image/png",))
-    seen = [f"{len(images)} images: {', '.join(map(_brief, images))}"]
-    seen += [f"mask: {_brief(mask)}" for mask in masks]
-    seen += [f"markup: {_brief(each)}" for each in _given(request, fields, "markup")]
+    seen = [f"{len(images)} images: {', '.join(map(said_of, images))}"]
+    seen += [f"mask: {said_of(mask)}" for mask in masks]
+    seen += [f"markup: {said_of(each)}" for each in media_files(request, fields, "markup")]
     revised = f"{fields.text} ({'; '.join(seen)})"
     return _answered(request, _wanted(request, fields, "image_edit", revised, len(images)))
 
@@ -211,8 +211,10 @@ def _event(kind: str, wanted: _Wanted, encoded: str, more: dict[str, Any]) -> by
     return b"event: %s\ndata: %s\n\n" % (kind.encode(), _encode(members))
 
 
-def _given(request: SimulatorRequest, fields: MediaFields, name: str) -> list[MediaFile | bytes]:
-    """The images of a field: files of the form, or links and file ids of a JSON body."""
+def media_files(
+    request: SimulatorRequest, fields: MediaFields, name: str
+) -> list[MediaFile | bytes]:
+    """Media of a field: files of the form, or data, links and file ids of a JSON body."""
     if request.form is not None:
         return list(request.form.files(name))
     value = fields.values.get(name)
@@ -249,7 +251,8 @@ def _check(image: MediaFile | bytes, param: str, most: int, kinds: tuple[str, ..
         )
 
 
-def _brief(image: MediaFile | bytes) -> str:
+def said_of(image: MediaFile | bytes) -> str:
+    """Type, dimensions, size and digest of an image, in words."""
     data = image if isinstance(image, bytes) else image.data or b""
     digest = sha256(data).hexdigest() if isinstance(image, bytes) else image.sha256
     if data.startswith((b"https://", b"http://")):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from edge.upstreams.simulator.answer import SimulatedAnswer
 from edge.upstreams.simulator.request import SimulatorRequest
 
-from . import files, images, speech, transcription
+from . import files, images, jobs, music, speech, transcription, videos
 
 Handler = Callable[[SimulatorRequest], SimulatedAnswer]
 Methods = Mapping[str, Handler]
@@ -21,6 +21,22 @@ _ROUTES: tuple[tuple[str, Methods], ...] = (
     (r"/files", {"POST": files.upload, "GET": files.listed}),
     (r"/files/[^/]+", {"GET": files.described, "DELETE": files.deleted}),
     (r"/files/[^/]+/content", {"GET": files.content}),
+    (r"/links/[^/]+/\d", {"GET": jobs.linked}),
+    (r"/videos", {"POST": videos.create, "GET": videos.listed}),
+    (r"/videos/generations", {"POST": videos.create_xai}),
+    (r"/videos/[^/]+", {"GET": videos.described, "DELETE": videos.deleted}),
+    (r"/videos/[^/]+/content", {"GET": videos.content}),
+    (r"/videos/[^/]+/remix", {"POST": videos.remix}),
+    (r"/video/generations", {"POST": videos.create_new_api}),
+    (r"/video/generations/[^/]+", {"GET": videos.new_api_described}),
+    (r"/fal-ai/.+/requests/[^/]+/status", {"GET": videos.fal_status}),
+    (r"/fal-ai/.+/requests/[^/]+/cancel", {"PUT": videos.fal_cancel}),
+    (r"/fal-ai/.+/requests/[^/]+", {"GET": videos.fal_result}),
+    (r"/fal-ai/.+", {"POST": videos.create_fal}),
+    (r"/music_generation", {"POST": music.minimax}),
+    (r"/suno/submit/music", {"POST": music.create_suno}),
+    (r"/suno/fetch/[^/]+", {"GET": music.suno_described}),
+    (r"/music", {"POST": music.elevenlabs}),
 )
 _TABLE = tuple((re.compile(pattern + "$"), methods) for pattern, methods in _ROUTES)
 _STATELESS = (
