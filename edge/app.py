@@ -26,8 +26,10 @@ from edge.config.load import Settings
 from edge.config.snapshot import ConfigSnapshot, SharedConfig
 from edge.management.http import AdminApp
 from edge.observability.log_setup import dropped_lines, info_logger
+from edge.proxy.image_links import ImageLinks
 from edge.routing.candidates import Candidates
 from edge.routing.catalog import Catalog
+from edge.routing.public_url import public_url
 from edge.runtime import descriptors, lifespan
 from edge.runtime.admission import Admission
 from edge.runtime.descriptors import DescriptorBudget
@@ -420,6 +422,16 @@ class Gateway:
             sealing=shared.sealing,
             estimator=shared.estimator,
             account=AccountApp(usage_report, flush=shared.ledger_writer.flush),
+            image_links=ImageLinks(
+                shared.files,
+                storage=plans.storage,
+                base=partial(
+                    public_url,
+                    configured=settings.server.public_url,
+                    trusted=settings.server.trusted_proxies,
+                ),
+                urls=settings.images.urls,
+            ),
         )
         parts = Parts(
             settings=settings,

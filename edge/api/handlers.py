@@ -13,6 +13,7 @@ from edge.endpoints import Codec, Endpoint, Handler
 from edge.proxy.compaction import CompactionForwarder
 from edge.proxy.corrections.learned import LearnedCorrections
 from edge.proxy.forwarder import Forwarder
+from edge.proxy.image_links import ImageLinks
 from edge.proxy.translate import CLIENTS
 from edge.routing.catalog import Catalog
 from edge.upstreams.provider import Provider
@@ -71,11 +72,12 @@ def handlers(
     estimator: Estimator,
     account: ASGIApp,
     max_answer: int = 256 << 20,
+    image_links: ImageLinks | None = None,
 ) -> Dispatcher:
     """The apps at the bottom of the chain.
 
     account: answers at the endpoints of the caller's own account. max_answer: bytes of an
-    unstreamed answer.
+    unstreamed answer. image_links: see `Forwarder`.
     """
     server = settings.server
 
@@ -95,6 +97,7 @@ def handlers(
         drain=server.disconnect_drain,
         max_answer=max_answer,
         learned=LearnedCorrections(),
+        image_links=image_links,
     )
     counting = CountingApp(
         providers=providers,

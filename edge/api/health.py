@@ -14,7 +14,8 @@ from starlette.templating import Jinja2Templates
 from edge.config.load import Settings
 from edge.endpoints import ENDPOINTS
 from edge.routing.catalog import Catalog
-from edge.routing.router import allowed_from, scheme_of
+from edge.routing.public_url import public_url
+from edge.routing.router import allowed_from
 from edge.runtime.worker_table import Fleet
 from middlewares import Exchange, Metrics, Principal, Problem
 from middlewares.asgi import ASGIApp, Network, Receive, Scope, Send, header
@@ -115,10 +116,7 @@ def health_app(
 def _base(request: Request, settings: Settings) -> str:
     """The base URL that callers use, without /v1."""
     server = settings.server
-    if server.public_url is not None:
-        return server.public_url
-    scheme = scheme_of(request.scope, server.trusted_proxies)
-    return str(request.base_url.replace(scheme=scheme)).rstrip("/")
+    return public_url(request.scope, server.public_url, server.trusted_proxies)
 
 
 _FORWARDED = (b"x-forwarded-for", b"forwarded", b"x-real-ip")

@@ -21,6 +21,8 @@ _PLAIN = UpstreamConfig(name="plain", dialect="simulator")
 _REMOTE = ("openai", "responses", "anthropic")
 _ASKED = frozenset(("model", "stream", *(name for row in ENDPOINTS for name in row.required)))
 """Members of the caller that no upstream setting may replace or remove."""
+NEEDED = _ASKED | {"n"}
+"""Members that no setting of a model may remove."""
 BOUNDS = frozenset(name for row in ENDPOINTS for name in row.bounds)
 """Members that reservations are computed from; they are sent as the caller wrote them."""
 _UNMADE = _ASKED | BOUNDS | {"n", "best_of", "n_predict", "max_new_tokens", "stream_options"}

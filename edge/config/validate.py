@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from edge.endpoints import TAILS
 
 from .model import AllowanceConfig, Configuration, ModelConfig
-from .upstream_checks import is_visible, upstream_faults
+from .upstream_checks import BOUNDS, NEEDED, is_visible, upstream_faults
 
 _WELL_KNOWN = ("admin", "changeme", "change-me", "default", "example", "password", "secret", "test")
 _SQL = ("sqlite:///", "postgresql://", "postgres://")
@@ -173,6 +173,7 @@ def _model_faults(configuration: Configuration, plans: set[str]) -> Iterator[str
             *_target_faults(model, upstreams),
             *_fallback_faults(model, owners),
             *_list_faults(model),
+            *_dropped_faults(model),
         ):
             yield f"models[{n}].{key}: {sentence}"
         for m, plan in enumerate(model.plans):
@@ -217,6 +218,15 @@ def _list_faults(model: ModelConfig) -> Iterator[tuple[str, str]]:
     elif model.families and len(model.families) != count:
         found = len(model.families)
         yield "families", f"expected {count} names, one for each target, found {found}"
+
+
+def _dropped_faults(model: ModelConfig) -> Iterator[tuple[str, str]]:
+    for m, name in enumerate(model.drop_params):
+        if name.casefold() in NEEDED | BOUNDS:
+            yield (
+                f"drop_params[{m}]",
+                f"{name} cannot be dropped: the cost of a request is computed from it",
+            )
 
 
 def _known(names: Iterable[str]) -> str:

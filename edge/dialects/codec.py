@@ -29,6 +29,7 @@ class TargetModel(Struct, frozen=True, kw_only=True):
         catalog, `model` by default.
     max_output, context: tokens, from the catalog.
     origin: `signatures.fingerprint` of dialect and model: whose signatures it accepts.
+    drop_params: members that it refuses, casefolded.
     """
 
     model: str
@@ -36,6 +37,7 @@ class TargetModel(Struct, frozen=True, kw_only=True):
     max_output: int | None = None
     context: int | None = None
     origin: str = ""
+    drop_params: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         if not self.family:

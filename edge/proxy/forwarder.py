@@ -24,6 +24,7 @@ from middlewares.problem import Problem
 
 from .answer_memory import MAX_ANSWER, MAX_VECTORS
 from .attempt import AttemptLimits, UpstreamAttempt
+from .image_links import ImageLinks
 from .media_attempt import MediaAttempt
 from .translate import CLIENTS, Translator, translator_for
 from .upstream_request import open_response
@@ -42,6 +43,7 @@ class Forwarder:
     drain: seconds a drained upstream may go on after its client has disconnected.
     learned: corrections that targets are known to need.
     allow_passthrough: whether bytes pass when both sides speak the same dialect.
+    image_links: makes links of images; None: they stay what the upstream made.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Forwarder:
         drain: float = 300.0,
         learned: LearnedCorrections | None = None,
         allow_passthrough: bool = True,
+        image_links: ImageLinks | None = None,
     ) -> None:
         self._providers = providers
         self._clients = clients
@@ -70,6 +73,7 @@ class Forwarder:
         )
         self._learned = LearnedCorrections() if learned is None else learned
         self._allow_passthrough = allow_passthrough
+        self._image_links = image_links
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = exchange_of(scope)
@@ -100,8 +104,19 @@ class Forwarder:
             learned=self._learned,
         )
         del request, prepared  # a prompt can be megabytes: only the sender holds it now
-        kind = UpstreamAttempt if exchange.row.answer == "json" else MediaAttempt
-        attempt = kind(exchange, record, translator, provider, self._limits)
+        attempt: UpstreamAttempt
+        if exchange.row.answer == "json":
+            attempt = UpstreamAttempt(exchange, record, translator, provider, self._limits)
+        else:
+            attempt = MediaAttempt(
+                exchange,
+                record,
+                translator,
+                provider,
+                self._limits,
+                links=self._image_links,
+                scope=scope,
+            )
         await attempt.run(opening, receive, send)
         self._learn(exchange)
 
@@ -121,13 +136,15 @@ class Forwarder:
             foreign=candidate.foreign,
             disclose=provider.disclose,
             price=prices,
+            vendor_links=self._image_links is not None and self._image_links.vendor_links,
         )
         if translator is None:
             raise _not_offered(exchange, provider)
         exchange.dropped = dropped = translator.dropped
         body = translator.take_body()
-        if provider.extra_body or provider.drop_body or self._learned:
-            body = provider.with_body_settings(body, dropped)
+        model = candidate.model
+        if provider.extra_body or provider.drop_body or self._learned or model.drop_params:
+            body = provider.with_body_settings(body, dropped, model.drop_params)
             known = self._learned.of(target)
             if known:
                 remedy = apply_corrections(body, known, translator.dialect)

@@ -10,12 +10,14 @@ from edge.dialects.openai_images import read_answer
 from edge.dialects.passthrough import Fields, UpstreamError, encode
 from edge.upstreams import Header, Response
 from edge.upstreams.bodies import read_all
+from edge.upstreams.provider import Provider
 from middlewares import sse
-from middlewares.asgi import Message, Receive, Send
-from middlewares.exchange import Dialect, Exchange
+from middlewares.asgi import Message, Receive, Scope, Send
+from middlewares.exchange import Attempt, Dialect, Exchange
 
-from .attempt import UpstreamAttempt
+from .attempt import AttemptLimits, UpstreamAttempt
 from .bytes_answer import BytesAnswer
+from .image_links import ImageLinks
 from .long_strings import LongStrings, ShortenedResponse, restoring
 from .media_passthrough import ImagesPassthrough, SpeechPassthrough
 from .response_form import event_stream
@@ -57,9 +59,27 @@ class MediaStream(ResponseStream):
 
 
 class MediaAttempt(UpstreamAttempt):
-    """One attempt at an endpoint of images or speech."""
+    """One attempt at an endpoint of images or speech.
 
-    __slots__ = ("_strings",)
+    links: makes images what the caller wants, links or base64. scope: of the request.
+    """
+
+    __slots__ = ("_links", "_scope", "_strings")
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        record: Attempt,
+        translator: Translator,
+        provider: Provider,
+        limits: AttemptLimits,
+        *,
+        links: ImageLinks | None,
+        scope: Scope,
+    ) -> None:
+        super().__init__(exchange, record, translator, provider, limits)
+        self._links = links
+        self._scope = scope
 
     async def _run_stream(self, opening: Awaitable[Response], receive: Receive, send: Send) -> None:
         self._strings = strings = LongStrings(lines=True)
@@ -141,6 +161,10 @@ class MediaAttempt(UpstreamAttempt):
                 response.close()
             exchange.upstream_seconds = perf_counter() - exchange.attempts[0].started
             answer, exchange.usage, exchange.usage_reported = translator.read(body)
+            if self._links is not None:
+                await self._links.finish(
+                    answer, strings, self._scope, exchange.principal, links=translator.links
+                )
             return answer.encode()
 
     async def _send_whole(self, body: bytes, strings: LongStrings, send: Send) -> None:

@@ -153,10 +153,17 @@ class SpeechPassthrough(_MediaPassthrough):
 
 
 def media_passthrough(
-    exchange: Exchange, target_model: TargetModel, *, price: Price | None, disclose: bool
+    exchange: Exchange,
+    target_model: TargetModel,
+    *,
+    price: Price | None,
+    disclose: bool,
+    vendor_links: bool,
 ) -> ImagesPassthrough | SpeechPassthrough:
     """The translator for the endpoint of `exchange`. Raises Problem for a request that cannot be
     counted."""
     if exchange.row.codec == "speech":
         return SpeechPassthrough(exchange, target_model, price, disclose=disclose)
-    return ImagesPassthrough(exchange, target_model, price, disclose=disclose)
+    return ImagesPassthrough(
+        exchange, target_model, price, disclose=disclose, vendor_links=vendor_links
+    )

@@ -129,6 +129,7 @@ def translator_for(
     foreign: int = 0,
     disclose: bool = False,
     price: Price | None = None,
+    vendor_links: bool = False,
 ) -> Translator | None:
     """The translator for an upstream that speaks `dialects`; None if none fits the endpoint.
 
@@ -139,6 +140,7 @@ def translator_for(
     foreign: see `Candidate`.
     disclose: whether a passed answer may name its maker.
     price: of the model, for what is priced beside tokens.
+    vendor_links: whether links of the vendor to its images pass.
 
     Raises Problem for a request that is invalid, or that the upstream's dialect cannot express.
     """
@@ -147,7 +149,9 @@ def translator_for(
         if SERVED_BY[exchange.dialect].isdisjoint(dialects):
             return None
         if row.answer != "json":
-            return media_passthrough(exchange, target_model, price=price, disclose=disclose)
+            return media_passthrough(
+                exchange, target_model, price=price, disclose=disclose, vendor_links=vendor_links
+            )
         # Many inputs may each fill the model's context; none has more tokens than bytes.
         most = 2 * exchange.size + exchange.estimate + _MAX_PREFIX
         target_model = replace(target_model, context=most)

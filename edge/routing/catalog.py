@@ -270,6 +270,7 @@ def _model(option: ModelConfig, extra: Mapping[str, Mapping[str, Any]]) -> Model
                     family=family,
                     context=option.context,
                     max_output=option.max_output,
+                    drop_params=frozenset(name.casefold() for name in option.drop_params),
                 ),
                 prices=prices,
             )

@@ -68,21 +68,25 @@ class Provider(msgspec.Struct, frozen=True):
         path = target.partition(b"?")[0]
         return self.base_url.removesuffix(self.base_path.decode()) + path.decode("latin-1")
 
-    def with_body_settings(self, body: bytes, dropped: list[str]) -> bytes:
+    def with_body_settings(
+        self, body: bytes, dropped: list[str], drop_params: frozenset[str] = frozenset()
+    ) -> bytes:
         """`body`, a JSON object, with `extra_body` added and `drop_body` removed.
 
         Names are compared casefolded: servers written in Go read `USER` as `user`.
+        drop_params: more names that are removed, casefolded, since the model refuses them.
         dropped: gets a note for each member of the request that is not sent.
         """
-        if not self.extra_body and not self.drop_body:
+        if not (self.extra_body or self.drop_body or drop_params):
             return body
-        replaced = self.drop_body.union(map(str.casefold, self.extra_body))
+        replaced = self.drop_body.union(map(str.casefold, self.extra_body), drop_params)
         kept = {}
         for name, raw in _decode(body).items():
             if name.casefold() not in replaced:
                 kept[name] = raw
             else:
-                dropped.append(f"`{name}`: a setting of the upstream")
+                whose = "model" if name.casefold() in drop_params else "upstream"
+                dropped.append(f"`{name}`: a setting of the {whose}")
         return _encode({**kept, **self.extra_body})
 
 

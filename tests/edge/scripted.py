@@ -25,6 +25,7 @@ from edge.config.load import parse
 from edge.dialects.sealing import Sealing
 from edge.endpoints import ENDPOINTS, Endpoint
 from edge.management.http import AdminApp
+from edge.proxy.image_links import ImageLinks
 from edge.routing.candidates import Candidates
 from edge.routing.catalog import Catalog
 from edge.runtime.admission import Admission
@@ -211,6 +212,7 @@ class ScriptedGateway:
     ledger: MemoryLedgerStore = field(default_factory=MemoryLedgerStore)
     configured: bool = False
     endpoints: Sequence[Endpoint] = ENDPOINTS
+    image_links: ImageLinks | None = None
 
     def __post_init__(self) -> None:
         given = {**DOCUMENT, **self.document}
@@ -258,6 +260,7 @@ class ScriptedGateway:
             estimator=self.estimator,
             account=AccountApp(usage_report, flush=self.ledger_writer.flush),
             max_answer=self.max_answer,
+            image_links=self.image_links,
         )
         parts = Parts(
             settings=self.settings,

@@ -11,7 +11,7 @@ from msgspec import Meta, Struct
 
 from .access import AuthConfig, LimitsConfig
 from .files import FilesConfig
-from .models import MediaConfig, ModelConfig, PriceConfig
+from .models import ImagesConfig, MediaConfig, ModelConfig, PriceConfig
 from .plans import AllowanceConfig, PlanConfig, WindowConfig
 from .resilience import AffinityConfig, BreakerConfig, FallbackConfig
 from .server import ErrorsConfig, LogConfig, RouteConfig, ServerConfig
@@ -27,6 +27,7 @@ __all__ = [
     "ErrorsConfig",
     "FallbackConfig",
     "FilesConfig",
+    "ImagesConfig",
     "LimitsConfig",
     "LogConfig",
     "MediaConfig",
@@ -64,6 +65,7 @@ class Configuration(Struct, frozen=True, kw_only=True):
     breaker: BreakerConfig = BreakerConfig()
     affinity: AffinityConfig = AffinityConfig()
     media: MediaConfig = MediaConfig()
+    images: ImagesConfig = ImagesConfig()
     files: FilesConfig = FilesConfig()
     routes: tuple[RouteConfig, ...] = ()
     errors: ErrorsConfig = ErrorsConfig()

@@ -150,6 +150,13 @@ class ModelConfig(Struct, frozen=True, kw_only=True):
             "caller's own `models` replace them."
         ),
     ] = ()
+    drop_params: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Members of requests that its targets refuse, which are left out: "
+            '["response_format"] for image models that always answer base64.'
+        ),
+    ] = ()
     price: Annotated[
         PriceConfig | None, Meta(description="What the model costs the caller. Free unless given.")
     ] = None
@@ -163,6 +170,19 @@ class ModelConfig(Struct, frozen=True, kw_only=True):
     plans: Annotated[
         tuple[str, ...], Meta(description="Plans whose keys may use the model. All unless given.")
     ] = ()
+
+
+class ImagesConfig(Struct, frozen=True, kw_only=True):
+    """Images that models make."""
+
+    urls: Annotated[
+        Literal["gateway", "provider"],
+        Meta(
+            description='What `response_format = "url"` answers: "gateway", a signed link of this '
+            'gateway that anybody can open for an hour; "provider", the link of the provider, '
+            "which names it."
+        ),
+    ] = "gateway"
 
 
 class MediaConfig(Struct, frozen=True, kw_only=True):

@@ -207,7 +207,12 @@ from .documents import CANARY, MODEL, UPSTREAM, faults, model, upstream
             {"routes": [{"path": "/v2/odd", "dialect": "openai"}]},
             "routes[0].endpoint: is missing; /v2/odd ends in none of /chat/completions, "
             "/completions, /responses, /responses/compact, /responses/input_tokens, /messages, "
-            "/messages/count_tokens, /embeddings, /models",
+            "/messages/count_tokens, /embeddings, /images/generations, /audio/speech, /models",
+        ),
+        (
+            {"upstreams": [UPSTREAM], "models": [{**MODEL, "drop_params": ["style", "Model"]}]},
+            "models[0].drop_params[1]: Model cannot be dropped: the cost of a request is computed "
+            "from it",
         ),
         (
             {"routes": [{"path": "/x/models", "dialect": "openai"}] * 2},

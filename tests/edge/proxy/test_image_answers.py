@@ -111,6 +111,16 @@ async def test_refused_response_format_is_left_out_and_that_is_remembered() -> N
     assert ["response_format" in body for body in bodies] == [True, False, False]
 
 
+async def test_member_that_a_setting_of_the_model_drops_is_not_sent() -> None:
+    models = [{"id": "painter", "targets": ["oai/x"], "drop_params": ["Response_Format", "style"]}]
+    home = gateway(drawn(), document={"models": models})
+    asked = {**ASKED, "response_format": "b64_json", "style": "vivid", "size": "auto"}
+    answer = await request(home.app, "POST", PATH, json=asked)
+    assert answer.status == 200
+    (sent,) = home.upstream.requests
+    assert sent_body(sent) == {"model": "x", "prompt": ASKED["prompt"], "size": "auto"}
+
+
 @pytest.mark.parametrize(
     ("member", "value"),
     [("n", 0), ("n", 11), ("n", "2"), ("n", 1.5), ("response_format", "png"), ("prompt", "")],

@@ -1,0 +1,138 @@
+"""Images as links of this gateway, over a real folder and a real database."""
+
+import json
+from base64 import b64encode
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from edge.media.library import Files
+from edge.media.objects import Objects
+from edge.proxy import long_strings
+from edge.proxy.image_links import ImageLinks
+from edge.upstreams import Request
+from middlewares.stores.files.sql import SqlFileStore
+from middlewares.stores.responses.sql import SqlSecretStore
+from middlewares.stores.sql.database import Database
+from tests.asgi import request
+from tests.edge.scripted import JSON, Answer, Scripted, ScriptedGateway
+
+PATH = "/v1/images/generations"
+ASKED = {"model": "painter", "prompt": "a gate", "response_format": "url"}
+OURS = "https://gate.example"
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 1200
+VENDOR = "https://files.vendor.example/a.png?sig=secret"
+
+
+@pytest.fixture
+async def files(tmp_path: Path) -> AsyncIterator[Files]:
+    database = await Database.open(f"sqlite:///{tmp_path}/penstock.db")
+    opened = Files(
+        SqlFileStore(database),
+        Objects(f"file:{tmp_path}/objects"),
+        SqlSecretStore(database),
+        max_size=64 << 20,
+    )
+    yield opened
+    await opened.aclose()
+    await database.aclose()
+
+
+def drawn(*images: dict[str, Any]) -> Answer:
+    return Answer([json.dumps({"created": 1, "data": images}).encode()], headers=[JSON])
+
+
+def gateway(
+    files: Files,
+    *answers: Answer,
+    urls: Literal["gateway", "provider"] = "gateway",
+    quota: int = 1 << 30,
+) -> ScriptedGateway:
+    models = [{"id": "painter", "targets": ["oai/x", "both/y"], "price": {"image": "0.04"}}]
+    links = ImageLinks(files, storage=lambda _: quota, base=lambda _: OURS, urls=urls)
+    return ScriptedGateway(Scripted(*answers), document={"models": models}, image_links=links)
+
+
+def sent_body(sent: Request) -> Any:
+    assert isinstance(sent.body, bytes)
+    return json.loads(sent.body)
+
+
+async def content(files: Files, url: str) -> bytes:
+    """The bytes that a link of ours leads to."""
+    query = {name: value for name, (value,) in parse_qs(urlsplit(url).query).items()}
+    file_id = urlsplit(url).path.removeprefix("/v1/links/")
+    record = await files.find_linked(file_id, query["exp"], query["sig"])
+    assert record is not None
+    assert (record.mime, record.filename[:6]) == ("image/png", "image-")
+    assert record.expires_at == pytest.approx(record.created_at + 3600, abs=60)
+    return b"".join([piece async for piece in files.read(record)])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b64encode(PNG).decode(),
+        "data:image/png;base64," + b64encode(PNG).decode(),
+        b64encode(PNG).decode().rstrip("="),
+        b64encode(PNG, b"-_").decode(),
+    ],
+)
+async def test_link_leads_to_the_image_and_is_ours(files: Files, text: str) -> None:
+    home = gateway(files, drawn({"b64_json": text, "revised_prompt": "r"}, {"b64_json": text}))
+    answer = await request(home.app, "POST", PATH, json={**ASKED, "n": 2})
+    assert answer.status == 200, answer.text
+    first, second = answer.json()["data"]
+    assert first.keys() == {"url", "revised_prompt"} and second.keys() == {"url"}
+    for image in (first, second):
+        assert image["url"].startswith(f"{OURS}/v1/links/file-")
+        assert await content(files, image["url"]) == PNG
+    assert first["url"] != second["url"]
+    (sent,) = home.upstream.requests
+    assert sent_body(sent)["response_format"] == "b64_json"
+    assert long_strings.HELD_BYTES.held == 0
+    assert answer.header("x-credits-used") == "0.08"
+
+
+async def test_escaped_slashes_of_php_are_read(files: Files) -> None:
+    text = json.dumps(b64encode(PNG).decode()).replace("/", "\\/")
+    body = b'{"created":1,"data":[{"b64_json":' + text.encode() + b"}]}"
+    cut = [body[at : at + 999] for at in range(0, len(body), 999)]
+    home = gateway(files, Answer(cut, headers=[JSON]))
+    answer = await request(home.app, "POST", PATH, json=ASKED)
+    assert await content(files, answer.json()["data"][0]["url"]) == PNG
+
+
+async def test_link_of_the_provider_passes_where_the_operator_says_so(files: Files) -> None:
+    home = gateway(files, drawn({"url": VENDOR}), urls="provider")
+    answer = await request(home.app, "POST", PATH, json=ASKED)
+    assert answer.json()["data"] == [{"url": VENDOR}]
+    (sent,) = home.upstream.requests
+    assert sent_body(sent)["response_format"] == "url"
+
+
+async def test_link_of_the_provider_does_not_pass_beside_base64(files: Files) -> None:
+    text = b64encode(PNG).decode()
+    for asked in (ASKED, {**ASKED, "response_format": "b64_json"}):
+        home = gateway(files, drawn({"b64_json": text, "url": VENDOR}))
+        answer = await request(home.app, "POST", PATH, json=asked)
+        assert "vendor" not in answer.text
+
+
+async def test_image_that_does_not_fit_into_the_storage_stays_base64(files: Files) -> None:
+    text = b64encode(PNG).decode()
+    home = gateway(files, drawn({"b64_json": text}), quota=1000)
+    answer = await request(home.app, "POST", PATH, json=ASKED)
+    assert answer.json()["data"] == [{"b64_json": text}]
+
+
+async def test_text_that_is_not_base64_is_a_failed_attempt(files: Files) -> None:
+    text = b64encode(PNG).decode()
+    home = gateway(files, drawn({"b64_json": "!" * 99}), drawn({"b64_json": text}))
+    answer = await request(home.app, "POST", PATH, json=ASKED)
+    assert await content(files, answer.json()["data"][0]["url"]) == PNG
+    first, _ = home.exchanges[0].attempts
+    assert first.problem == "upstream_error"
