@@ -29,6 +29,8 @@ SSE = MappingProxyType({"content-type": "text/event-stream"})
 
 HOLD = b""
 """In place of a piece: wait until the test has released the model."""
+CUT = b"\0cut"
+"""In place of a piece: the connection breaks."""
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,7 +38,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
     wire, streamed: the request's; None fits all. turn: the n-th request of the model, from 1.
     if_member: only if the request has this top-level member.
-    pieces: the body; each is flushed alone, and `HOLD` waits.
+    pieces: the body; each is flushed alone, `HOLD` waits, and `CUT` breaks off.
     """
 
     wire: Wire | None = None
@@ -67,7 +69,8 @@ class Asked(msgspec.Struct, frozen=True):
 
 
 class ScriptedUpstream:
-    """The server. url: its base URL, version included. asked: requests by model, as they came."""
+    """The server. url: its base URL, version included. asked: requests by model, as they came.
+    closed: by model, how many answers the gateway has closed while they were held."""
 
     def __init__(
         self,
@@ -77,6 +80,7 @@ class ScriptedUpstream:
     ) -> None:
         self.url = f"http://127.0.0.1:{port}/v1"
         self.asked: dict[str, list[Asked]] = defaultdict(list)
+        self.closed: dict[str, int] = defaultdict(int)
         self._scripts = scripts
         self._loop = loop
         self._released: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
@@ -85,9 +89,20 @@ class ScriptedUpstream:
         """Let answers of this model go on behind `HOLD`. From any thread."""
         self._loop.call_soon_threadsafe(lambda: self._released[model].set())
 
-    async def held(self, asked: Asked) -> None:
-        """Until `release` of the model that was asked for."""
-        await self._released[str(asked.body.get("model"))].wait()
+    async def held(self, asked: Asked, reader: asyncio.StreamReader) -> None:
+        """Until `release` of the model that was asked for. Raises ConnectionError if the gateway
+        closes the connection meanwhile."""
+        model = str(asked.body.get("model"))
+        released = asyncio.ensure_future(self._released[model].wait())
+        ended = asyncio.ensure_future(reader.read(1))
+        try:
+            await asyncio.wait((released, ended), return_when=asyncio.FIRST_COMPLETED)
+            if not released.done():
+                self.closed[model] += 1
+                raise ConnectionError
+        finally:
+            released.cancel()
+            ended.cancel()
 
     def answer(self, asked: Asked) -> Answer:
         """The first answer of the model's script that fits."""
@@ -121,7 +136,9 @@ async def _serve(
             writer.write("\r\n".join([*out, "", ""]).encode())
             for piece in answer.pieces:
                 if piece == HOLD:
-                    await upstream.held(asked)
+                    await upstream.held(asked, reader)
+                elif piece == CUT:
+                    raise ConnectionError
                 else:
                     writer.write(b"%x\r\n%b\r\n" % (len(piece), piece))
                     await writer.drain()

@@ -49,23 +49,25 @@ def content_type(label: bytes, asked: str, head: bytes) -> bytes:
     by_format = BY_FORMAT.get(asked, _UNKNOWN)
     if asked == "pcm":  # bare samples may begin like anything
         return label if labelled and label != b"audio/mpeg" else by_format
-    seen = _type_of(head)
-    if seen:
-        return label if labelled and label.partition(b";")[0].rstrip() in _SAME[seen] else seen
-    return label if labelled else by_format
+    seen = _types_of(head)
+    if not seen:
+        return label if labelled else by_format
+    if labelled and any(label.partition(b";")[0].rstrip() in _SAME[kind] for kind in seen):
+        return label if len(seen) == 1 or by_format not in seen else by_format
+    return by_format if by_format in seen else seen[0]
 
 
-def _type_of(head: bytes) -> bytes:
-    """The content type that the first bytes tell, b"" if they tell none."""
+def _types_of(head: bytes) -> tuple[bytes, ...]:
+    """The content types that the first bytes allow, likeliest first; () if they tell none."""
     if head.startswith(b"RIFF"):
-        return b"audio/wav"
+        return (b"audio/wav",)
     if head.startswith(b"OggS"):
-        return b"audio/ogg"
+        return (b"audio/ogg",)
     if head.startswith(b"fLaC"):
-        return b"audio/flac"
+        return (b"audio/flac",)
     if head.startswith(b"ID3"):
-        return b"audio/mpeg"
+        return (b"audio/mpeg", b"audio/aac")
     if len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0:
         # The layer is 0 in ADTS only (ISO 13818-7), and never in MPEG audio.
-        return b"audio/aac" if head[1] & 0xF6 == 0xF0 else b"audio/mpeg"
-    return b""
+        return (b"audio/aac" if head[1] & 0xF6 == 0xF0 else b"audio/mpeg",)
+    return ()

@@ -26,6 +26,7 @@ FORMATS: dict[str, tuple[bytes, str]] = {
     "wav": (b"RIFF\x24\x00\x00\x00WAVEfmt " + bytes(32), "audio/wav"),
     "pcm": (b"\x00\x01" * 32, "audio/pcm"),
 }
+TAGGED = b"ID3\x04" + bytes(32)
 
 
 def sent_body(sent: Request) -> Any:
@@ -131,6 +132,22 @@ async def test_content_type_agrees_with_the_bytes(format_: str, label: bytes) ->
     home = gateway(speech(sound, headers=[(b"content-type", label)] if label else []))
     answer = await request(home.app, "POST", PATH, json={**ASKED, "response_format": format_})
     assert (answer.status, answer.body) == (200, sound)
+    assert answer.header("content-type") == kind
+
+
+@pytest.mark.parametrize(
+    ("asked", "label", "kind"),
+    [
+        ("aac", "audio/mpeg", "audio/aac"),
+        ("mp3", "audio/mp3", "audio/mpeg"),
+        ("wav", "", "audio/mpeg"),
+    ],
+)
+async def test_tag_in_front_leaves_the_choice_to_the_request(
+    asked: str, label: str, kind: str
+) -> None:
+    home = gateway(speech(TAGGED, headers=[(b"content-type", label.encode())]))
+    answer = await request(home.app, "POST", PATH, json={**ASKED, "response_format": asked})
     assert answer.header("content-type") == kind
 
 

@@ -1,0 +1,264 @@
+"""Images and speech on the real server: the vendor's client, chat UIs, and bytes in time."""
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from .conftest import SECRETS, Figures, over_http
+from .program import Gateway, Program, peak_rss, until
+from .scripted_upstream import CUT, HOLD, SSE, Answer, ScriptedUpstream, scripted_upstream
+
+MAGIC = {
+    "mp3": (b"ID3", b"\xff\xfb", b"\xff\xf3", b"\xff\xf2"),
+    "opus": (b"OggS",),
+    "aac": (b"ID3", b"\xff\xf1", b"\xff\xf9"),
+    "flac": (b"fLaC",),
+    "wav": (b"RIFF",),
+    "pcm": (b"",),
+}
+TYPES = {
+    "mp3": "audio/mpeg",
+    "opus": "audio/ogg",
+    "aac": "audio/aac",
+    "flac": "audio/flac",
+    "wav": "audio/wav",
+    "pcm": "audio/pcm",
+}
+PNG = b"\x89PNG\r\n\x1a\n"
+MP3 = {"content-type": "audio/mpeg"}
+SOUND = b"ID3\x04" + bytes(400)
+MiB = 1 << 20
+LARGE = base64.b64encode(bytes(range(256)) * (4 * MiB // 256)).decode()
+
+
+def partial(number: int) -> bytes:
+    event = {
+        "type": "image_generation.partial_image",
+        "partial_image_index": number,
+        "b64_json": LARGE,
+    }
+    return f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode()
+
+
+BEGIN, END = b'{"created":1,"data":[{"b64_json":"', b'"}]}'
+EVENT, BLANK = b'data: {"type":"image_generation.completed","b64_json":"', b'"}\n\n'
+HEAVY = 28
+"""MiB of a heavy image in base64."""
+MOST_GROWTH = 48 * MiB
+"""Bytes by which many heavy images may raise the memory of a worker."""
+DONE = b'data: {"type":"image_generation.completed","b64_json":"aGk="}\n\n'
+SCRIPTS = {
+    "heavy": [
+        Answer(streamed=False, pieces=[BEGIN, *[b"A" * MiB] * HEAVY, END]),
+        Answer(streamed=True, headers=SSE, pieces=[EVENT, *[b"A" * MiB] * HEAVY, BLANK]),
+    ],
+    "held": [Answer(headers=MP3, pieces=[SOUND, HOLD, b"the rest"])],
+    "cut": [Answer(headers=MP3, pieces=[SOUND, CUT])],
+    "stuck": [Answer(headers=MP3, pieces=[SOUND, HOLD])],
+    "events": [Answer(headers=SSE, pieces=[partial(0), HOLD, partial(1), DONE])],
+}
+
+
+@pytest.fixture(scope="module")
+def scripted() -> Iterator[ScriptedUpstream]:
+    with scripted_upstream(SCRIPTS) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def media(
+    tmp_path_factory: pytest.TempPathFactory, simulator: Program, scripted: ScriptedUpstream
+) -> Iterator[Gateway]:
+    """A gateway with a painter and a voice at the simulator, and with the scripts' models."""
+    document = over_http(simulator.url)
+    document["upstreams"].append({"name": "script", "dialect": "openai", "base_url": scripted.url})
+    document["models"] += [
+        {"id": "painter", "targets": ["far-openai/far-model"], "price": {"image": "0.04"}},
+        {"id": "voice", "targets": ["far-openai/far-model"], "price": {"character": "0.00001"}},
+        *({"id": name, "targets": [f"script/{name}"]} for name in SCRIPTS),
+    ]
+    program = Gateway(tmp_path_factory.mktemp("media"), document, env=SECRETS)
+    try:
+        yield program
+    finally:
+        assert program.stop() == 0, program.stderr
+
+
+@pytest.fixture
+async def client(media: Gateway) -> AsyncIterator[openai.AsyncOpenAI]:
+    async with openai.AsyncOpenAI(
+        base_url=f"{media.url}/v1", api_key=media.key, max_retries=0
+    ) as one:
+        yield one
+
+
+@pytest.fixture
+async def plain(media: Gateway) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(
+        base_url=f"{media.url}/v1", headers=media.bearer, trust_env=False, timeout=60
+    ) as one:
+        yield one
+
+
+# Images
+
+
+async def test_sdk_makes_images_plain_and_streamed(client: openai.AsyncOpenAI) -> None:
+    made = await client.images.generate(model="painter", prompt="a gate", n=2, size="1024x1024")
+    assert made.data is not None and len(made.data) == 2
+    for image in made.data:
+        assert base64.b64decode(image.b64_json or "").startswith(PNG)
+    stream = await client.images.generate(
+        model="painter", prompt="a gate", stream=True, partial_images=2, size="1024x1024"
+    )
+    events: list[Any] = [event async for event in stream]
+    assert [event.type for event in events] == [
+        "image_generation.partial_image",
+        "image_generation.partial_image",
+        "image_generation.completed",
+    ]
+    assert events[-1].usage.output_tokens > 0
+
+
+async def test_answer_says_its_cost_and_hides_the_provider(plain: httpx.AsyncClient) -> None:
+    answer = await plain.post("/images/generations", json={"model": "painter", "prompt": "a gate"})
+    assert answer.headers["x-credits-used"] == "0.04"
+    assert answer.headers["x-model-used"] == "painter"
+    for word in ("far-model", "SimProvider", "simsecret"):
+        assert word not in answer.text and word not in str(answer.headers)
+
+
+async def test_body_of_open_webui_makes_an_image(plain: httpx.AsyncClient) -> None:
+    """routers/images.py: `response_format` unless the name of the model says otherwise."""
+    body = {
+        "model": "painter",
+        "prompt": "a gate and water",
+        "n": 1,
+        "size": "512x512",
+        "response_format": "b64_json",
+    }
+    answer = await plain.post("/images/generations", json=body)
+    assert answer.status_code == 200, answer.text
+    for image in answer.json()["data"]:
+        assert base64.b64decode(image["b64_json"]).startswith(PNG)
+
+
+async def test_large_event_passes_while_the_upstream_holds_the_next(
+    plain: httpx.AsyncClient, scripted: ScriptedUpstream
+) -> None:
+    body = {"model": "events", "prompt": "a gate", "stream": True}
+    async with plain.stream("POST", "/images/generations", json=body) as answer:
+        pieces = answer.aiter_raw()
+        got = b""
+        while len(got) < len(partial(0)):
+            got += await anext(pieces)
+        assert got == partial(0)
+        scripted.release("events")
+        async for piece in pieces:
+            got += piece
+    assert got.replace(b": x-credits-used 0.00\n", b"") == partial(0) + partial(1) + DONE
+
+
+@pytest.mark.timeout(600)
+async def test_heavy_images_do_not_fill_the_memory(
+    media: Gateway, plain: httpx.AsyncClient, full: bool, figures: Figures
+) -> None:
+    """kortix-ai/suna#6831, BerriAI/litellm#33955, #40565. Plain and streamed, all at once."""
+    many = 16 if full else 4
+    (worker,) = media.workers
+    await plain.post("/images/generations", json={"model": "heavy", "prompt": "x"})
+    before = peak_rss(worker.pid)
+
+    async def draw(stream: bool) -> int:
+        body = {"model": "heavy", "prompt": "x", "stream": stream}
+        size = 0
+        async with plain.stream("POST", "/images/generations", json=body) as answer:
+            async for piece in answer.aiter_raw():
+                size += len(piece)
+        return size
+
+    sizes = await asyncio.gather(*(draw(bool(n % 2)) for n in range(many)))
+    assert min(sizes) > HEAVY * MiB
+    growth = peak_rss(worker.pid) - before
+    figures(f"{many} images of {HEAVY} MiB: {growth / MiB:.1f} MiB")
+    assert growth < MOST_GROWTH
+
+
+# Speech
+
+
+@pytest.mark.parametrize("form", TYPES)
+async def test_sdk_streams_speech_in_each_format(client: openai.AsyncOpenAI, form: Any) -> None:
+    async with client.audio.speech.with_streaming_response.create(
+        model="voice", voice="alloy", input="Penstock opens the gate.", response_format=form
+    ) as answer:
+        assert answer.headers["content-type"] == TYPES[form]
+        assert answer.headers["x-credits-used"] == "0.00024"
+        sound = b"".join([piece async for piece in answer.iter_bytes()])
+    assert sound.startswith(MAGIC[form]) and len(sound) > 100
+
+
+async def test_sdk_reads_speech_whole(client: openai.AsyncOpenAI) -> None:
+    answer = await client.audio.speech.create(model="voice", voice="alloy", input="Hello there")
+    assert answer.content.startswith(MAGIC["mp3"])
+
+
+async def test_events_of_speech_hold_the_same_audio(plain: httpx.AsyncClient) -> None:
+    body = {"model": "voice", "voice": "alloy", "input": "Hello there", "response_format": "wav"}
+    whole = (await plain.post("/audio/speech", json=body)).content
+    answer = await plain.post("/audio/speech", json={**body, "stream_format": "sse"})
+    events = [
+        json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: ")
+    ]
+    assert events[-1]["type"] == "speech.audio.done"
+    sound = b"".join(base64.b64decode(event["audio"]) for event in events[:-1])
+    assert sound == whole
+
+
+async def test_body_of_open_webui_is_spoken(plain: httpx.AsyncClient) -> None:
+    """routers/audio.py sends no format."""
+    body = {"input": "Hello there", "model": "voice", "voice": "alloy"}
+    answer = await plain.post("/audio/speech", json=body)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "audio/mpeg"
+
+
+async def test_first_bytes_come_while_the_upstream_holds_the_rest(
+    plain: httpx.AsyncClient, scripted: ScriptedUpstream
+) -> None:
+    body = {"model": "held", "voice": "alloy", "input": "Hello"}
+    async with plain.stream("POST", "/audio/speech", json=body) as answer:
+        assert "content-length" not in answer.headers
+        pieces = answer.aiter_raw()
+        assert await anext(pieces) == SOUND
+        scripted.release("held")
+        assert b"".join([piece async for piece in pieces]) == b"the rest"
+
+
+async def test_fault_after_the_first_bytes_breaks_the_connection(
+    media: Gateway, plain: httpx.AsyncClient
+) -> None:
+    body = {"model": "cut", "voice": "alloy", "input": "Hello"}
+    with pytest.raises(httpx.RemoteProtocolError):
+        async with plain.stream("POST", "/audio/speech", json=body) as answer:
+            pieces = answer.aiter_raw()
+            assert await anext(pieces) == SOUND
+            async for _ in pieces:
+                pass
+    assert "Traceback" not in media.stderr
+
+
+async def test_disconnect_closes_the_upstream(
+    plain: httpx.AsyncClient, scripted: ScriptedUpstream
+) -> None:
+    body = {"model": "stuck", "voice": "alloy", "input": "Hello"}
+    async with plain.stream("POST", "/audio/speech", json=body) as answer:
+        assert await anext(answer.aiter_raw()) == SOUND
+        assert scripted.closed["stuck"] == 0
+    await asyncio.to_thread(until, lambda: scripted.closed["stuck"] == 1, what="a closed upstream")
