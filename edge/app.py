@@ -25,6 +25,7 @@ from edge.billing.usage_report import UsageReport
 from edge.config.load import Settings
 from edge.config.snapshot import ConfigSnapshot, SharedConfig
 from edge.management.http import AdminApp
+from edge.media.fetch.rules import FetchRules
 from edge.observability.log_setup import dropped_lines, info_logger
 from edge.proxy.image_links import ImageLinks
 from edge.routing.candidates import Candidates
@@ -249,6 +250,7 @@ class Gateway:
         old.retired = True
         self._old.add(old)
         self._services.breaker_reporter.adopt(snapshot.settings)
+        self._services.fetcher.adopt(FetchRules.of(snapshot.settings.fetch))
         sweeper = self._services.sweeper
         if sweeper is not None:
             sweeper.grace = max(sweeper.grace, snapshot.settings.longest_request)

@@ -2,12 +2,11 @@
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 from starlette.middleware.cors import CORSMiddleware
 
-from edge.api.handlers import ResponsesLayer
 from edge.billing.plans import Plans
 from edge.billing.token_estimate import Estimator
 from edge.config.load import Settings
@@ -52,6 +51,9 @@ from middlewares.uploads import Uploads
 
 from .endpoints import ENDPOINTS, Endpoint
 
+if TYPE_CHECKING:
+    from edge.api.handlers import ResponsesLayer
+
 
 class Parts(msgspec.Struct, frozen=True):
     """The settings, stores and apps that the layers need. log: takes an event name and fields.
@@ -65,7 +67,7 @@ class Parts(msgspec.Struct, frozen=True):
     accounts: Accounts
     ledger_writer: LedgerWriter
     replays: ReplayStore
-    responses_layer: Callable[[ASGIApp], ResponsesLayer]
+    responses_layer: Callable[[ASGIApp], "ResponsesLayer"]
     candidates: Candidates
     health: Health
     throttle_queue: ThrottleQueue

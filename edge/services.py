@@ -13,12 +13,13 @@ import msgspec
 import structlog
 from prometheus_client import CollectorRegistry
 
-from edge.api.responses import Sweeper
 from edge.billing.token_estimate import Estimator
 from edge.config.load import Settings
 from edge.config.model import StoreConfig
 from edge.dialects.sealing import Sealing
 from edge.media.decode.sandbox import Sandbox, cores
+from edge.media.fetch.fetcher import Fetcher
+from edge.media.fetch.rules import FetchRules
 from edge.media.library import Files
 from edge.media.objects import Objects
 from edge.media.sweep import FileSweeper
@@ -47,6 +48,7 @@ from middlewares.stores.replays.base import ReplayStore
 from middlewares.stores.responses.base import ResponseStore
 from middlewares.stores.responses.quota import BoundedResponseStore
 from middlewares.stores.responses.sql import SqlResponseStore, SqlSecretStore
+from middlewares.stores.responses.sweep import Sweeper
 from middlewares.stores.sql.database import Database
 from middlewares.uploads import Uploads
 
@@ -111,6 +113,7 @@ class Services(msgspec.Struct, frozen=True):
     throttle_queue: ThrottleQueue
     token_queue: ThrottleQueue
     uploads: Uploads
+    fetcher: Fetcher
     health: Health
     breaker_reporter: BreakerReporter
     affinity: ConversationAffinity | None
@@ -180,6 +183,11 @@ async def open_services(
     metrics.sample(metrics.media_waiting, lambda: sandbox.waiting)
     throttle_queue, token_queue = throttle_queue_of(settings), throttle_queue_of(settings)
     uploads = uploads_of(settings)
+    fetcher = Fetcher(
+        FetchRules.of(settings.fetch),
+        count=lambda outcome: metrics.fetches.labels(outcome).inc(),
+    )
+    stack.push_async_callback(fetcher.aclose)
     metrics.sample(metrics.counters_up, lambda: float(not getattr(counters, "away", False)))
     metrics.sample(metrics.journal_up, lambda: float(ledger_writer.usable))
     metrics.sample(metrics.sql_up, lambda: float(database.up and ledger_writer.delivers))
@@ -207,6 +215,7 @@ async def open_services(
         throttle_queue=throttle_queue,
         token_queue=token_queue,
         uploads=uploads,
+        fetcher=fetcher,
         health=health,
         breaker_reporter=breaker_reporter,
         affinity=None if affinity_store is None else StoredAffinity(affinity_store),

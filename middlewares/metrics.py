@@ -150,6 +150,12 @@ class Metrics(Shared):
             "Responses that could not be stored.",
             registry=registry,
         )
+        self.fetches = Counter(
+            f"{namespace}_fetches",
+            "Files fetched from URLs that callers and upstreams gave, by outcome.",
+            ("outcome",),
+            registry=registry,
+        )
         self.credits = Counter(
             f"{namespace}_credits",
             "Credits charged, by the model that answered.",

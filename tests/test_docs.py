@@ -224,6 +224,7 @@ RESPONDING = ("middlewares", "edge")
 OUTWARD = {
     "edge/cli/demo.py",
     "edge/dialects",
+    "edge/media/fetch",
     "edge/proxy/corrections",
     "edge/proxy/form_conversion.py",
     "edge/proxy/translate.py",

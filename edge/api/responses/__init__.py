@@ -2,6 +2,5 @@
 
 from .app import ResponsesApp
 from .expand import Expanded, expand
-from .sweep import Sweeper
 
-__all__ = ["Expanded", "ResponsesApp", "Sweeper", "expand"]
+__all__ = ["Expanded", "ResponsesApp", "expand"]

@@ -10,6 +10,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from .access import AuthConfig, LimitsConfig
+from .fetch import FetchConfig
 from .files import FilesConfig
 from .models import ImagesConfig, MediaConfig, ModelConfig, PriceConfig
 from .plans import AllowanceConfig, PlanConfig, WindowConfig
@@ -26,6 +27,7 @@ __all__ = [
     "Configuration",
     "ErrorsConfig",
     "FallbackConfig",
+    "FetchConfig",
     "FilesConfig",
     "ImagesConfig",
     "LimitsConfig",
@@ -67,6 +69,7 @@ class Configuration(Struct, frozen=True, kw_only=True):
     media: MediaConfig = MediaConfig()
     images: ImagesConfig = ImagesConfig()
     files: FilesConfig = FilesConfig()
+    fetch: FetchConfig = FetchConfig()
     routes: tuple[RouteConfig, ...] = ()
     errors: ErrorsConfig = ErrorsConfig()
     log: LogConfig = LogConfig()

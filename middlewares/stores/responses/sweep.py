@@ -8,7 +8,8 @@ from time import time
 
 from middlewares.stores.errors import StoreUnavailable
 from middlewares.stores.outage import Outage
-from middlewares.stores.responses.base import ResponseStore
+
+from .base import ResponseStore
 
 _log = logging.getLogger(__name__)
 _random = SystemRandom().random

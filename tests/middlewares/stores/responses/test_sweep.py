@@ -5,8 +5,8 @@ import logging
 
 import pytest
 
-from edge.api.responses import Sweeper
 from middlewares.stores import MemoryResponseStore, StoreUnavailable
+from middlewares.stores.responses.sweep import Sweeper
 
 pytestmark = pytest.mark.simulated_time
 
