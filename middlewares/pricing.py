@@ -69,7 +69,14 @@ class Price(msgspec.Struct, frozen=True):
                 if reported:
                     factor = min(factor, self.factors.get(reported, NANO))
                 tokens = -(-tokens * factor // NANO)
-        if not (has_units(usage) or usage.hosted):
+        if not (  # `has_units`, without the cost of its call
+            usage.images
+            or usage.audio_ms
+            or usage.jobs
+            or usage.characters
+            or usage.video_ms
+            or usage.hosted
+        ):
             return (tokens + _UP) // _MILLION
         return self._with_units(tokens, usage) + usage.hosted * self.hosted_call
 
