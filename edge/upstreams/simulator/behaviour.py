@@ -144,6 +144,8 @@ def _prompted(request: SimulatorRequest, prompt: Prompt) -> SimulatedAnswer:
 
 
 def _answered(request: SimulatorRequest, prompt: Prompt) -> SimulatedAnswer:
+    if prompt.model.startswith(models.SEEING):
+        request = controlled(request, "see=1")
     request = directed(request, prompt.directive)
     if refusal := refused(request, prompt.tokens):
         return refusal

@@ -9,6 +9,8 @@ from middlewares.exchange import Dialect
 
 from .chat import CREATED
 
+SEEING = "sim-eye"
+"""Models whose names start so always say which media they see."""
 MODELS = ("sim-1", "sim-2", "sim-embed")
 _encode = msgspec.json.Encoder().encode
 

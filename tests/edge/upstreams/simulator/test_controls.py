@@ -7,6 +7,7 @@ import pytest
 from edge.upstreams.simulator import FAULTS, Controls, controls
 from edge.upstreams.simulator.controls import take_directive
 from tests.edge.upstreams.simulated import CHAT, ask, ask_json, chat, messages, post, whole
+from tests.pages import page, table
 
 
 def test_words_become_values() -> None:
@@ -64,6 +65,21 @@ def test_every_control_and_fault_is_in_the_manual() -> None:
     said = {entry.partition("=")[0].partition(":")[0] for entry in manual}
     known = {name.replace("_", "-") for name in Controls.__struct_fields__}
     assert said == known | set(FAULTS) | set(controls.LIVES)
+
+
+@pytest.mark.parametrize(
+    ("heading", "names"),
+    [
+        ("Directives", [name.replace("_", "-") for name in Controls.__struct_fields__]),
+        ("Faults", list(FAULTS)),
+        ("Lives of a job", list(controls.LIVES)),
+    ],
+)
+def test_every_control_fault_and_life_has_its_row_in_the_page(
+    heading: str, names: list[str]
+) -> None:
+    rows = table(page("docs/simulator.md"), heading)
+    assert sorted(row[0].strip("`") for row in rows) == sorted(names)
 
 
 def test_directives_are_taken_out_of_the_text() -> None:

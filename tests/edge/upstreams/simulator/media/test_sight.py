@@ -132,3 +132,11 @@ def test_tools_and_schemas_that_speak_of_media_are_no_media() -> None:
     content = "Draw [[sim see]]"
     body = {"model": "sim-1", "tools": [tool], "messages": [{"role": "user", "content": content}]}
     assert texts(whole(ask(post(CHAT, body)))).startswith("I see no media.")
+
+
+def test_a_seeing_model_needs_no_directive_and_may_be_silenced() -> None:
+    content = [{"type": "text", "text": "What?"}, CHAT_PARTS[0][0]]
+    body = {"model": "sim-eye-1", "messages": [{"role": "user", "content": content}]}
+    assert texts(whole(ask(post(CHAT, body)))).startswith(f"I see 1 media: {IMAGE}.")
+    content[0]["text"] = "What? [[sim see=0]]"
+    assert texts(whole(ask(post(CHAT, body)))).startswith("You said: What?")
