@@ -27,7 +27,10 @@ from edge.config.snapshot import ConfigSnapshot, SharedConfig
 from edge.management.http import AdminApp
 from edge.media.fetch.rules import FetchRules
 from edge.observability.log_setup import dropped_lines, info_logger
+from edge.proxy.describing.build import media_steps
+from edge.proxy.forwarder import MediaSteps
 from edge.proxy.image_links import ImageLinks
+from edge.proxy.subrequests import Subrequests
 from edge.routing.candidates import Candidates
 from edge.routing.catalog import Catalog
 from edge.routing.public_url import public_url
@@ -41,12 +44,13 @@ from edge.upstreams.build import providers_of
 from edge.upstreams.http1.pools import Pools
 from edge.upstreams.provider import Provider
 from middlewares import Metrics
-from middlewares.asgi import Receive, Scope, Send
+from middlewares.asgi import ASGIApp, Receive, Scope, Send
 from middlewares.disconnects import no_connections
 from middlewares.stores.audit.sql import SqlAuditStore
+from middlewares.stores.descriptions.sql import SqlDescriptionStore
 from middlewares.stores.keys.sql import SqlKeyStore
 
-from .chain import Chain, Parts, compose
+from .chain import SUBREQUEST_LAYERS, Chain, Parts, compose
 from .generation import Generation, Providers
 from .services import Services, open_services
 
@@ -417,24 +421,6 @@ class Gateway:
             rates=shared.counters,
             ledger=shared.ledger,
         )
-        bottom = handlers(
-            settings,
-            catalog,
-            providers,
-            sealing=shared.sealing,
-            estimator=shared.estimator,
-            account=AccountApp(usage_report, flush=shared.ledger_writer.flush),
-            image_links=ImageLinks(
-                shared.files,
-                storage=plans.storage,
-                base=partial(
-                    public_url,
-                    configured=settings.server.public_url,
-                    trusted=settings.server.trusted_proxies,
-                ),
-                urls=settings.images.urls,
-            ),
-        )
         parts = Parts(
             settings=settings,
             catalog=catalog,
@@ -478,7 +464,41 @@ class Gateway:
             ),
             admission=self._admission,
         )
+        bottom = handlers(
+            settings,
+            catalog,
+            providers,
+            sealing=shared.sealing,
+            estimator=shared.estimator,
+            account=AccountApp(usage_report, flush=shared.ledger_writer.flush),
+            media=partial(self._media_steps, settings, shared, parts),
+            image_links=ImageLinks(
+                shared.files,
+                storage=plans.storage,
+                base=partial(
+                    public_url,
+                    configured=settings.server.public_url,
+                    trusted=settings.server.trusted_proxies,
+                ),
+                urls=settings.images.urls,
+            ),
+        )
         return compose(bottom, parts)
+
+    def _media_steps(
+        self, settings: Settings, shared: Services, parts: Parts, forwarder: ASGIApp
+    ) -> MediaSteps:
+        """The media steps, whose own requests `forwarder` answers."""
+        around = compose(forwarder, parts, SUBREQUEST_LAYERS).app
+        return media_steps(
+            settings.media,
+            parts.catalog,
+            Subrequests(around, estimator=shared.estimator),
+            sandbox=shared.sandbox,
+            store=SqlDescriptionStore(shared.database, keep=settings.media.cache),
+            slots=shared.describing,
+            metrics=shared.metrics,
+        )
 
 
 async def _not_started(scope: Scope, receive: Receive, send: Send) -> None:

@@ -318,10 +318,18 @@ class Chain(NamedTuple):
             await close()
 
 
-def compose(app: ASGIApp, parts: Parts) -> Chain:
-    """`app` inside every layer."""
+SUBREQUEST_LAYERS = tuple(
+    layer
+    for layer in LAYERS
+    if layer.name in ("metrics", "request_log", "errors", "budget", "fallback")
+)
+"""The layers of requests that the gateway makes to serve another (`edge.proxy.subrequests`)."""
+
+
+def compose(app: ASGIApp, parts: Parts, layers: Sequence[Layer] = LAYERS) -> Chain:
+    """`app` inside `layers`."""
     closers = []
-    for layer in reversed(LAYERS):
+    for layer in reversed(layers):
         outer = layer.make(app, parts)
         if outer is not app and hasattr(outer, "aclose"):
             closers.append(outer.aclose)

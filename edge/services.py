@@ -24,6 +24,7 @@ from edge.media.library import Files
 from edge.media.objects import Objects
 from edge.media.sweep import FileSweeper
 from edge.observability.log_text import LONGEST_REASON, shown
+from edge.proxy.describing.steps import DescribingSlots
 from edge.routing.affinity import ConversationAffinity, StoredAffinity
 from edge.runtime.stores import (
     GRACE,
@@ -108,6 +109,7 @@ class Services(msgspec.Struct, frozen=True):
     sweeper: Sweeper | None
     files: Files
     sandbox: Sandbox
+    describing: DescribingSlots
     sealing: Sealing
     estimator: Estimator
     throttle_queue: ThrottleQueue
@@ -210,6 +212,7 @@ async def open_services(
         sweeper=sweeper,
         files=files,
         sandbox=sandbox,
+        describing=DescribingSlots(),
         sealing=Sealing(SqlSecretStore(database)),
         estimator=Estimator(),
         throttle_queue=throttle_queue,

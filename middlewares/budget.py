@@ -274,6 +274,8 @@ def _open_entry(
         stream=exchange.stream,
         measured=False,
         starts={} if hold is None or prepaid else hold.starts,
+        parent=exchange.parent,
+        purpose=exchange.purpose,
     )
 
 

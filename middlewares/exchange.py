@@ -211,6 +211,8 @@ class Exchange(msgspec.Struct, eq=False):
     error_style: ErrorStyle = ErrorStyle()  # errors
     request_id: str = ""  # request_id
     client_request_id: str = ""  # request_id
+    parent: str = ""  # subrequests: id of the request that this one serves
+    purpose: str = ""  # subrequests: what for, e.g. "describe"
     dialect: Dialect = "openai"  # the application's router
     endpoint: str = ""  # the application's router; a metric label, e.g. "chat.completions"
     row: Any = None  # the application's router: its endpoint row; not read by middlewares
@@ -247,6 +249,7 @@ class Exchange(msgspec.Struct, eq=False):
     served: str = ""  # forward, counting, idempotency: catalog id that answered, for clients
     catalog_id: str = ""  # forward, counting: catalog entry behind it; a metric label
     attempts: list[Attempt] = []  # forward, counting
+    children_cost: int = 0  # subrequests: nano-credits of requests made to serve this one
     headers_sent_early: bool = False  # forward: the head was sent before any content
     first_content: float = 0.0  # forward: perf_counter seconds of the first content byte
     upstream_seconds: float = 0.0  # forward, counting: until its answer or first content
@@ -267,6 +270,11 @@ class Exchange(msgspec.Struct, eq=False):
     def of(scope: Scope) -> "Exchange":
         """The exchange of this request, created on first use."""
         return exchange_of(scope)
+
+
+def attach(exchange: Exchange, scope: Scope) -> None:
+    """Make `exchange` the exchange of `scope`, a request that the application makes itself."""
+    scope["state"] = {_KEY: exchange}
 
 
 def exchange_of(scope: Scope) -> Exchange:
@@ -291,9 +299,9 @@ def client_of(exchange: Exchange, scope: Scope) -> str:
 
 
 def cost_of(exchange: Exchange, usage: Usage) -> int | None:
-    """Cost of an answer of `usage` and of the attempts before it, in nano-credits; None if nothing
-    had a price."""
-    spent = 0
+    """Cost of an answer of `usage`, of the attempts before it and of the requests made for it, in
+    nano-credits; None if nothing had a price."""
+    spent = exchange.children_cost
     for attempt in exchange.attempts:
         spent += attempt.cost
     if exchange.tariff is None:

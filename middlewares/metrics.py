@@ -156,6 +156,17 @@ class Metrics(Shared):
             ("outcome",),
             registry=registry,
         )
+        self.descriptions = Counter(
+            f"{namespace}_descriptions",
+            "Texts made from media for models that do not take them, by kind and outcome.",
+            ("kind", "outcome"),
+            registry=registry,
+        )
+        self.description_hits = Counter(
+            f"{namespace}_description_cache_hits",
+            "Texts of media that were in the cache.",
+            registry=registry,
+        )
         self.credits = Counter(
             f"{namespace}_credits",
             "Credits charged, by the model that answered.",

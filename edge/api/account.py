@@ -90,9 +90,9 @@ class AccountApp:
             while entry is None and loop.time() < deadline:
                 await asyncio.sleep(_PAUSE)
                 entry = await ledger.get(principal.id, request_id)
-        if entry is None or entry.kind != "use":
+        if entry is None or entry.kind != "use" or entry.parent:
             raise _unknown()
-        return request(entry)
+        return request(entry, await ledger.children(principal.id, request_id))
 
 
 def _unknown() -> Problem:

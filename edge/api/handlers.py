@@ -12,7 +12,7 @@ from edge.dialects.sealing import Sealing
 from edge.endpoints import Codec, Endpoint, Handler
 from edge.proxy.compaction import CompactionForwarder
 from edge.proxy.corrections.learned import LearnedCorrections
-from edge.proxy.forwarder import Forwarder
+from edge.proxy.forwarder import Forwarder, MediaSteps
 from edge.proxy.image_links import ImageLinks
 from edge.proxy.translate import CLIENTS
 from edge.routing.catalog import Catalog
@@ -73,9 +73,11 @@ def handlers(
     account: ASGIApp,
     max_answer: int = 256 << 20,
     image_links: ImageLinks | None = None,
+    media: Callable[[ASGIApp], MediaSteps] | None = None,
 ) -> Dispatcher:
     """The apps at the bottom of the chain.
 
+    media: makes the media steps, from a forwarder without them for the requests that they make.
     account: answers at the endpoints of the caller's own account. max_answer: bytes of an
     unstreamed answer. image_links: see `Forwarder`.
     """
@@ -99,6 +101,8 @@ def handlers(
         learned=LearnedCorrections(),
         image_links=image_links,
     )
+    if media is not None:
+        forwarder = partial(forwarder, media=media(forwarder()))
     counting = CountingApp(
         providers=providers,
         estimator=estimator,

@@ -5,6 +5,7 @@ are never included.
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
@@ -155,8 +156,14 @@ def _used(one: Sum) -> Data:
     }
 
 
-def request(entry: Entry) -> Data:
-    """A finished request as its caller may see it."""
+def request(entry: Entry, children: Iterable[Entry] = ()) -> Data:
+    """A finished request as its caller may see it.
+
+    children: requests that were made to serve it; its credits include theirs.
+    """
+    children = list(children)
+    cost = entry.cost + sum(child.cost for child in children)
+    purposes = Counter(child.purpose for child in children)
     return {
         "id": entry.id,
         "object": "request",
@@ -185,7 +192,8 @@ def request(entry: Entry) -> Data:
             "video_ms": entry.video_ms,
         },
         "measured": entry.measured,
-        "credits": decimal(entry.cost),
+        "credits": decimal(cost),
+        "included": dict(sorted(purposes.items())),
         "timings": {
             "first_content_ms": entry.first_content_ms,
             "upstream_ms": entry.upstream_ms,

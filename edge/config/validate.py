@@ -23,7 +23,13 @@ _POSITIVE_DURATIONS = (
     ("breaker", "max_open_for"),
 )
 """Tables and keys of durations that must be more than 0."""
-_MEDIA = ("image", "audio", "video")
+DESCRIBERS = {
+    "image": frozenset(("image",)),
+    "audio": frozenset(("audio",)),
+    "video": frozenset(("image", "video")),
+    "document": frozenset(("image",)),
+}
+"""Settings of `media` that name a model, and the modalities of which it needs one."""
 _A_NAME = "expected an id or alias of models"
 
 
@@ -164,10 +170,11 @@ def _model_faults(configuration: Configuration, plans: set[str]) -> Iterator[str
         for n, plan in enumerate(configuration.plans)
         for key in ("on_budget", "on_rate_limit")
     ]
-    references += [(f"media.{key}", getattr(configuration.media, key)) for key in _MEDIA]
+    references += [(f"media.{key}", getattr(configuration.media, key)) for key in DESCRIBERS]
     for key, name in references:
         if name is not None and name not in owners:
             yield f"{key}: unknown model {name}; {_A_NAME}"
+    yield from _describer_faults(configuration)
     for n, model in enumerate(configuration.models):
         for key, sentence in (
             *_target_faults(model, upstreams),
@@ -179,6 +186,22 @@ def _model_faults(configuration: Configuration, plans: set[str]) -> Iterator[str
         for m, plan in enumerate(model.plans):
             if plan not in plans:
                 yield f"models[{n}].plans[{m}]: unknown plan {plan}; known: {_known(plans)}"
+
+
+def _describer_faults(configuration: Configuration) -> Iterator[str]:
+    """Faults of models that describe media: one that does not take them would be described itself,
+    by itself."""
+    for key, needed in DESCRIBERS.items():
+        name = getattr(configuration.media, key)
+        for model in configuration.models:
+            if name is None or name not in (model.id, *model.aliases):
+                continue
+            if not needed.intersection(model.modalities or ()):
+                names = " or ".join(f'"{modality}"' for modality in sorted(needed))
+                yield (
+                    f"media.{key}: the model {name} does not take it; expected a model whose "
+                    f"modalities have {names}"
+                )
 
 
 def _target_faults(model: ModelConfig, upstreams: set[str]) -> Iterator[tuple[str, str]]:

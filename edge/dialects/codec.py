@@ -30,6 +30,7 @@ class TargetModel(Struct, frozen=True, kw_only=True):
     max_output, context: tokens, from the catalog.
     origin: `signatures.fingerprint` of dialect and model: whose signatures it accepts.
     drop_params: members that it refuses, casefolded.
+    modalities: what it takes as input, from the catalog; None if the catalog does not say.
     """
 
     model: str
@@ -38,6 +39,7 @@ class TargetModel(Struct, frozen=True, kw_only=True):
     context: int | None = None
     origin: str = ""
     drop_params: frozenset[str] = frozenset()
+    modalities: frozenset[str] | None = None
 
     def __post_init__(self) -> None:
         if not self.family:

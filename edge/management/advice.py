@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from urllib.parse import urlsplit
 
 from edge.config.load import Settings
-from edge.config.model import MediaConfig, ModelConfig, PlanConfig
+from edge.config.model import ModelConfig, PlanConfig
 from edge.vendors.claude_models import claude
 from edge.vendors.openai_models import is_openai, reasons
 
@@ -127,7 +127,5 @@ def _has_hidden_reasoning(model: ModelConfig) -> bool:
 
 
 def _idle(settings: Settings) -> Iterator[str]:
-    if settings.media != MediaConfig():
-        yield "media: this version does not turn media into text"
     if "store.objects" in settings.written:
         yield "store.objects: this version stores no files"

@@ -61,6 +61,14 @@ class Inline(msgspec.Struct, frozen=True, eq=False):
         if rest:
             yield _decoded(rest + b"=" * (-len(rest) % 4))
 
+    def head(self, size: int) -> bytes:
+        """About the first `size` bytes. Raises ValueError if they cannot be decoded."""
+        text = bytes(self.text[: size * 4 // 3 + 8])
+        if self.quoted:
+            return unquote_to_bytes(text)
+        text = text.translate(_STANDARD, _JUNK)
+        return _decoded(text[: len(text) // 4 * 4])
+
     def content(self) -> bytes:
         """All bytes. Raises ValueError if they cannot be decoded."""
         return b"".join(self.pieces())

@@ -30,6 +30,8 @@ def request_line(scope: Scope, exchange: Exchange, now: float) -> dict[str, Any]
         "bytes_out": exchange.bytes_out,
         "client": exchange.client,
     }
+    if exchange.parent:
+        line["parent"] = exchange.parent
     if exchange.client_request_id:
         line["client_request_id"] = shown(exchange.client_request_id)
     principal = exchange.principal

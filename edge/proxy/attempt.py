@@ -66,6 +66,10 @@ class AttemptLimits(msgspec.Struct, frozen=True):
     max_vectors: int
     max_stream: int
 
+    def after(self, seconds: float) -> "AttemptLimits":
+        """The limits when `seconds` of the hold have passed."""
+        return msgspec.structs.replace(self, hold=max(0.0, self.hold - seconds))
+
 
 class UpstreamAttempt:
     """One attempt. record: its row in the log and the ledger."""

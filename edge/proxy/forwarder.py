@@ -7,10 +7,12 @@ The translator (`edge.proxy.translate`) makes the bytes of the request and of th
 from collections.abc import Iterable, Mapping
 from functools import partial
 from time import perf_counter
+from typing import Protocol
 
 from edge.billing.surcharges import tariff_of
 from edge.billing.token_estimate import Estimator
-from edge.dialects.codec import ClientSide
+from edge.dialects.codec import ClientSide, TargetModel
+from edge.dialects.passthrough import Fields
 from edge.endpoints import Codec
 from edge.proxy.corrections.learned import LearnedCorrections
 from edge.proxy.corrections.remedy import apply_corrections
@@ -19,15 +21,26 @@ from edge.runtime.worker_thread import run_in_thread
 from edge.upstreams import Header, Request
 from edge.upstreams.provider import Provider, forwarded_headers
 from middlewares.asgi import Receive, Scope, Send
+from middlewares.disconnects import ClientDisconnected
 from middlewares.exchange import Attempt, Exchange, exchange_of
 from middlewares.problem import Problem
 
 from .answer_memory import MAX_ANSWER, MAX_VECTORS
 from .attempt import AttemptLimits, UpstreamAttempt
+from .client_wait import wait_with_client
 from .image_links import ImageLinks
 from .media_attempt import MediaAttempt
 from .translate import CLIENTS, Translator, translator_for
 from .upstream_request import open_response
+
+
+class MediaSteps(Protocol):
+    """Prepares the media of a request for one target."""
+
+    async def prepare(self, exchange: Exchange, model: TargetModel, provider: Provider) -> Fields:
+        """The members to send: links and files resolved, media described where `model` does not
+        take them. Raises Problem. `Exchange.fields` stays as it is, for later attempts."""
+        ...
 
 
 class Forwarder:
@@ -44,6 +57,7 @@ class Forwarder:
     learned: corrections that targets are known to need.
     allow_passthrough: whether bytes pass when both sides speak the same dialect.
     image_links: makes links of images; None: they stay what the upstream made.
+    media: prepares media for the target; None sends them as they came.
     """
 
     def __init__(
@@ -59,7 +73,9 @@ class Forwarder:
         learned: LearnedCorrections | None = None,
         allow_passthrough: bool = True,
         image_links: ImageLinks | None = None,
+        media: MediaSteps | None = None,
     ) -> None:
+        self._media = media
         self._providers = providers
         self._clients = clients
         self._estimator = estimator or Estimator()
@@ -85,12 +101,22 @@ class Forwarder:
             _charge_last_attempt(exchange)
         exchange.tariff = tariff_of(candidate.prices, exchange.fields)
         provider = self._providers[candidate.target.upstream]
+        fields, limits = exchange.fields, self._limits
+        if exchange.media and self._media is not None and exchange.row.conversation:
+            began = perf_counter()
+            try:
+                fields = await self._with_media(exchange, candidate, provider, receive, send)
+            except ClientDisconnected:
+                exchange.outcome = "hung_up"
+                return
+            limits = limits.after(perf_counter() - began)
         if exchange.large:
             prepared = await run_in_thread(
-                partial(self._prepare, exchange, candidate, provider, scope)
+                partial(self._prepare, exchange, candidate, provider, scope, fields)
             )
         else:
-            prepared = self._prepare(exchange, candidate, provider, scope)
+            prepared = self._prepare(exchange, candidate, provider, scope, fields)
+        del fields
         translator, request = prepared
         record = Attempt(candidate.target, perf_counter(), served=candidate.served)
         exchange.attempts.append(record)
@@ -106,24 +132,50 @@ class Forwarder:
         del request, prepared  # a prompt can be megabytes: only the sender holds it now
         attempt: UpstreamAttempt
         if exchange.row.answer == "json":
-            attempt = UpstreamAttempt(exchange, record, translator, provider, self._limits)
+            attempt = UpstreamAttempt(exchange, record, translator, provider, limits)
         else:
             attempt = MediaAttempt(
                 exchange,
                 record,
                 translator,
                 provider,
-                self._limits,
+                limits,
                 links=self._image_links,
                 scope=scope,
             )
         await attempt.run(opening, receive, send)
         self._learn(exchange)
 
+    async def _with_media(
+        self,
+        exchange: Exchange,
+        candidate: ModelCandidate,
+        provider: Provider,
+        receive: Receive,
+        send: Send,
+    ) -> Fields:
+        """The members with their media prepared. Raises Problem and ClientDisconnected."""
+        assert self._media is not None
+        return await wait_with_client(
+            self._media.prepare(exchange, candidate.model, provider),
+            exchange,
+            receive,
+            send,
+            ping=self._clients[exchange.row.codec].ping,
+            hold=self._limits.hold,
+            silence=self._limits.keep_alive,
+        )
+
     def _prepare(
-        self, exchange: Exchange, candidate: ModelCandidate, provider: Provider, scope: Scope
+        self,
+        exchange: Exchange,
+        candidate: ModelCandidate,
+        provider: Provider,
+        scope: Scope,
+        fields: Fields,
     ) -> tuple[Translator, Request]:
-        """The request for `candidate`, and the translator of its answer. Raises Problem."""
+        """The request of `fields` for `candidate`, and the translator of its answer. Raises
+        Problem."""
         target, prices = candidate.target, candidate.prices
         translator = translator_for(
             exchange,
@@ -137,6 +189,7 @@ class Forwarder:
             disclose=provider.disclose,
             price=prices,
             vendor_links=self._image_links is not None and self._image_links.vendor_links,
+            fields=fields,
         )
         if translator is None:
             raise _not_offered(exchange, provider)

@@ -23,7 +23,7 @@ from middlewares.sse import Overflow, Splitter, before_last, comment
 from .translate import Translator
 from .watchdog import Watchdog
 
-_STREAM_HEADERS: tuple[Header, ...] = (
+STREAM_HEADERS: tuple[Header, ...] = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),
@@ -80,7 +80,7 @@ class ResponseStream:
 
     async def _start(self) -> None:
         self.started = True
-        headers = list(_STREAM_HEADERS)
+        headers = list(STREAM_HEADERS)
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
 
     async def ping(self) -> None:

@@ -130,6 +130,7 @@ def translator_for(
     disclose: bool = False,
     price: Price | None = None,
     vendor_links: bool = False,
+    fields: Fields | None = None,
 ) -> Translator | None:
     """The translator for an upstream that speaks `dialects`; None if none fits the endpoint.
 
@@ -141,10 +142,13 @@ def translator_for(
     disclose: whether a passed answer may name its maker.
     price: of the model, for what is priced beside tokens.
     vendor_links: whether links of the vendor to its images pass.
+    fields: the members to send, with media prepared for the target; those of `exchange` by default.
 
     Raises Problem for a request that is invalid, or that the upstream's dialect cannot express.
     """
     row: Endpoint = exchange.row
+    if fields is None:
+        fields = exchange.fields
     if not row.translated:
         if SERVED_BY[exchange.dialect].isdisjoint(dialects):
             return None
@@ -155,15 +159,17 @@ def translator_for(
         # Many inputs may each fill the model's context; none has more tokens than bytes.
         most = 2 * exchange.size + exchange.estimate + _MAX_PREFIX
         target_model = replace(target_model, context=most)
-        return Passthrough(exchange, exchange.dialect, target_model, disclose=disclose)
+        return Passthrough(exchange, exchange.dialect, target_model, fields, disclose=disclose)
     chat = row.codec == "chat"
-    borrowed = chat and speaks_responses(exchange.fields)
+    borrowed = chat and speaks_responses(fields)
     allow_passthrough = allow_passthrough and not (
-        chat and (borrowed or _has_anthropic_tools(exchange.fields))
+        chat and (borrowed or _has_anthropic_tools(fields))
     )
     native = row.dialect if row.upstream_path else None
     if native is not None and native in dialects and allow_passthrough:
-        return Passthrough(exchange, native, target_model, foreign=foreign, disclose=disclose)
+        return Passthrough(
+            exchange, native, target_model, fields, foreign=foreign, disclose=disclose
+        )
     assert row.codec is not None
     client = clients[row.codec]
     read = _read_responses if borrowed else client.read
@@ -173,6 +179,7 @@ def translator_for(
             # Signatures without a maker are not sent to another dialect.
             return Translation(
                 exchange,
+                fields,
                 read,
                 client,
                 upstream,
@@ -223,12 +230,12 @@ class Passthrough:
         exchange: Exchange,
         dialect: Dialect,
         target_model: TargetModel,
+        fields: Fields,
         *,
         foreign: int = 0,
         disclose: bool = False,
     ) -> None:
         row: Endpoint = exchange.row
-        fields = exchange.fields
         passthrough = _PASSTHROUGH_BY_CODEC.get(row.codec) or PASSTHROUGH[dialect]
         dropped: list[str] = []
         if foreign:

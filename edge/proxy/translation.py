@@ -74,6 +74,7 @@ class Translation:
     def __init__(
         self,
         exchange: Exchange,
+        fields: Fields,
         read: Callable[[Fields], Conversation],
         client: ClientSide,
         upstream: UpstreamSide,
@@ -83,7 +84,7 @@ class Translation:
         max_answer: int,
         foreign: int,
     ) -> None:
-        fields, missing = without_foreign_signatures(exchange.fields, dialect, foreign)
+        fields, missing = without_foreign_signatures(fields, dialect, foreign)
         try:
             decoded = decoded_once(exchange, read, fields)
             conversation, weight = decoded.conversation, decoded.weight

@@ -256,7 +256,7 @@ def _model(option: ModelConfig, extra: Mapping[str, Mapping[str, Any]]) -> Model
         aliases=option.aliases,
         context=option.context,
         max_output=option.max_output,
-        modalities=option.modalities,
+        modalities=option.modalities or ("text",),
         output=option.output_modalities,
         targets=targets,
         families=families,
@@ -271,6 +271,7 @@ def _model(option: ModelConfig, extra: Mapping[str, Mapping[str, Any]]) -> Model
                     context=option.context,
                     max_output=option.max_output,
                     drop_params=frozenset(name.casefold() for name in option.drop_params),
+                    modalities=None if option.modalities is None else frozenset(option.modalities),
                 ),
                 prices=prices,
             )

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from edge.config.units import Credits
+from edge.config.units import Credits, Duration
 
 from .names import Modality, ModelName, ModelPattern, Positive, TargetName
 
@@ -99,8 +99,13 @@ class ModelConfig(Struct, frozen=True, kw_only=True):
         ),
     ] = None
     modalities: Annotated[
-        tuple[Modality, ...], Meta(description="What the model takes as input.")
-    ] = ("text",)
+        tuple[Modality, ...] | None,
+        Meta(
+            description="What the model takes as input. Media that are not in it become text "
+            "(`media`) or are refused. Unless given, /v1/models says `text`, and media are sent as "
+            "they are where `media` has no model for them."
+        ),
+    ] = None
     output_modalities: Annotated[
         tuple[Modality, ...],
         Meta(description="What the model produces.", extra={"renamed_from": "output"}),
@@ -186,8 +191,53 @@ class ImagesConfig(Struct, frozen=True, kw_only=True):
 
 
 class MediaConfig(Struct, frozen=True, kw_only=True):
-    """Models that turn media into text for models that take text only."""
+    """Models that turn media into text for models that do not take them."""
 
-    image: Annotated[str | None, Meta(description="Model that describes images.")] = None
-    audio: Annotated[str | None, Meta(description="Model that transcribes audio.")] = None
-    video: Annotated[str | None, Meta(description="Model that describes video.")] = None
+    image: Annotated[
+        str | None,
+        Meta(description="Model that describes images. Its `modalities` must have `image`."),
+    ] = None
+    audio: Annotated[
+        str | None,
+        Meta(description="Model that transcribes audio. Its `modalities` must have `audio`."),
+    ] = None
+    video: Annotated[
+        str | None,
+        Meta(
+            description="Model that describes video. Its `modalities` must have `video`, and it "
+            "gets the file; or `image`, and it gets frames, while `audio` transcribes the sound."
+        ),
+    ] = None
+    document: Annotated[
+        str | None,
+        Meta(
+            description="Model that reads scanned pages of PDF files. Its `modalities` must have "
+            "`image`. `image` unless given. Pages with text need no model."
+        ),
+    ] = None
+    on_error: Annotated[
+        Literal["refuse", "note"],
+        Meta(
+            description="What is done when media of the last turn cannot be described: the "
+            'request is refused with a 503 ("refuse"), or a note says that they could not be read '
+            '("note"). For older media it is always a note.'
+        ),
+    ] = "refuse"
+    cache: Annotated[
+        Duration,
+        Meta(
+            description="How long a description is used again, for its own key only. Not more "
+            "than 5,000 are kept for a key."
+        ),
+    ] = Duration(30 * 86400)
+    max_new: Annotated[
+        Positive,
+        Meta(
+            description="Most media that one request has described; for older ones beyond, a note "
+            "says that they could not be read."
+        ),
+    ] = 20
+    timeout: Annotated[
+        Duration,
+        Meta(description="Longest time for the descriptions of one request."),
+    ] = Duration(60)

@@ -182,6 +182,10 @@ class LedgerStore(Protocol):
         """A row of this account; None: of whichever account has it."""
         ...
 
+    async def children(self, account: str, entry_id: str) -> list[Entry]:
+        """The rows of this account whose `parent` is `entry_id`, oldest first; 1,000 at most."""
+        ...
+
     async def spent(
         self, account: str, now: float, ids: Sequence[str]
     ) -> tuple[Spent, tuple[str, ...]]:
@@ -202,7 +206,8 @@ class LedgerStore(Protocol):
 
     async def sums(self, account: str | None, since: float, until: float) -> list[Sum]:
         """Use by day and model, oldest day first, of rows with since <= at < until. Credits are no
-        use. account None: of all accounts together."""
+        use. account None: of all accounts together; else a row with a `purpose` counts under that
+        in place of its model, which its caller did not name."""
         ...
 
     async def page(

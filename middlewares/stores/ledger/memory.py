@@ -37,6 +37,10 @@ class MemoryLedgerStore(Shared):
         entry = self._entries.get(entry_id)
         return entry if entry is not None and account in (None, entry.account) else None
 
+    async def children(self, account: str, entry_id: str) -> list[Entry]:
+        rows = [self._entries[id_] for _, id_ in self._order]
+        return [row for row in rows if row.account == account and row.parent == entry_id][:1000]
+
     async def spent(
         self, account: str, now: float, ids: Sequence[str]
     ) -> tuple[Spent, tuple[str, ...]]:
@@ -64,7 +68,8 @@ class MemoryLedgerStore(Shared):
                 continue
             if not since <= at < until:
                 continue
-            key = (datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d"), entry.model)
+            model = entry.model if account is None else entry.purpose or entry.model
+            key = (datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d"), model)
             counts.setdefault(key, [0, 0, 0, 0, 0, 0])
             used = (1, entry.input, entry.output, entry.cache_read, entry.cache_write, entry.cost)
             for place, count in enumerate(used):

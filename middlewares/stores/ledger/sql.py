@@ -18,6 +18,7 @@ from sqlalchemy import (
     Row,
     String,
     bindparam,
+    case,
     cast,
     func,
     select,
@@ -123,7 +124,15 @@ _DAY = {
 }
 
 
-def _sums(dialect: str) -> Any:
+_CHILDREN = (
+    _ENTRIES.where(_c.account == bindparam("whose"), _c.parent == bindparam("which"))
+    .where(text("parent <> ''"))  # as the index says
+    .order_by(_c.at, _c.id)
+    .limit(1000)
+)
+
+
+def _sums(dialect: str, model: Any = _c.model) -> Any:
     day = _DAY[dialect].label("day")
     sums: list[Any] = []
     for name in _SUMMED:
@@ -132,14 +141,14 @@ def _sums(dialect: str) -> Any:
         else:
             sums.append(cast(func.sum(_c[name]), Numeric))
     return (
-        select(day, _c.model, func.count(), *sums)
+        select(day, model.label("named"), func.count(), *sums)
         .where(
             _c.kind == "use",
             _c.at >= bindparam("since"),
             _c.at < bindparam("until"),
         )
-        .group_by(text("1"), _c.model)
-        .order_by(text("1"), _c.model)
+        .group_by(text("1"), text("2"))
+        .order_by(text("1"), text("2"))
     )
 
 
@@ -151,6 +160,11 @@ def _sum(row: Sequence[Any]) -> Sum:
 
 
 _SUMS = {dialect: _sums(dialect) for dialect in _DAY}
+_PURPOSE_OR_MODEL = case((_c.purpose != "", _c.purpose), else_=_c.model)
+_OWN_SUMS = {
+    dialect: _sums(dialect, _PURPOSE_OR_MODEL).where(_c.account == bindparam("whose"))
+    for dialect in _DAY
+}
 _encode = msgspec.json.Encoder().encode
 _starts = msgspec.json.Decoder(dict[str, float])
 _attempts = msgspec.json.Decoder(list[AttemptRecord])
@@ -238,6 +252,11 @@ class SqlLedgerStore(Shared):
             row = (await connection.execute(statement, {"which": entry_id})).one_or_none()
         return None if row is None else _entry(row)
 
+    async def children(self, account: str, entry_id: str) -> list[Entry]:
+        async with self._database.read() as connection:
+            rows = await connection.execute(_CHILDREN, {"whose": account, "which": entry_id})
+            return [_entry(row) for row in rows]
+
     async def spent(
         self, account: str, now: float, ids: Sequence[str]
     ) -> tuple[Spent, tuple[str, ...]]:
@@ -268,11 +287,12 @@ class SqlLedgerStore(Shared):
         return revision, list(dict.fromkeys(account for _, account in rows if account is not None))
 
     async def sums(self, account: str | None, since: float, until: float) -> list[Sum]:
-        values = {"since": since, "until": until}
+        values: dict[str, Any] = {"since": since, "until": until}
         async with self._database.read() as connection:
             statement = _SUMS[connection.dialect.name]
             if account is not None:
-                statement = statement.where(_c.account == account)
+                statement = _OWN_SUMS[connection.dialect.name]
+                values["whose"] = account
             return [_sum(tuple(row)) for row in await connection.execute(statement, values)]
 
     async def page(

@@ -231,6 +231,12 @@ ledger = Table(
     Index("ledger_account", "account", "at", "id"),
     Index("ledger_at", "at", "id"),
     Index(
+        "ledger_parent",
+        "parent",
+        sqlite_where=text("parent <> ''"),
+        postgresql_where=text("parent <> ''"),
+    ),
+    Index(
         "ledger_revision",
         "revision",
         sqlite_where=text("revision IS NOT NULL"),
@@ -253,6 +259,21 @@ ledger_totals = Table(
     sqlite_with_rowid=False,
 )
 """Sums over the ledger, written in the transaction of the rows they count; see `totals.Total`."""
+
+descriptions = Table(
+    "descriptions",
+    metadata,
+    Column("owner", String, primary_key=True),
+    Column("key", String, primary_key=True),
+    Column("text", String),
+    Column("created_at", Double, nullable=False),
+    Column("used_at", Double, nullable=False),
+    Column("token", String, nullable=False),
+    Column("lease_until", Double, nullable=False),
+    Index("descriptions_used_at", "owner", "used_at"),
+    Index("descriptions_created_at", "created_at"),
+)
+"""Texts that describe media. Without `text` it is being made, by the holder of `token`."""
 
 audit = Table(
     "audit",

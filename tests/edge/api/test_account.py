@@ -412,6 +412,7 @@ async def test_a_finished_request_in_full_and_without_upstreams(gateway: Account
         },
         "measured": False,
         "credits": "0.00123",
+        "included": {},
         "timings": {"first_content_ms": 12.5, "upstream_ms": 20.25, "duration_ms": 1000.0},
         "started_at": "2026-11-21T09:59:58.000Z",
         "ended_at": "2026-11-21T09:59:59.000Z",

@@ -197,6 +197,16 @@ from .documents import CANARY, MODEL, UPSTREAM, faults, model, upstream
             "media.image: unknown model eye; expected an id or alias of models",
         ),
         (
+            {**model(modalities=["text"]), "media": {"image": "m"}},
+            "media.image: the model m does not take it; expected a model whose modalities have "
+            '"image"',
+        ),
+        (
+            {**model(modalities=["text"]), "media": {"video": "m"}},
+            "media.video: the model m does not take it; expected a model whose modalities have "
+            '"image" or "video"',
+        ),
+        (
             {
                 "upstreams": [UPSTREAM],
                 "models": [{**MODEL, "aliases": ["n"]}, {"id": "n", "targets": ["up/n"]}],

@@ -1,0 +1,1 @@
+"""Texts that describe media: a cache by owner."""
