@@ -54,6 +54,9 @@ from .endpoints import ENDPOINTS, Endpoint
 if TYPE_CHECKING:
     from edge.api.handlers import ResponsesLayer
 
+LARGEST_IMAGE_FILE = 50 << 20
+"""Bytes of an image in a form, as at OpenAI."""
+
 
 class Parts(msgspec.Struct, frozen=True):
     """The settings, stores and apps that the layers need. log: takes an event name and fields.
@@ -266,6 +269,7 @@ LAYERS: tuple[Layer, ...] = (
             longest=p.settings.server.upload_timeout,
             uploads=p.uploads,
             endpoints=p.endpoints,
+            file_sizes={"audio": p.settings.audio.max_size, "image": LARGEST_IMAGE_FILE},
         ),
     ),
     Layer(

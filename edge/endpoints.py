@@ -17,6 +17,8 @@ Body = Literal["json", "multipart", "streamed", "none"]
 Billed = Literal["free", "tokens", "images", "characters"]
 """How a request is billed, by the prices of its model. "tokens": the usage of the answer. "images",
 "characters": that too, or what was made, or what was read out (`edge.billing.media_units`)."""
+FileSize = Literal["audio", "image"]
+"""The bound on each file of a form: `audio.max_size`, or the usual one of vendors for images."""
 Answer = Literal["json", "media", "bytes"]
 """How an unstreamed answer is passed on. "json": read whole. "media": JSON whose long strings are
 kept in temporary files. "bytes": as they come, after the first one."""
@@ -38,6 +40,21 @@ Codec = Literal[
 which only `model` and `usage` are read."""
 
 
+class FormRules(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """How a `multipart` body is read."""
+
+    files: Mapping[str, int]
+    """Most files of each name, which is written without `[]`. A part of that name is a file even
+    without a filename."""
+    size: FileSize
+    most: int = 1
+    """Most files of all names together."""
+    types: Mapping[str, type] = {}
+    """Members that are not strings in JSON: `bool`, `int`, `float` or `list`."""
+    json: bool = False
+    """Whether a JSON body is read too."""
+
+
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """One endpoint. The defaults are the careful ones; `billed` has none."""
 
@@ -55,12 +72,15 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """What it does, for docs/reference.md."""
     codec: Codec | None = None
     required: tuple[str, ...] = ()
-    """Members of the body of which one must be present and not empty, the usual one first."""
+    """Members of the body, or files of the form, of which one must be present and not empty, the
+    usual one first."""
     streams: bool = False
     """Whether `"stream": true` requests a stream, and `models` fallback models."""
     streams_format: bool = False
     """Whether `"stream_format": "sse"` requests a stream."""
     answer: Answer = "json"
+    form: FormRules | None = None
+    """Rules of a `multipart` body."""
     conversation: tuple[str, ...] = ()
     """Members that may hold a conversation, the usual one first."""
     bounds: frozenset[str] = frozenset()
@@ -85,6 +105,8 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True, eq=False):
             if value is not None and value not in get_args(kind):
                 known = ", ".join(get_args(kind))
                 raise ValueError(f"endpoint {self.name}: expected one of {known}, got {value!r}")
+        if (self.body == "multipart") != (self.form is not None):
+            raise ValueError(f"endpoint {self.name}: `form` and a multipart body need each other")
 
 
 _POST = ("POST",)

@@ -172,6 +172,14 @@ class UploadLease(Protocol):
         ...
 
 
+class RequestForm(Protocol):
+    """A multipart form."""
+
+    def digest(self) -> bytes:
+        """A digest of its files, for fingerprints; its fields are in `Exchange.fields`."""
+        ...
+
+
 class Tariff(Protocol):
     """The price of one answer."""
 
@@ -220,6 +228,7 @@ class Exchange(msgspec.Struct, eq=False):
     principal: Principal | None = None  # auth
     fields: dict[str, msgspec.Raw] = {}  # intake, responses, forward: body members until sent
     body_read: bool = False  # read_body, intake: whether the body is being read
+    form: RequestForm | None = None  # intake: the form of a multipart request, open until its end
     upload: UploadLease | None = None  # intake: lease of the body, closed when it is dropped
     model: str = ""  # intake: as the caller wrote it
     models: tuple[str, ...] = ()  # intake: fallbacks, as the caller wrote them

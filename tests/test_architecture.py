@@ -361,6 +361,7 @@ def test_rejects_names_the_problems_that_are_made(middleware: Middleware) -> Non
         ("read_body", "middlewares.body"),
         ("Upload", "middlewares.uploads"),
         ("check_forwarded_headers", "edge.upstreams.provider"),
+        ("check_json_type", "edge.requests.json_body"),
     ):
         if f"{module}.{name}" in imported:
             made |= problems(trees[module])

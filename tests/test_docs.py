@@ -27,7 +27,7 @@ from edge.dialects import data_urls, json_schema
 from edge.endpoints import ENDPOINTS
 from edge.observability.metric_memory import MetricMemory
 from edge.proxy import answer_memory, intake, long_strings
-from edge.requests import body_limits, image_request
+from edge.requests import body_limits, image_request, json_body
 from edge.routing.paths import OPEN
 from edge.upstreams import provider
 from middlewares import KINDS, Metrics, body, uploads
@@ -97,6 +97,7 @@ def test_bounds() -> None:
         long_strings,
         expand,
         intake,
+        json_body,
         json_schema,
         data_urls,
         provider,

@@ -14,6 +14,7 @@ from edge.billing.token_estimate import Estimator
 from edge.dialects.codec import ClientSide, TargetModel
 from edge.dialects.passthrough import Fields
 from edge.endpoints import Codec
+from edge.media.forms import FormBody
 from edge.proxy.corrections.learned import LearnedCorrections
 from edge.proxy.corrections.remedy import apply_corrections
 from edge.routing.catalog import ModelCandidate
@@ -28,9 +29,10 @@ from middlewares.problem import Problem
 from .answer_memory import MAX_ANSWER, MAX_VECTORS
 from .attempt import AttemptLimits, UpstreamAttempt
 from .client_wait import wait_with_client
+from .form_settings import with_form_settings
 from .image_links import ImageLinks
 from .media_attempt import MediaAttempt
-from .translate import CLIENTS, Translator, translator_for
+from .translate import CLIENTS, FormTranslator, Translator, translator_for
 from .upstream_request import open_response
 
 
@@ -194,8 +196,13 @@ class Forwarder:
         if translator is None:
             raise _not_offered(exchange, provider)
         exchange.dropped = dropped = translator.dropped
-        body = translator.take_body()
         model = candidate.model
+        if exchange.row.form is not None and isinstance(translator, FormTranslator):
+            form = translator.take_form()
+            if form is not None:
+                form = with_form_settings(form, provider, dropped, model.drop_params)
+                return translator, _form_request(exchange, translator, provider, scope, form)
+        body = translator.take_body()
         if provider.extra_body or provider.drop_body or self._learned or model.drop_params:
             body = provider.with_body_settings(body, dropped, model.drop_params)
             known = self._learned.of(target)
@@ -232,6 +239,26 @@ def _charge_last_attempt(exchange: Exchange) -> None:
     exchange.output_estimate = 0
     exchange.failure_encoder = None
     exchange.dropped = []
+
+
+def _form_request(
+    exchange: Exchange,
+    translator: Translator,
+    provider: Provider,
+    scope: Scope,
+    body: FormBody,
+) -> Request:
+    headers = [pair for pair in provider.headers if pair[0] != b"content-type"]
+    return Request(
+        method=b"POST",
+        target=provider.target(translator.path, _query(exchange, translator, scope)),
+        headers=(
+            *headers,
+            (b"content-type", body.content_type),
+            *_forwarded(exchange, translator, scope),
+        ),
+        body=body,
+    )
 
 
 def _query(exchange: Exchange, translator: Translator, scope: Scope) -> bytes:

@@ -1,16 +1,18 @@
 """Request intake: read the body once, decode the members that the gateway uses, find the model."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from math import inf
 
 import msgspec
 
 from edge.billing.token_estimate import Estimator
-from edge.endpoints import ENDPOINTS, Endpoint
+from edge.endpoints import ENDPOINTS, Codec, Endpoint, FileSize
+from edge.media.forms import Form
 from edge.media.parts import has_media
-from edge.requests.body_limits import FEW, check_all, check_few, is_large
+from edge.requests.body_limits import FEW, SMALL, check_all, check_few, is_large
 from edge.requests.content_names import check_contents
+from edge.requests.json_body import check_json_type, members_of
 from edge.requests.member_names import check_names
 from edge.routing.catalog import Catalog, Model
 from edge.routing.unknown_model import not_allowed, not_found
@@ -22,29 +24,26 @@ from middlewares.exchange import Exchange, exchange_of
 from middlewares.problem import Problem, expected
 from middlewares.uploads import Upload, Uploads
 
-_decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+from .form_intake import FileSource, FormIntake
+
 _decode_str = msgspec.json.Decoder(str).decode
 _decode_strs = msgspec.json.Decoder(list[str] | None).decode
 _decode_bool = msgspec.json.Decoder(bool | None).decode
 
-MAX_MEMBERS = 1000
-"""No dialect has a hundred; a body of many members takes twenty times its size in memory."""
 MAX_NAME = 256
 MAX_MODELS = 16
 _EMPTY_VALUES = (b"null", b"[]", b'""')
 _MAX_EMPTY_LENGTH = max(map(len, _EMPTY_VALUES))
 
-_CONTENT_HEADERS = frozenset((b"content-type", b"content-encoding"))
 
-
-_READABLE_BODIES = frozenset(("json", "none"))
+READABLE_BODIES = frozenset(("json", "multipart", "streamed", "none"))
 """Kinds of bodies that this layer reads, or that need no reader. Add a new kind here."""
 
 
 def check_bodies(endpoints: Sequence[Endpoint]) -> None:
     """Raise NotImplementedError for an endpoint whose body would not be read."""
     for row in endpoints:
-        if row.body not in _READABLE_BODIES:
+        if row.body not in READABLE_BODIES:
             raise NotImplementedError(f"endpoint {row.name}: no reader for {row.body} bodies")
 
 
@@ -52,13 +51,15 @@ check_bodies(ENDPOINTS)
 
 
 class IntakeMiddleware:
-    """Read the body within its bounds and find the model.
+    """Read the body within its bounds and find the model. A streamed body is left to its handler.
 
-    limit: bytes of a body. idle, longest: seconds, see `read_body`. uploads: counts bytes held.
+    limit: bytes of a JSON body. file_sizes: bytes of each file of a form, by kind. sources: make
+    the form of a JSON body, by codec. idle, longest: seconds, see `read_body`. uploads: counts
+    bytes held.
     endpoints: those whose requests pass this layer.
 
     Reads:   row, dialect, client, principal
-    Writes:  body_read, fields, whole, upload, model, models, resolved, stream, large, size,
+    Writes:  body_read, fields, form, whole, upload, model, models, resolved, stream, large, size,
              estimate, media
     Rejects: invalid_request, model_not_allowed, model_not_found, rate_limited,
              request_headers_too_large, request_timeout, request_too_large, unsupported_media_type,
@@ -70,7 +71,7 @@ class IntakeMiddleware:
     """
 
     __slots__ = (
-        *("_estimate_body", "_catalog", "_idle", "_limit", "_longest", "_uploads"),
+        *("_estimate_body", "_catalog", "_forms", "_idle", "_limit", "_longest", "_uploads"),
         "app",
     )
 
@@ -85,6 +86,8 @@ class IntakeMiddleware:
         longest: float = inf,
         uploads: Uploads | None = None,
         endpoints: Sequence[Endpoint] = ENDPOINTS,
+        file_sizes: Mapping[FileSize, int] = {},
+        sources: Mapping[Codec, FileSource] = {},
     ) -> None:
         check_bodies(endpoints)
         self.app = app
@@ -94,13 +97,18 @@ class IntakeMiddleware:
         self._idle = idle
         self._longest = longest
         self._uploads = uploads or Uploads(total=limit << 4, each=limit << 4)
+        self._forms = FormIntake(
+            limit=limit, idle=idle, longest=longest, file_sizes=file_sizes, sources=sources
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         exchange = exchange_of(scope)
         row: Endpoint = exchange.row
-        if row.body == "none":
+        if row.body != "json":
+            if row.body == "multipart":
+                return await self._with_form(scope, receive, send, exchange)
             return await self.app(scope, receive, send)
         principal = exchange.principal
         who = subscriber(exchange.client) if principal is None else principal.id
@@ -108,7 +116,7 @@ class IntakeMiddleware:
         exchange.body_read = True
         try:
             try:
-                _check_media_type(scope)
+                check_json_type(scope)
                 if exchange.dialect == "anthropic":
                     check_forwarded_headers(scope["headers"])
                 body = await read_body(
@@ -134,9 +142,41 @@ class IntakeMiddleware:
             if upload.size:
                 upload.close()
 
+    async def _with_form(
+        self, scope: Scope, receive: Receive, send: Send, exchange: Exchange
+    ) -> None:
+        """Read the body of a multipart endpoint. Its files are deleted when the app returns."""
+        principal = exchange.principal
+        who = subscriber(exchange.client) if principal is None else principal.id
+        upload = Upload(self._uploads, who)
+        exchange.body_read = True
+        form: Form | None = None
+        try:
+            try:
+                form, fields = await self._forms.read(scope, receive, exchange, upload)
+            except Problem as problem:
+                upload.close()
+                return await refuse(problem, scope, receive, send)
+            exchange.form = form
+            exchange.whole = True
+            exchange.large = sum(map(len, fields.values())) >= SMALL
+            entry = self._resolve(exchange, fields).entry
+            who = "" if principal is None else principal.id
+            estimating = partial(_estimate_fields, self._estimate_body, fields, entry, who)
+            exchange.size, exchange.estimate, exchange.media = (
+                await run_in_thread(estimating) if exchange.large else estimating()
+            )
+            if form is not None and form.files():
+                exchange.media = True
+            await self.app(scope, receive, send)
+        finally:
+            if form is not None:
+                form.close()
+            upload.close()
+
     def _read(self, exchange: Exchange, body: bytes) -> None:
         """Set the members, the model and the estimate of the exchange. Raises Problem."""
-        fields = _members(body)
+        fields = members_of(body)
         if not FEW.isdisjoint(fields):
             check_few(fields)
         row: Endpoint = exchange.row
@@ -182,7 +222,9 @@ class IntakeMiddleware:
             ):
                 break
         else:
-            raise expected(row.required[0], "a value that is not empty")
+            form = exchange.form
+            if not isinstance(form, Form) or not any(map(form.files, row.required)):
+                raise expected(row.required[0], "a value that is not empty")
         found = self._find_model(exchange, model, "model")
         if exchange.models:
             names = enumerate(exchange.models)
@@ -204,51 +246,21 @@ class IntakeMiddleware:
         return model
 
 
-def _check_media_type(scope: Scope) -> None:
-    kind = encoding = None
-    for name, value in scope["headers"]:
-        if name not in _CONTENT_HEADERS:
-            continue
-        if name == b"content-type":
-            kind = value if kind is None else kind
-        else:
-            encoding = value if encoding is None else encoding
-    if kind is not None and kind != b"application/json":
-        essence = kind.split(b";", 1)[0].strip().lower()
-        if essence != b"application/json" and not essence.endswith(b"+json"):
-            raise Problem(
-                "unsupported_media_type",
-                message="The body must be JSON: send `content-type: application/json`.",
-                param="content-type",
-            )
-    if encoding is not None and encoding.strip().lower() not in (b"", b"identity"):
-        raise Problem(
-            "unsupported_media_type",
-            message="The body must not be compressed: leave `content-encoding` out.",
-            param="content-encoding",
-        )
+def _estimate_fields(
+    estimate: Callable[[str, bytes, str], tuple[int, int, bool]],
+    fields: dict[str, msgspec.Raw],
+    entry: str,
+    who: str,
+) -> tuple[int, int, bool]:
+    """The estimate of the members of a form, or of a JSON body in its place."""
+    return estimate(entry, msgspec.json.encode(fields), who)
 
 
 def _members_of_large(row: Endpoint, body: bytes) -> tuple[dict[str, msgspec.Raw], bool]:
-    fields = _members(body)
+    fields = members_of(body)
     check_all(row, fields)
     check_names(fields, row.codec)
     return fields, check_contents(fields)
-
-
-def _members(body: bytes) -> dict[str, msgspec.Raw]:
-    try:
-        fields = _decode(body)
-        if len(fields) <= MAX_MEMBERS:
-            return fields
-        message = f"The body has more than {MAX_MEMBERS} members."
-    except msgspec.ValidationError:
-        message = "The body must be a JSON object."
-    except RecursionError:
-        message = "The body is nested too deeply."
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        message = f"The body is not valid JSON: {error}."
-    raise Problem("invalid_request", message=message)
 
 
 def _string(fields: dict[str, msgspec.Raw], name: str) -> str:

@@ -9,7 +9,7 @@ either a `relay` for a stream or `finish_body` for a whole answer.
 
 import re
 from collections.abc import Collection, Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 from msgspec.structs import replace
@@ -34,6 +34,7 @@ from edge.dialects.token_counts import (
     settle_usage,
 )
 from edge.endpoints import SERVED_BY, Codec, Endpoint
+from edge.media.forms import FormBody
 from edge.requests.misdirected_body import speaks_responses
 from edge.requests.regex_windows import found
 from middlewares.exchange import Dialect, Exchange, Usage
@@ -114,6 +115,15 @@ class Translator(Protocol):
 
     def settle(self, relay: Relay) -> tuple[Usage | None, bool]:
         """Usage of a stream, and whether the upstream reported all of it; partial if incomplete."""
+        ...
+
+
+@runtime_checkable
+class FormTranslator(Translator, Protocol):
+    """Translates one attempt of a multipart endpoint."""
+
+    def take_form(self) -> FormBody | None:
+        """The upstream's request body as a form; None: `take_body` has it as JSON."""
         ...
 
 

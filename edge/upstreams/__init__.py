@@ -26,13 +26,36 @@ class Request(msgspec.Struct, frozen=True):
     target: path and query as sent, e.g. b"/v1/chat/completions".
     headers: lower-case names. The transport sets `host`, `content-length` and
         `transfer-encoding`; they must not be given.
-    body: bytes, or an async iterator of bytes that is sent chunked, or None for no body.
+    body: bytes, or a body of known length that can be sent again, or an async iterator of bytes
+        that is sent chunked, or None for no body.
     """
 
     method: bytes
     target: bytes
     headers: tuple[Header, ...] = ()
-    body: bytes | AsyncIterator[bytes] | None = None
+    body: "RequestBody" = None
+
+
+@runtime_checkable
+class RepeatableBody(Protocol):
+    """A body that each iteration yields from its beginning, so that every attempt can send it.
+
+    length: bytes of one iteration; the body is sent with `content-length`.
+    """
+
+    length: int
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+
+
+RequestBody = bytes | RepeatableBody | AsyncIterator[bytes] | None
+
+
+def is_repeatable(body: RequestBody) -> bool:
+    """Whether `body` can be sent again from its beginning after some of it was sent."""
+    if body is None or isinstance(body, bytes):
+        return True
+    return isinstance(body, RepeatableBody) and not isinstance(body, AsyncIterator)
 
 
 class Response(Protocol):

@@ -32,9 +32,10 @@ _OFF_LOOP = 1 << 20
 
 
 def members(_: Scope, exchange: Exchange) -> bytes | None:
-    """Fingerprint of the members of a JSON body, independent of their order; None without a body.
+    """Fingerprint of the members of a JSON body, independent of their order, or of the fields and
+    files of a form; None without a body.
 
-    It reads `Exchange.fields`.
+    It reads `Exchange.fields` and `Exchange.form`.
     """
     if not exchange.fields:
         return None
@@ -47,6 +48,8 @@ def members(_: Scope, exchange: Exchange) -> bytes | None:
     for model in exchange.models:  # intake takes this member out of `fields`
         found.update(b"%d " % len(model))
         found.update(model.encode(errors="replace"))
+    if exchange.form is not None:
+        found.update(exchange.form.digest())
     return found.digest()
 
 
@@ -85,7 +88,7 @@ class IdempotencyMiddleware:
 
     `aclose` and the shutdown of the lifespan cancel all runs.
 
-    Reads:   principal, client, dialect, fields, models, outcome, request_id
+    Reads:   principal, client, dialect, fields, form, models, outcome, request_id
     Writes:  replayed, served, problem, reason, outcome
     Rejects: idempotency_conflict, idempotency_mismatch, internal, invalid_request,
              request_timeout, request_too_large, upstream_unavailable

@@ -17,8 +17,9 @@ import pytest
 from edge.api.responses.expand import MAX_TURNS
 from edge.dialects.data_urls import MOST_QUOTED
 from edge.dialects.json_schema import MOST_EXPANDED, MOST_NODES, MOST_WALKED
-from edge.proxy.intake import MAX_MEMBERS, MAX_NAME
+from edge.proxy.intake import MAX_NAME
 from edge.requests import body_limits
+from edge.requests.json_body import MAX_MEMBERS
 from middlewares.body import FREE_PIECES, LEAST_PIECE
 from tests.e2e.hostile.arena import Helper, document
 from tests.e2e.hostile.kinds import DIALECTS, Dialect, Raw, array, encode

@@ -10,6 +10,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from .access import AuthConfig, LimitsConfig
+from .audio import AudioConfig
 from .fetch import FetchConfig
 from .files import FilesConfig
 from .models import ImagesConfig, MediaConfig, ModelConfig, PriceConfig
@@ -22,6 +23,7 @@ from .upstreams import UpstreamConfig
 __all__ = [
     "AffinityConfig",
     "AllowanceConfig",
+    "AudioConfig",
     "AuthConfig",
     "BreakerConfig",
     "Configuration",
@@ -70,6 +72,7 @@ class Configuration(Struct, frozen=True, kw_only=True):
     images: ImagesConfig = ImagesConfig()
     files: FilesConfig = FilesConfig()
     fetch: FetchConfig = FetchConfig()
+    audio: AudioConfig = AudioConfig()
     routes: tuple[RouteConfig, ...] = ()
     errors: ErrorsConfig = ErrorsConfig()
     log: LogConfig = LogConfig()

@@ -8,7 +8,7 @@ body      a form as the body of an upstream request
 """
 
 from .body import FormBody
-from .form import Form, FormField, FormFile, plain_name
+from .form import Form, FormField, FormFile, Part, form_fields, plain_name
 from .reading import FileEnd, FileStart, FormBounds, FormEvent, read_form, stream_form
 from .spool import Spool
 
@@ -21,7 +21,9 @@ __all__ = [
     "FormEvent",
     "FormField",
     "FormFile",
+    "Part",
     "Spool",
+    "form_fields",
     "plain_name",
     "read_form",
     "stream_form",

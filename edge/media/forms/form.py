@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 
+from edge.untyped_json import decode_any
+
 from .spool import Spool
 
 _encode = msgspec.json.Encoder().encode
@@ -94,6 +96,18 @@ class Form:
             file.spool.close()
 
 
+def form_fields(members: Mapping[str, msgspec.Raw]) -> list[FormField]:
+    """The members of a JSON object as the text fields of a form.
+
+    Items of a list are fields of one name that ends with `[]`, members of an object fields of the
+    name and the member in brackets, as OpenAI's clients write them. Null members are left out.
+    """
+    fields: list[FormField] = []
+    for name, raw in members.items():
+        _add(fields, name, decode_any(raw))
+    return fields
+
+
 def plain_name(name: str) -> str:
     """A field's name without the `[]` that marks a list."""
     return name.removesuffix("[]")
@@ -111,3 +125,19 @@ def _typed(value: str, kind: type) -> Any:
     except ValueError:
         pass
     return value
+
+
+def _add(fields: list[FormField], name: str, value: Any) -> None:
+    match value:
+        case None:
+            return
+        case list():
+            for item in value:
+                _add(fields, f"{name}[]", item)
+        case dict():
+            for key, item in value.items():
+                _add(fields, f"{name}[{key}]", item)
+        case str():
+            fields.append(FormField(name, value))
+        case _:
+            fields.append(FormField(name, _encode(value).decode()))

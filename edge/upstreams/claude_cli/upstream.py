@@ -1,7 +1,6 @@
 """Upstream that runs one client process per request."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from contextlib import suppress
 from functools import partial
 
@@ -15,6 +14,7 @@ from edge.upstreams import (
     Header,
     Malformed,
     Request,
+    RequestBody,
     TimedOut,
     UpstreamFailure,
 )
@@ -116,7 +116,7 @@ class ClaudeCLIUpstream:
         await self.pool.aclose()
 
 
-async def _whole(body: bytes | AsyncIterator[bytes] | None) -> bytes:
+async def _whole(body: RequestBody) -> bytes:
     if body is None or isinstance(body, bytes):
         return body or b""
     parts = bytearray()

@@ -19,18 +19,38 @@ deadline comes before it. Events change `_deadline` and not the timer.
 import asyncio
 import select
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from math import inf
 from typing import Any, Protocol
 
 import httptools
 
-from edge.upstreams import Disconnected, Malformed, Phase, TimedOut
+from edge.upstreams import (
+    Disconnected,
+    Malformed,
+    Phase,
+    RepeatableBody,
+    RequestBody,
+    TimedOut,
+    is_repeatable,
+)
 
 from .limits import PoolLimits
 from .response import HTTPResponse
 from .wire import RequestHead, SizedBody
 
 _SPECIAL_HEADERS = frozenset((b"keep-alive", b"transfer-encoding"))
+
+
+@asynccontextmanager
+async def _closing(source: AsyncIterator[bytes]) -> AsyncIterator[AsyncIterator[bytes]]:
+    """Close `source` at the end, if it can be closed."""
+    try:
+        yield source
+    finally:
+        close = getattr(source, "aclose", None)
+        if close is not None:
+            await close()
 
 
 class ConnectionPool(Protocol):
@@ -103,9 +123,7 @@ class Connection(asyncio.Protocol):
 
     # --- the request -------------------------------------------------------------------------
 
-    def start(
-        self, exchange: HTTPResponse, head: RequestHead, body: bytes | AsyncIterator[bytes] | None
-    ) -> None:
+    def start(self, exchange: HTTPResponse, head: RequestHead, body: RequestBody) -> None:
         """Write a request; the outcome is set on `exchange`. Never raises, never waits."""
         transport = self._transport
         self.exchange = exchange
@@ -133,9 +151,7 @@ class Connection(asyncio.Protocol):
         if deadline < self._timer_at or exchange.total_deadline < self._timer_at:
             self._arm()
 
-    async def _send_body(
-        self, exchange: HTTPResponse, body: bytes | AsyncIterator[bytes] | None, expect: bool
-    ) -> None:
+    async def _send_body(self, exchange: HTTPResponse, body: RequestBody, expect: bool) -> None:
         """Write a body in pieces, in one task per request."""
         try:
             if expect:
@@ -146,7 +162,7 @@ class Connection(asyncio.Protocol):
             if isinstance(body, bytes):
                 await self._write(body)
             elif body is not None:
-                exchange.started = True
+                exchange.started = not is_repeatable(body)
                 await self._write_stream(body)
             if exchange is self.exchange and not exchange.status:
                 self._set_deadline(self._pool.clock() + self._pool.limits.first_byte)
@@ -171,14 +187,15 @@ class Connection(asyncio.Protocol):
         finally:
             self._expected = None
 
-    async def _write_stream(self, body: AsyncIterator[bytes]) -> None:
-        if isinstance(body, SizedBody):
+    async def _write_stream(self, body: RepeatableBody | AsyncIterator[bytes]) -> None:
+        if isinstance(body, (SizedBody, RepeatableBody)):
             left = body.length
-            async for chunk in body:
-                left -= len(chunk)
-                if left < 0:
-                    break
-                await self._write(chunk)
+            async with _closing(aiter(body)) as source:
+                async for chunk in source:
+                    left -= len(chunk)
+                    if left < 0:
+                        break
+                    await self._write(chunk)
             if left:
                 size = "more" if left < 0 else "fewer"
                 raise ValueError(f"the body has {size} bytes than its length of {body.length}")

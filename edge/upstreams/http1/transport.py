@@ -46,9 +46,9 @@ class Transport:
     pools: limit of the process for all its transports together.
 
     A reused connection that is lost within a second and before the first byte of the response is
-    replaced once by a new one, if the body can be resent: bytes, None, or a source whose first
-    chunk was not requested. Without `repeat`, only if nothing of the request was written. Nothing
-    else is retried here.
+    replaced once by a new one, if the body can be resent: bytes, None, a `RepeatableBody`, or a
+    source whose first chunk was not requested. Without `repeat`, only if nothing of the request was
+    written. Nothing else is retried here.
     """
 
     __slots__ = (

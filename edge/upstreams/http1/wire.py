@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 import httpx
 import msgspec
 
-from edge.upstreams import Request
+from edge.upstreams import RepeatableBody, Request
 
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 _TARGET = re.compile(rb"[/*][\x21-\x7e\x80-\xff]*").fullmatch
@@ -105,7 +105,7 @@ def encode_head(request: Request, host_line: bytes) -> RequestHead:
         parts.append(b"content-length: %d\r\n\r\n" % len(body))
     elif body is None:
         parts.append(b"content-length: 0\r\n\r\n" if method in _BODY_EXPECTED else b"\r\n")
-    elif isinstance(body, SizedBody):
+    elif isinstance(body, (SizedBody, RepeatableBody)):
         parts.append(b"content-length: %d\r\n\r\n" % body.length)
     else:
         parts.append(b"transfer-encoding: chunked\r\n\r\n")

@@ -15,9 +15,12 @@ from edge.upstreams import (
     Header,
     Malformed,
     Phase,
+    RepeatableBody,
     Request,
+    RequestBody,
     TimedOut,
     UpstreamFailure,
+    is_repeatable,
 )
 from edge.upstreams.http1.limits import STALE_WITHIN, PoolLimits
 from edge.upstreams.http1.wire import SizedBody, encode_head, netloc_of
@@ -326,7 +329,7 @@ class _RequestStream(httpx.AsyncByteStream):
     limit: of the current send. resendable: whether it can be sent from its beginning.
     """
 
-    def __init__(self, body: bytes | AsyncIterator[bytes] | None) -> None:
+    def __init__(self, body: RequestBody) -> None:
         self._body = body
         self.limit: _TimeLimit | None = None
         self.resendable = True
@@ -336,7 +339,7 @@ class _RequestStream(httpx.AsyncByteStream):
         if isinstance(body, bytes):
             yield body
         elif body is not None:
-            self.resendable = False
+            self.resendable = is_repeatable(body)
             async for chunk in body:
                 if chunk:
                     yield chunk
@@ -350,7 +353,7 @@ def _framing(request: Request) -> tuple[Header, ...]:
         length = 0 if request.method in (b"POST", b"PUT", b"PATCH") else None
     elif isinstance(body, bytes):
         length = len(body)
-    elif isinstance(body, SizedBody):
+    elif isinstance(body, (SizedBody, RepeatableBody)):
         length = body.length
     else:
         return ((b"transfer-encoding", b"chunked"),)

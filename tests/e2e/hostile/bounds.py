@@ -3,8 +3,9 @@
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from edge.proxy.intake import MAX_MEMBERS, MAX_MODELS
+from edge.proxy.intake import MAX_MODELS
 from edge.requests import body_limits
+from edge.requests.json_body import MAX_MEMBERS
 
 from .kinds import DIALECTS, Dialect, Raw, array, encode
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 
-from edge.upstreams import Header, Request, Response
+from edge.upstreams import Header, Request, RequestBody, Response
 from edge.upstreams.http1.connection import Connection
 from edge.upstreams.http1.transport import PoolLimits, Transport
 from tests.edge.upstreams.fake import Fake, Script
@@ -13,7 +13,7 @@ from tests.waiting import until
 GET = Request(b"GET", b"/")
 
 
-def post(body: bytes | AsyncIterator[bytes] | None, *headers: Header) -> Request:
+def post(body: RequestBody, *headers: Header) -> Request:
     return Request(b"POST", b"/v1/x", headers, body)
 
 

@@ -391,3 +391,53 @@ async def test_connection_asks_whether_the_other_machine_is_there(how: How) -> N
                     assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
         assert seen == [30, 15, 60_000]
         await asked.aclose()
+
+
+class Twice:
+    """A body that can be sent again. begun: iterations; open: those that have not ended."""
+
+    def __init__(self, *pieces: bytes) -> None:
+        self._pieces = pieces
+        self.length = sum(map(len, pieces))
+        self.begun = self.open = 0
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        self.begun += 1
+        self.open += 1
+        try:
+            for piece in self._pieces:
+                yield piece
+        finally:
+            self.open -= 1
+
+
+@BOTH
+async def test_repeatable_body_is_sent_with_its_length_and_whole_each_time(how: How) -> None:
+    body = Twice(b"a" * 70_000, b"", b"b" * 70_000)
+    async with Fake(answering(OK)) as upstream:
+        asked = client(upstream.url, how)
+        for _ in range(2):
+            assert await ask(asked, post(body)) == (200, b"ok")
+        await asked.aclose()
+    assert [len(one.body) for one in upstream.requests] == [140_000, 140_000]
+    assert upstream.requests[0].body == b"a" * 70_000 + b"b" * 70_000
+    assert (body.begun, body.open) == (2, 0)
+    for one in upstream.requests:
+        assert one.header(b"content-length") == b"140000"
+        assert one.header(b"transfer-encoding") is None
+
+
+@BOTH
+@pytest.mark.parametrize("end", ["close", "reset"])
+async def test_repeatable_body_on_a_used_connection_that_ends_is_sent_again(
+    how: How, end: str
+) -> None:
+    """Also after all of it was read: a form is in a file, and is not empty the second time."""
+    body = Twice(b"x" * 300, b"y" * 300)
+    async with Fake(dies(end)) as upstream:
+        asked = client(upstream.url, how)
+        assert await ask(asked) == (200, b"ok")
+        assert await ask(asked, post(body)) == (200, b"ok")
+        assert [len(one.body) for one in upstream.requests] == [0, 600, 600]
+        await asked.aclose()
+    assert (body.begun, body.open) == (2, 0)
