@@ -474,6 +474,7 @@ class Gateway:
             media=partial(self._media_steps, settings, shared, parts),
             image_links=ImageLinks(
                 shared.files,
+                shared.fetcher,
                 storage=plans.storage,
                 base=partial(
                     public_url,

@@ -13,7 +13,7 @@ one event at most is held, and the beginning of the next.
 
 import asyncio
 import re
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from secrets import token_hex
 from tempfile import SpooledTemporaryFile
 
@@ -31,7 +31,7 @@ MOST_OF_ALL = 4 << 30
 """Bytes of the long strings that one process holds."""
 _MOST_STRINGS = 64
 """Long strings of one answer, or of one event."""
-_IN_MEMORY = 1 << 20
+_IN_MEMORY = 256 << 10
 _PIECE = 256 << 10
 _SHORTENED = 32 << 10
 """Bytes that are searched between two chances for other tasks."""
@@ -192,6 +192,17 @@ class LongStrings:
             else:
                 last = piece[1:]
         yield last[:-1]
+
+    async def add(self, pieces: AsyncIterator[bytes]) -> bytes:
+        """The mark of a JSON string that comes in `pieces`. Raises as `shorten`."""
+        long = _LongString(b"")
+        self._count += 1
+        self._strings[self._count] = long
+        async for piece in pieces:
+            long.add(piece)
+            if self.held > self._limit:
+                raise UpstreamError(f"an answer is larger than {self._limit} bytes")
+        return self._mark % self._count
 
     def drop(self, text: bytes) -> None:
         """Drop the long strings whose marks are in `text`."""

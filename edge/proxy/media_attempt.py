@@ -163,7 +163,7 @@ class MediaAttempt(UpstreamAttempt):
             answer, exchange.usage, exchange.usage_reported = translator.read(body)
             if self._links is not None:
                 await self._links.finish(
-                    answer, strings, self._scope, exchange.principal, links=translator.links
+                    answer, strings, self._scope, exchange, links=translator.links
                 )
             return answer.encode()
 

@@ -50,7 +50,7 @@ BEGIN, END = b'{"created":1,"data":[{"b64_json":"', b'"}]}'
 EVENT, BLANK = b'data: {"type":"image_generation.completed","b64_json":"', b'"}\n\n'
 HEAVY = 28
 """MiB of a heavy image in base64."""
-MOST_GROWTH = 48 * MiB
+MOST_GROWTH = 64 * MiB
 """Bytes by which many heavy images may raise the memory of a worker."""
 DONE = b'data: {"type":"image_generation.completed","b64_json":"aGk="}\n\n'
 SCRIPTS = {

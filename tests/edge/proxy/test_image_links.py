@@ -1,14 +1,18 @@
 """Images as links of this gateway, over a real folder and a real database."""
 
+import asyncio
 import json
 from base64 import b64encode
 from collections.abc import AsyncIterator
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from edge.media.fetch.fetcher import Fetcher
+from edge.media.fetch.rules import FetchRules
 from edge.media.library import Files
 from edge.media.objects import Objects
 from edge.proxy import long_strings
@@ -41,6 +45,31 @@ async def files(tmp_path: Path) -> AsyncIterator[Files]:
     await database.aclose()
 
 
+@pytest.fixture
+async def vendor() -> AsyncIterator[int]:
+    """The port of a server that has the image at every path."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        body = b"<html>" if b"/page" in head else PNG
+        said = f"HTTP/1.1 200 OK\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        writer.write(said.encode() + body)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname()[1]
+
+
+@pytest.fixture
+async def fetcher(vendor: int) -> AsyncIterator[Fetcher]:
+    rules = FetchRules(http=True, ports=(vendor,), allowed=(ip_network("127.0.0.1/32"),))
+    opened = Fetcher(rules)
+    yield opened
+    await opened.aclose()
+
+
 def drawn(*images: dict[str, Any]) -> Answer:
     return Answer([json.dumps({"created": 1, "data": images}).encode()], headers=[JSON])
 
@@ -48,11 +77,12 @@ def drawn(*images: dict[str, Any]) -> Answer:
 def gateway(
     files: Files,
     *answers: Answer,
+    fetcher: Any = None,
     urls: Literal["gateway", "provider"] = "gateway",
     quota: int = 1 << 30,
 ) -> ScriptedGateway:
     models = [{"id": "painter", "targets": ["oai/x", "both/y"], "price": {"image": "0.04"}}]
-    links = ImageLinks(files, storage=lambda _: quota, base=lambda _: OURS, urls=urls)
+    links = ImageLinks(files, fetcher, storage=lambda _: quota, base=lambda _: OURS, urls=urls)
     return ScriptedGateway(Scripted(*answers), document={"models": models}, image_links=links)
 
 
@@ -136,3 +166,38 @@ async def test_text_that_is_not_base64_is_a_failed_attempt(files: Files) -> None
     assert await content(files, answer.json()["data"][0]["url"]) == PNG
     first, _ = home.exchanges[0].attempts
     assert first.problem == "upstream_error"
+
+
+async def test_image_behind_a_link_of_the_provider_is_fetched(
+    files: Files, fetcher: Fetcher, vendor: int
+) -> None:
+    """It has a link where base64 was asked for, or where our own link is to be given."""
+    link = f"http://127.0.0.1:{vendor}/a.png?sig=secret"
+    home = gateway(files, drawn({"url": link}), fetcher=fetcher)
+    answer = await request(home.app, "POST", PATH, json={**ASKED, "response_format": "b64_json"})
+    assert answer.json()["data"] == [{"b64_json": b64encode(PNG).decode()}]
+    assert answer.header("content-length") == str(len(answer.body))
+    home = gateway(files, drawn({"url": link}), fetcher=fetcher)
+    answer = await request(home.app, "POST", PATH, json=ASKED)
+    assert await content(files, answer.json()["data"][0]["url"]) == PNG
+    home = gateway(files, drawn({"url": link}), fetcher=fetcher, quota=1000)
+    answer = await request(home.app, "POST", PATH, json=ASKED)
+    assert answer.json()["data"] == [{"b64_json": b64encode(PNG).decode()}]
+    assert long_strings.HELD_BYTES.held == 0
+
+
+@pytest.mark.parametrize(
+    "link", ["http://127.0.0.1:{port}/page?sig=secret", "https://10.0.0.1/a", "file:///a"]
+)
+async def test_link_that_leads_to_no_image_is_a_failed_attempt(
+    files: Files, fetcher: Fetcher, vendor: int, link: str
+) -> None:
+    text = b64encode(PNG).decode()
+    bad, good = drawn({"url": link.format(port=vendor)}), drawn({"b64_json": text})
+    home = gateway(files, bad, good, fetcher=fetcher)
+    answer = await request(home.app, "POST", PATH, json={**ASKED, "response_format": "b64_json"})
+    assert answer.json()["data"] == [{"b64_json": text}]
+    first, _ = home.exchanges[0].attempts
+    assert first.problem == "upstream_error"
+    for line in home.log:
+        assert "sig=" not in str(line)
