@@ -52,3 +52,30 @@ def gateway(tmp_path_factory: pytest.TempPathFactory, simulator: Program) -> Ite
         yield program
     finally:
         assert program.stop() == 0, program.stderr
+
+
+@pytest.fixture(scope="session")
+def media_gateway(
+    tmp_path_factory: pytest.TempPathFactory, simulator: Program
+) -> Iterator[Gateway]:
+    """A gateway with media models under names that no client knows."""
+    key = "env:UPSTREAM_KEY"
+    base = f"{simulator.url}/v1"
+    document = {
+        "upstreams": [
+            {"name": "far", "dialect": "openai", "base_url": base, "api_key": key},
+        ],
+        "models": [
+            {"id": "on-openai", "targets": ["far/far-model"]},
+            {"id": "painter", "targets": ["far/far-model"], "price": {"image": "0.04"}},
+            {"id": "voice", "targets": ["far/far-model"], "price": {"character": "0.00001"}},
+            {"id": "ear", "targets": ["far/far-model"], "price": {"audio_minute": "0.01"}},
+            {"id": "film", "targets": ["far/far-model"]},
+        ],
+    }
+    folder = tmp_path_factory.mktemp("media-gateway")
+    program = Gateway(folder, document, env={"UPSTREAM_KEY": "up-canary-2b7e90d1"})
+    try:
+        yield program
+    finally:
+        assert program.stop() == 0, program.stderr

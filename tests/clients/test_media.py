@@ -1,0 +1,60 @@
+"""Media with OpenAI's SDK for Node.js and with the AI SDK, at models that they do not know."""
+
+from typing import Any
+
+import pytest
+
+from tests.e2e.program import Gateway
+
+from .programs import node
+
+TEXT = "The gate opens. The water runs."
+NAMES = {"PAINTER": "painter", "VOICE": "voice", "EAR": "ear", "FILM": "film", "MODEL": "on-openai"}
+PICTURE = ["PNG", 64, 48]
+SPEECH = {
+    "mp3": ["audio/mpeg", "ID3\x04"],
+    "opus": ["audio/ogg", "OggS"],
+    "aac": ["audio/aac", "ID3\x04"],
+    "flac": ["audio/flac", "fLaC"],
+    "wav": ["audio/wav", "RIFF"],
+}
+
+
+@pytest.fixture(scope="module")
+def openai_seen(media_gateway: Gateway, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("openai")
+    at = {"GATEWAY": media_gateway.url, "KEY": media_gateway.key}
+    return node("openai-media.mjs", folder, **at, **NAMES)
+
+
+@pytest.fixture(scope="module")
+def vercel_seen(media_gateway: Gateway, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("vercel")
+    at = {"GATEWAY": media_gateway.url, "KEY": media_gateway.key}
+    return node("vercel-media.mjs", folder, **at, **NAMES)
+
+
+def test_openai_sdk_makes_images_plain_and_streamed(openai_seen: Any) -> None:
+    assert openai_seen["images"] == [PICTURE] * 2
+    assert openai_seen["imageStream"] == [
+        ["image_generation.partial_image", *PICTURE],
+        ["image_generation.completed", *PICTURE],
+    ]
+
+
+def test_openai_sdk_makes_speech_in_every_format(openai_seen: Any) -> None:
+    speech = openai_seen["speech"]
+    assert speech.pop("pcm")[0] == "audio/pcm"
+    assert speech == SPEECH
+
+
+def test_ai_sdk_makes_images_at_a_model_that_refuses_its_response_format(vercel_seen: Any) -> None:
+    assert vercel_seen["images"] == [PICTURE] * 2
+
+
+def test_ai_sdk_makes_speech(vercel_seen: Any) -> None:
+    assert vercel_seen["speech"] == ["audio/wav", "RIFF"]
+
+
+def test_ai_sdk_shows_an_image_to_a_model(vercel_seen: Any) -> None:
+    assert vercel_seen["imageInText"].startswith("I see 1 media: image image/png 64x48 ")
