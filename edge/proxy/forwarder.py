@@ -205,7 +205,7 @@ class Forwarder:
         body = translator.take_body()
         if provider.extra_body or provider.drop_body or self._learned or model.drop_params:
             body = provider.with_body_settings(body, dropped, model.drop_params)
-            known = self._learned.of(target)
+            known = self._learned.of(target, provider.base_path + translator.path)
             if known:
                 remedy = apply_corrections(body, known, translator.dialect)
                 dropped += [change.note for change in remedy.changes]

@@ -51,7 +51,7 @@ async def open_response(
         attempt.status = response.status
         if 200 <= response.status < 300:
             if made:
-                learned.add(attempt.target, made)
+                learned.add(attempt.target, request.target.partition(b"?")[0], made)
             return response
         refusal = await _refusal_of(response, provider)
         if attempt.corrections >= _MAX_CORRECTIONS or not isinstance(request.body, bytes):
