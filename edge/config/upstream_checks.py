@@ -113,12 +113,12 @@ def _body_faults(upstream: UpstreamConfig) -> Iterator[tuple[str, str]]:
 
 
 def _client_faults(upstream: UpstreamConfig) -> Iterator[tuple[str, str]]:
-    """Faults of settings that only the dialect claude-cli has, or does not have."""
-    if upstream.dialect == "claude-cli":
+    """Faults of settings that only the programs of this machine have, or do not have."""
+    if upstream.dialect in ("claude-cli", "local-media"):
         for key in ("headers", "query", "extra_body", "drop_body"):
             if getattr(upstream, key):
                 yield key, f"is not used by dialect {upstream.dialect}; remove it"
-    else:
+    if upstream.dialect != "claude-cli":
         for key in ("command", "environment", "max_processes", "max_waiting", "prewarm"):
             if getattr(upstream, key) != getattr(_PLAIN, key):
                 yield key, f"is not used by dialect {upstream.dialect}; remove it"

@@ -18,6 +18,7 @@ from middlewares.exchange import Dialect
 
 from .claude_cli import ClaudeCLIUpstream, Program
 from .http import upstream_for
+from .local_media import LocalMediaUpstream
 from .provider import Provider, credentials
 from .simulator import SimulatorUpstream
 from .tls import tls_context
@@ -29,6 +30,7 @@ _DIALECTS: dict[str, frozenset[Dialect]] = {
     "anthropic": frozenset(("anthropic",)),
     "responses": frozenset(("responses",)),
     "claude-cli": frozenset(("anthropic",)),
+    "local-media": frozenset(("openai",)),
     "simulator": frozenset(("openai", "anthropic", "responses")),
 }
 _CREDENTIAL = re.compile(r"key|token|secret|auth|sig|code|pass|cookie|cred|session", re.IGNORECASE)
@@ -138,6 +140,8 @@ def _dropped_members(config: UpstreamConfig) -> tuple[str, ...]:
 def _upstream(config: UpstreamConfig, tls: TLS, repeat: bool, pools: Pools | None) -> Upstream:
     if config.dialect == "claude-cli":
         return _claude_cli(config)
+    if config.dialect == "local-media":
+        return LocalMediaUpstream()
     if config.base_url is None:
         return SimulatorUpstream()
     return upstream_for(

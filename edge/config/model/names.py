@@ -6,7 +6,9 @@ from msgspec import Meta
 
 from edge.endpoints import TAILS
 
-UpstreamDialect = Literal["openai", "responses", "anthropic", "claude-cli", "simulator"]
+UpstreamDialect = Literal[
+    "openai", "responses", "anthropic", "claude-cli", "local-media", "simulator"
+]
 Modality = Literal["text", "image", "audio", "video", "file", "embedding"]
 if TYPE_CHECKING:
     EndpointName = str

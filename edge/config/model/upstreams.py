@@ -23,7 +23,8 @@ class UpstreamConfig(Struct, frozen=True, kw_only=True):
         Meta(
             description='What it speaks: "openai" (Chat Completions), "responses" (OpenAI '
             'Responses) or "anthropic" (Messages) over HTTP; "claude-cli", the Claude '
-            'command-line client on this host; "simulator", the built-in simulator.'
+            'command-line client on this host; "local-media", speech, transcription and reading of '
+            'pictures on this machine; "simulator", the built-in simulator.'
         ),
     ]
     base_url: Annotated[

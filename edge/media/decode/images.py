@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from PIL import Image, UnidentifiedImageError
 
@@ -23,6 +23,8 @@ _PHOTOS = frozenset(("JPEG", "AVIF"))
 _LARGEST_PNG = 2 << 20
 """Bytes of a PNG; beyond, the picture is a photo and becomes a JPEG."""
 _QUALITY = 88
+_SHADES = 5
+"""Bits of each part of a colour that do not make it another one."""
 _SAMPLE = 96
 """Pixels of the longest side from which colours are taken."""
 
@@ -49,16 +51,18 @@ def colours(file: BinaryIO, most: int) -> Colours:
         original = _info(image)
         image.draft(None, (_SAMPLE, _SAMPLE))
         small = _opaque(_upright(image, _SAMPLE)).convert("RGB")
-        indexed = small.quantize(max(1, most), Image.Quantize.MEDIANCUT)
-        palette = indexed.getpalette() or []
-        counted = indexed.getcolors() or []
         pixels = small.width * small.height
-        found = []
-        for count, index in sorted(counted, reverse=True):
-            assert isinstance(index, int)
-            red, green, blue = palette[3 * index : 3 * index + 3]
-            found.append(Colour(f"#{red:02x}{green:02x}{blue:02x}", round(count / pixels, 3)))
-        return Colours(tuple(found), original)
+        groups: dict[tuple[int, ...], list[Any]] = {}
+        for count, colour in sorted(small.getcolors(pixels) or (), reverse=True):
+            assert isinstance(colour, tuple)
+            group = groups.setdefault(tuple(part >> _SHADES for part in colour), [0, colour])
+            group[0] += count  # the most frequent colour of a group stands for it
+        largest = sorted(groups.values(), reverse=True)[: max(1, most)]
+        named = (
+            Colour("#{:02x}{:02x}{:02x}".format(*colour), round(count / pixels, 3))
+            for count, colour in largest
+        )
+        return Colours(tuple(named), original)
 
 
 def encoded(image: Image.Image, *, photo: bool) -> Picture:

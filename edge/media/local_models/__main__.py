@@ -1,0 +1,6 @@
+"""See the package."""
+
+from .server import main
+
+if __name__ == "__main__":
+    main()
