@@ -10,6 +10,7 @@ A script is data: bytes are returned by reads, an event is waited for, an except
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -20,12 +21,17 @@ from edge.api.health import health_app
 from edge.billing.plans import Plans
 from edge.billing.token_estimate import Estimator
 from edge.billing.usage_report import UsageReport
-from edge.chain import Parts, compose
+from edge.chain import SUBREQUEST_LAYERS, Parts, compose
 from edge.config.load import parse
 from edge.dialects.sealing import Sealing
 from edge.endpoints import ENDPOINTS, Endpoint
 from edge.management.http import AdminApp
+from edge.media.decode.sandbox import Sandbox
+from edge.proxy.describing.build import media_steps
+from edge.proxy.describing.steps import DescribingSlots
+from edge.proxy.forwarder import MediaSteps
 from edge.proxy.image_links import ImageLinks
+from edge.proxy.subrequests import Subrequests
 from edge.routing.candidates import Candidates
 from edge.routing.catalog import Catalog
 from edge.runtime.admission import Admission
@@ -35,13 +41,14 @@ from edge.upstreams import Header, Request, Response, Sink
 from edge.upstreams.build import providers_of
 from edge.upstreams.provider import Provider
 from middlewares import Exchange, Metrics, Principal
-from middlewares.asgi import Receive, Scope, Send
+from middlewares.asgi import ASGIApp, Receive, Scope, Send
 from middlewares.exchange import Dialect
 from middlewares.rate_limit.throttle_queue import ThrottleQueue
 from middlewares.stores import MemoryKeyStore, MemoryResponseStore, MemorySecretStore, ResponseStore
 from middlewares.stores.accounts import Accounts
 from middlewares.stores.audit.base import MemoryAuditStore
 from middlewares.stores.counters.memory import MemoryCounters
+from middlewares.stores.descriptions.base import DescriptionStore
 from middlewares.stores.health.breakers import Breakers
 from middlewares.stores.ledger.memory import MemoryLedgerStore
 from middlewares.stores.ledger.writer import LedgerWriter
@@ -195,6 +202,8 @@ class ScriptedGateway:
     """The whole chain over one scripted upstream. `log` gathers the lines.
 
     configured: whether providers are made of the document's upstreams, all but their transports.
+    others: upstreams of providers by name, in place of `upstream`.
+    sandbox: decodes media; with it media are described, and kept in `descriptions`.
     """
 
     upstream: Scripted
@@ -212,6 +221,9 @@ class ScriptedGateway:
     ledger: MemoryLedgerStore = field(default_factory=MemoryLedgerStore)
     configured: bool = False
     endpoints: Sequence[Endpoint] = ENDPOINTS
+    others: dict[str, Scripted] = field(default_factory=dict)
+    sandbox: Sandbox | None = None
+    descriptions: DescriptionStore | None = None
     image_links: ImageLinks | None = None
 
     def __post_init__(self) -> None:
@@ -230,7 +242,7 @@ class ScriptedGateway:
         providers = {
             name: Provider(
                 name=name,
-                upstream=self.upstream,
+                upstream=self.others.get(name, self.upstream),
                 dialects=frozenset(dialects),
                 base_path=b"/v1",
                 headers=((b"authorization", b"Bearer " + UPSTREAM_KEY),),
@@ -252,16 +264,6 @@ class ScriptedGateway:
             limits=plans.limits, accounts=self.accounts, rates=counters, ledger=self.ledger
         )
         sealing = Sealing(MemorySecretStore())
-        bottom = handlers(
-            self.settings,
-            self.catalog,
-            providers,
-            sealing=sealing,
-            estimator=self.estimator,
-            account=AccountApp(usage_report, flush=self.ledger_writer.flush),
-            max_answer=self.max_answer,
-            image_links=self.image_links,
-        )
         parts = Parts(
             settings=self.settings,
             catalog=self.catalog,
@@ -310,7 +312,30 @@ class ScriptedGateway:
             admission=Admission(None, lambda: 0),
             endpoints=self.endpoints,
         )
+        bottom = handlers(
+            self.settings,
+            self.catalog,
+            providers,
+            sealing=sealing,
+            estimator=self.estimator,
+            account=AccountApp(usage_report, flush=self.ledger_writer.flush),
+            max_answer=self.max_answer,
+            image_links=self.image_links,
+            media=None if self.sandbox is None else partial(self._media_steps, parts, self.sandbox),
+        )
         self._app = compose(bottom, parts).app
+
+    def _media_steps(self, parts: Parts, sandbox: Sandbox, forwarder: ASGIApp) -> MediaSteps:
+        around = compose(forwarder, parts, SUBREQUEST_LAYERS).app
+        return media_steps(
+            self.settings.media,
+            self.catalog,
+            Subrequests(around, estimator=self.estimator),
+            sandbox=sandbox,
+            store=self.descriptions,
+            slots=DescribingSlots(),
+            metrics=self.metrics,
+        )
 
     async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The chain; what it knows of each request is kept in `exchanges`."""

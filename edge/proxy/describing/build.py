@@ -21,7 +21,7 @@ def media_steps(
     subrequests: Subrequests,
     *,
     sandbox: Sandbox,
-    store: DescriptionStore,
+    store: DescriptionStore | None,
     slots: DescribingSlots,
     metrics: Metrics,
     sources: MediaSources | None = None,
