@@ -18,7 +18,7 @@ import msgspec
 from prometheus_client import CollectorRegistry
 
 from edge.api.account import AccountApp
-from edge.api.handlers import handlers, responses_layer
+from edge.api.handlers import file_apps, handlers, responses_layer
 from edge.api.health import health_app
 from edge.billing.plans import Plans
 from edge.billing.usage_report import UsageReport
@@ -421,6 +421,7 @@ class Gateway:
             rates=shared.counters,
             ledger=shared.ledger,
         )
+        files = file_apps(settings, shared.files, shared.part_uploads, plans.storage)
         parts = Parts(
             settings=settings,
             catalog=catalog,
@@ -454,6 +455,7 @@ class Gateway:
                 settings, catalog, shared.metrics, self._unready, self._status, self._slot.fleet
             ),
             stopped=self._stopped,
+            open_apps={"links": files["links"]},
             admin_app=AdminApp(
                 token=None if token is None else token.reveal(),
                 settings=settings,
@@ -471,6 +473,7 @@ class Gateway:
             sealing=shared.sealing,
             estimator=shared.estimator,
             account=AccountApp(usage_report, flush=shared.ledger_writer.flush),
+            files=files,
             media=partial(self._media_steps, settings, shared, parts),
             image_links=ImageLinks(
                 shared.files,

@@ -60,7 +60,7 @@ LARGEST_IMAGE_FILE = 50 << 20
 
 class Parts(msgspec.Struct, frozen=True):
     """The settings, stores and apps that the layers need. log: takes an event name and fields.
-    stopped: see `ErrorsMiddleware`."""
+    stopped: see `ErrorsMiddleware`. open_apps: of open endpoints, by name."""
 
     settings: Settings
     catalog: Catalog
@@ -83,6 +83,7 @@ class Parts(msgspec.Struct, frozen=True):
     admin_app: ASGIApp
     admission: Admission
     stopped: Callable[[], bool] = lambda: False
+    open_apps: Mapping[str, ASGIApp] = {}
     endpoints: Sequence[Endpoint] = ENDPOINTS
 
 
@@ -240,10 +241,10 @@ LAYERS: tuple[Layer, ...] = (
     ),
     Layer(
         "unrouted",
-        "health, metrics and the management API need no key of a caller",
+        "health, metrics, the management API and signed links need no key of a caller",
         lambda app, p: UnroutedMiddleware(
             app,
-            apps={"ops": p.health_app, "admin": p.admin_app},
+            apps={"ops": p.health_app, "admin": p.admin_app, **p.open_apps},
             paths=Paths.of(p.settings, p.endpoints),
         ),
     ),
@@ -381,7 +382,8 @@ def _cors(app: ASGIApp, origins: tuple[str, ...]) -> ASGIApp:
             *("x-request-id", "request-id", "x-model-used", "x-credits-used", "retry-after"),
             *("x-fallback-from", "x-fallback-depth"),
             *("x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"),
-            "idempotent-replayed",
+            *("idempotent-replayed", "x-storage-used-bytes", "x-storage-limit-bytes"),
+            *("content-disposition", "content-range", "accept-ranges", "etag"),
         ),
         max_age=600,
     )

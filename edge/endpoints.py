@@ -22,7 +22,7 @@ FileSize = Literal["audio", "image"]
 Answer = Literal["json", "media", "bytes"]
 """How an unstreamed answer is passed on. "json": read whole. "media": JSON whose long strings are
 kept in temporary files. "bytes": as they come, after the first one."""
-Handler = Literal["forward", "count", "models", "account", "responses"]
+Handler = Literal["forward", "count", "models", "account", "responses", "files", "uploads", "links"]
 """The app that answers (`edge.api.handlers`). "forward": the targets of the requested model, one
 after the other until one answers."""
 Codec = Literal[
@@ -93,6 +93,9 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """Whether another model may serve when a limit refuses the requested one."""
     limited: bool = True
     """Whether it counts against the rate and concurrency limits of its caller."""
+    open: bool = False
+    """Whether it needs no key: its app checks something else, and no layer inside auth is passed.
+    `Parts.open_apps` has the app by the name of the row."""
 
     def __post_init__(self) -> None:
         for kind, value in (
@@ -339,10 +342,64 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         limited=False,
         documented="the usage of a finished request of this key, by its `x-request-id`",
     ),
+    Endpoint(
+        name="files",
+        methods=(*_GET, "POST"),
+        path="/v1/files",
+        dialect=None,
+        body="streamed",
+        billed="free",
+        handler="files",
+        documented="upload a file (a form, streamed), or list those of this key; OpenAI's shape, "
+        "or Anthropic's when `anthropic-version` is sent",
+    ),
+    Endpoint(
+        name="files",
+        methods=(*_GET, "DELETE"),
+        path="/v1/files/*",
+        dialect=None,
+        body="none",
+        billed="free",
+        handler="files",
+        documented="a file of this key, also its bytes at `/v1/files/{id}/content`, whole or by "
+        "`range`",
+    ),
+    Endpoint(
+        name="uploads",
+        methods=_POST,
+        path="/v1/uploads",
+        dialect="openai",
+        body="streamed",
+        billed="free",
+        handler="uploads",
+        documented="begin a file that comes in parts",
+    ),
+    Endpoint(
+        name="uploads",
+        methods=_POST,
+        path="/v1/uploads/*",
+        dialect="openai",
+        body="streamed",
+        billed="free",
+        handler="uploads",
+        documented="`/v1/uploads/{id}/parts`, `/complete` and `/cancel`: its parts, and its end",
+    ),
+    Endpoint(
+        name="links",
+        methods=_GET,
+        path="/v1/links/*",
+        dialect=None,
+        body="none",
+        billed="free",
+        handler="links",
+        limited=False,
+        open=True,
+        documented="a file by a signed link of this gateway: `exp` and `sig`",
+    ),
 )
 """Every endpoint that needs a key."""
 
-NAMES: Final[frozenset[str]] = frozenset(row.name for row in ENDPOINTS)
+NAMES: Final[frozenset[str]] = frozenset(row.name for row in ENDPOINTS if not row.open)
 """Names that the allow-list of a key may contain."""
 
 BY_NAME: Final[Mapping[str, Endpoint]] = {row.name: row for row in reversed(ENDPOINTS)}

@@ -22,6 +22,7 @@ from edge.media.fetch.fetcher import Fetcher
 from edge.media.fetch.rules import FetchRules
 from edge.media.library import Files
 from edge.media.objects import Objects
+from edge.media.part_uploads import PartUploads
 from edge.media.sweep import FileSweeper
 from edge.observability.log_text import LONGEST_REASON, shown
 from edge.proxy.describing.steps import DescribingSlots
@@ -41,6 +42,7 @@ from middlewares.stores import KeyDirectory
 from middlewares.stores.accounts import Accounts
 from middlewares.stores.counters.base import Counters
 from middlewares.stores.files.sql import SqlFileStore
+from middlewares.stores.files.uploads import SqlUploadStore
 from middlewares.stores.health.base import Health, State
 from middlewares.stores.keys.sql import SqlKeyStore
 from middlewares.stores.ledger.sql import SqlLedgerStore
@@ -110,6 +112,7 @@ class Services(msgspec.Struct, frozen=True):
     files: Files
     sandbox: Sandbox
     describing: DescribingSlots
+    part_uploads: PartUploads
     sealing: Sealing
     estimator: Estimator
     throttle_queue: ThrottleQueue
@@ -172,9 +175,11 @@ async def open_services(
         sweeper = Sweeper(responses, grace=settings.longest_request, keep=settings.keep_responses)
         sweeper.start()
         stack.push_async_callback(sweeper.aclose)
-    files = files_of(settings, database)
+    files, part_uploads = files_of(settings, database)
     stack.push_async_callback(files.aclose)
-    file_sweeper = FileSweeper(files, period=settings.files.sweep_interval)
+    file_sweeper = FileSweeper(
+        files, more=(part_uploads.sweep,), period=settings.files.sweep_interval
+    )
     file_sweeper.start()
     stack.push_async_callback(file_sweeper.aclose)
     sandbox = Sandbox(
@@ -194,6 +199,8 @@ async def open_services(
     metrics.sample(metrics.journal_up, lambda: float(ledger_writer.usable))
     metrics.sample(metrics.sql_up, lambda: float(database.up and ledger_writer.delivers))
     metrics.count_from(metrics.counters_lost, lambda: getattr(counters, "losses", 0))
+    metrics.sample(metrics.stored_bytes, lambda: file_sweeper.stored)
+    metrics.count_from(metrics.files_swept, lambda: file_sweeper.swept)
     metrics.sample(metrics.throttled, lambda: len(throttle_queue) + len(token_queue))
     metrics.sample(metrics.body_bytes, lambda: uploads.held + throttle_queue.size)
     metrics.sample(metrics.ledger_waiting, lambda: ledger_writer.pending)
@@ -213,6 +220,7 @@ async def open_services(
         files=files,
         sandbox=sandbox,
         describing=DescribingSlots(),
+        part_uploads=part_uploads,
         sealing=Sealing(SqlSecretStore(database)),
         estimator=Estimator(),
         throttle_queue=throttle_queue,
@@ -236,15 +244,21 @@ def throttle_queue_of(settings: Settings) -> ThrottleQueue:
     )
 
 
-def files_of(settings: Settings, database: Database) -> Files:
+def files_of(settings: Settings, database: Database) -> tuple[Files, PartUploads]:
     """The files of all callers. Rows are in `store.sql`, bytes in `store.objects`."""
-    return Files(
+    option = settings.files
+    objects, lease = objects_of(settings.store), 2 * option.sweep_interval
+    files = Files(
         SqlFileStore(database),
-        objects_of(settings.store),
+        objects,
         SqlSecretStore(database),
-        max_size=settings.files.max_size,
-        lease=2 * settings.files.sweep_interval,
+        max_size=option.max_size,
+        lease=lease,
     )
+    uploads = PartUploads(
+        SqlUploadStore(database), files, objects, max_size=option.max_upload_size, lease=lease
+    )
+    return files, uploads
 
 
 def objects_of(store: StoreConfig) -> Objects:

@@ -167,6 +167,17 @@ class Metrics(Shared):
             "Texts of media that were in the cache.",
             registry=registry,
         )
+        self.stored_bytes = Gauge(
+            f"{namespace}_stored_bytes",
+            "Bytes of all files, with those being written, at the last sweep.",
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self.files_swept = Counter(
+            f"{namespace}_files_swept",
+            "Files and parts removed by sweeps: expired, deleted or left by a process that died.",
+            registry=registry,
+        )
         self.credits = Counter(
             f"{namespace}_credits",
             "Credits charged, by the model that answered.",

@@ -167,6 +167,9 @@ KINDS: Mapping[str, Kind] = {
         retry_after=1,
         should_retry=False,
     ),
+    "range_not_satisfiable": Kind(
+        416, _INVALID, _INVALID, "The file does not have the requested range of bytes."
+    ),
     "storage_limit_exceeded": Kind(413, _INVALID, _INVALID, "The storage limit is reached."),
     "upstream_error": Kind(
         502, "server_error", "api_error", "{brand} could not complete the request. Please retry."

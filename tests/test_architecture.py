@@ -423,6 +423,9 @@ WRITERS = {
     "Problem": {"middlewares.problem"},
     "any layer": {
         "edge.api.account",
+        "edge.api.files.app",
+        "edge.api.files.content",
+        "edge.api.files.uploads",
         "edge.management.http.app",
         "edge.api.count_tokens",
         "edge.proxy.intake",

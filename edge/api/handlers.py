@@ -10,6 +10,8 @@ from edge.dialects import anthropic_messages, openai_responses
 from edge.dialects.openai_responses import compaction
 from edge.dialects.sealing import Sealing
 from edge.endpoints import Codec, Endpoint, Handler
+from edge.media.library import Files
+from edge.media.part_uploads import PartUploads
 from edge.proxy.compaction import CompactionForwarder
 from edge.proxy.corrections.learned import LearnedCorrections
 from edge.proxy.forwarder import Forwarder, MediaSteps
@@ -19,10 +21,11 @@ from edge.routing.catalog import Catalog
 from edge.upstreams.provider import Provider
 from middlewares import Metrics
 from middlewares.asgi import ASGIApp, Receive, Scope, Send
-from middlewares.exchange import exchange_of
+from middlewares.exchange import Principal, exchange_of
 from middlewares.stores.responses.base import ResponseStore
 
 from .count_tokens import CountingApp
+from .files import FilesApp, LinksApp, UploadsApp
 from .models import ModelsApp
 from .responses import ResponsesApp
 
@@ -71,6 +74,7 @@ def handlers(
     sealing: Sealing,
     estimator: Estimator,
     account: ASGIApp,
+    files: Mapping[Codec | Handler, ASGIApp],
     max_answer: int = 256 << 20,
     image_links: ImageLinks | None = None,
     media: Callable[[ASGIApp], MediaSteps] | None = None,
@@ -78,8 +82,8 @@ def handlers(
     """The apps at the bottom of the chain.
 
     media: makes the media steps, from a forwarder without them for the requests that they make.
-    account: answers at the endpoints of the caller's own account. max_answer: bytes of an
-    unstreamed answer. image_links: see `Forwarder`.
+    account: answers at the endpoints of the caller's own account. files: `file_apps`.
+    max_answer: bytes of an unstreamed answer. image_links: see `Forwarder`.
     """
     server = settings.server
 
@@ -118,8 +122,24 @@ def handlers(
             "count": counting,
             "models": ModelsApp(catalog, settings.brand),
             "account": account,
+            **files,
         },
     )
+
+
+def file_apps(
+    settings: Settings,
+    files: Files,
+    part_uploads: PartUploads,
+    storage: Callable[[Principal | None], int],
+) -> dict[Codec | Handler, ASGIApp]:
+    """The apps of files. storage: bytes that a principal may have."""
+    idle = settings.server.upload_idle_timeout
+    return {
+        "files": FilesApp(files, storage, idle=idle),
+        "uploads": UploadsApp(part_uploads, files, storage, idle=idle),
+        "links": LinksApp(files),
+    }
 
 
 def responses_layer(

@@ -9,7 +9,14 @@ import hashlib
 import hmac
 import logging
 from base64 import urlsafe_b64encode
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Coroutine
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Coroutine,
+)
 from contextlib import asynccontextmanager, suppress
 from secrets import choice
 from string import ascii_letters, digits
@@ -138,12 +145,14 @@ class Files(Shared):
         declared: str = "",
         size: int | None = None,
         max_size: int | None = None,
+        described: Callable[[FileRecord], FileRecord] | None = None,
     ) -> FileRecord:
         """Store a file from its bytes, or from a stream of pieces.
 
         limit: quota of the owner in bytes (`Plans.storage`); None: no quota. declared: media type
         named by the sender. size: bytes of the stream at most, where that is known; reserved at
-        once. max_size: bound of this file, where it is not the usual one.
+        once. max_size: bound of this file, where it is not the usual one. described: called when
+        the stream has ended; what it returns is stored as the row, such as with another purpose.
 
         Raises Problem: `storage_limit_exceeded`, `request_too_large`, `invalid_request` for an
         empty file, and whatever `source` raises. After any of them nothing is left of the file.
@@ -165,15 +174,47 @@ class Files(Shared):
             expires_at=expires_at,
         )
         reserved = size or 0  # of a stream of unknown length the first piece reserves
+
+        async def finish(done: FileRecord) -> FileRecord:
+            if described is not None:
+                done = described(done)
+            await self._store.finish(done)
+            return done
+
+        return await self.write(
+            record,
+            pieces,
+            reserved=reserved,
+            limit=limit,
+            most=most,
+            declared=declared,
+            finish=finish,
+        )
+
+    async def write(
+        self,
+        record: FileRecord,
+        pieces: Bytes,
+        *,
+        reserved: int,
+        limit: int | None,
+        most: int,
+        declared: str,
+        finish: Callable[[FileRecord], Awaitable[FileRecord]],
+        counted: bool = True,
+    ) -> FileRecord:
+        """Write the row and object of a file, and have `finish` make it ready. See `save`.
+
+        counted: whether `reserved` is to be reserved, and not reserved by another row.
+        """
         try:
-            async with self._pending(record, reserved, limit):
+            async with self._pending(record, reserved if counted else 0, limit):
                 done = await self._write(record, pieces, reserved, limit, most, declared)
-                await self._store.finish(done)
+                return await finish(done)
         except StorageFull as raised:
             raise storage_full(raised.use, limit) from raised
         except (StoreUnavailable, LeaseLost) as raised:
             raise store_away(raised) from raised
-        return done
 
     @asynccontextmanager
     async def _pending(
@@ -187,7 +228,7 @@ class Files(Shared):
         try:
             yield
         except BaseException:
-            await self._clean(self._abandon(record))
+            await self.clean(self._abandon(record))
             raise
         finally:
             renewing.cancel()
@@ -252,7 +293,7 @@ class Files(Shared):
         await self._objects.remove(record.key)
         await self._store.remove(record.id)
 
-    async def _clean(self, step: Coroutine[Any, Any, None]) -> None:
+    async def clean(self, step: Coroutine[Any, Any, None]) -> None:
         """Run a step to its end, also when the caller is cancelled. A sweep does what fails."""
 
         async def run() -> None:
@@ -349,7 +390,7 @@ class Files(Shared):
             raise store_away(raised) from raised
         if record is None:
             return False
-        await self._clean(self._remove(record))
+        await self.clean(self._remove(record))
         return True
 
     async def sweep(self, most: int = 1000) -> int:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from secrets import SystemRandom, token_hex
 
 from middlewares.stores.errors import StoreUnavailable
@@ -17,6 +17,7 @@ _random = SystemRandom().random
 class FileSweeper:
     """A task that sweeps files. Any number may share a store: one of them sweeps at a time.
 
+    more: further sweeps, which return how much they removed.
     period: seconds between two sweeps, each up to a half more or less. `swept` counts removed
     files; `stored` is what all owners had at the last sweep of this one, in bytes.
 
@@ -27,12 +28,14 @@ class FileSweeper:
         self,
         files: Files,
         *,
+        more: Sequence[Callable[[], Awaitable[int]]] = (),
         period: float = 300.0,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         random: Callable[[], float] = _random,
     ) -> None:
         if period <= 0:
             raise ValueError(f"period {period}: expected more than 0")
+        self._sweeps = (*more, files.sweep)
         self._files = files
         self._period = period
         self._sleep = sleep
@@ -72,7 +75,8 @@ class FileSweeper:
     async def sweep(self) -> None:
         """Sweep once, unless another process does. Raises StoreUnavailable."""
         if await self._files.take_sweep(self._holder, 2 * self._period):
-            self.swept += await self._files.sweep()
+            for sweep in self._sweeps:
+                self.swept += await sweep()
             self.stored = (await self._files.total()).total
         else:
             self.stored = 0

@@ -1,4 +1,4 @@
-"""Requests at no endpoint of the table: open paths, the management API, and unknown paths."""
+"""Requests that need no key: open paths, open endpoints, the management API and unknown paths."""
 
 from collections.abc import Awaitable, Mapping
 
@@ -10,9 +10,9 @@ from .paths import Paths, plain_path
 
 
 class UnroutedMiddleware:
-    """Answer requests at no endpoint of the table; pass on all others.
+    """Answer requests at no endpoint of the table and at open endpoints; pass on all others.
 
-    apps: by endpoint name of the router ("ops", "admin").
+    apps: by endpoint name of the router ("ops", "admin") or of an open row.
     paths: the table, to suggest a path.
 
     Reads:   row, endpoint, error_style
@@ -34,7 +34,8 @@ class UnroutedMiddleware:
         """Returns the inner awaitable, so this layer adds no frame to a stream."""
         if scope["type"] == "http":
             exchange = exchange_of(scope)
-            if exchange.row is None:
+            row = exchange.row
+            if row is None or row.open:
                 app = self._apps.get(exchange.endpoint, self._refuse)
                 return app(scope, receive, send)
         return self.app(scope, receive, send)

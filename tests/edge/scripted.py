@@ -319,6 +319,7 @@ class ScriptedGateway:
             sealing=sealing,
             estimator=self.estimator,
             account=AccountApp(usage_report, flush=self.ledger_writer.flush),
+            files={},
             max_answer=self.max_answer,
             image_links=self.image_links,
             media=None if self.sandbox is None else partial(self._media_steps, parts, self.sandbox),

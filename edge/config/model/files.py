@@ -17,6 +17,13 @@ class FilesConfig(Struct, frozen=True, kw_only=True):
             extra={"reloadable": False},
         ),
     ] = Size(512 << 20)
+    max_upload_size: Annotated[
+        Size,
+        Meta(
+            description="Bytes of one file that comes in parts, by /v1/uploads.",
+            extra={"reloadable": False},
+        ),
+    ] = Size(8 << 30)
     storage: Annotated[
         Size,
         Meta(

@@ -105,8 +105,8 @@ class FileStore(Protocol):
         ...
 
     async def abandon(self, file_id: str, until: float) -> bool:
-        """Take a pending file out, leased until `until`, to remove its object. False: it is ready
-        or gone, and its object must stay."""
+        """Take a file that did not become ready out, leased until `until`, to remove its object.
+        False: it is ready, and its object must stay."""
         ...
 
     async def get(self, owner: str, file_id: str) -> FileRecord | None:

@@ -80,6 +80,7 @@ _ABANDON = (
     .values(state="deleting", lease_until=bindparam("until"))
     .returning(_c.id)
 )
+_STATE = select(_c.state).where(_c.id == bindparam("which"))
 _GET = select(*_COLUMNS).where(_OWNED, _c.id == bindparam("which"))
 _FIND_ANY = select(*_COLUMNS).where(_c.id == bindparam("which"), _c.state == "ready")
 _LIVE = or_(_c.expires_at.is_(None), _c.expires_at > bindparam("now"))
@@ -172,8 +173,9 @@ class SqlFileStore(Shared):
 
     async def abandon(self, file_id: str, until: float) -> bool:
         async with self._database.write() as connection:
-            values = {"which": file_id, "until": until}
-            return (await connection.execute(_ABANDON, values)).one_or_none() is not None
+            await connection.execute(_ABANDON, {"which": file_id, "until": until})
+            state = await connection.execute(_STATE, {"which": file_id})
+            return state.scalar_one_or_none() != "ready"
 
     async def get(self, owner: str, file_id: str) -> FileRecord | None:
         return await self._one(_GET, {"whose": owner, "which": file_id})

@@ -217,7 +217,8 @@ from .documents import CANARY, MODEL, UPSTREAM, faults, model, upstream
             {"routes": [{"path": "/v2/odd", "dialect": "openai"}]},
             "routes[0].endpoint: is missing; /v2/odd ends in none of /chat/completions, "
             "/completions, /responses, /responses/compact, /responses/input_tokens, /messages, "
-            "/messages/count_tokens, /embeddings, /images/generations, /audio/speech, /models",
+            "/messages/count_tokens, /embeddings, /images/generations, /audio/speech, /models, "
+            "/files, /uploads",
         ),
         (
             {"upstreams": [UPSTREAM], "models": [{**MODEL, "drop_params": ["style", "Model"]}]},

@@ -83,7 +83,7 @@ async def test_save_bytes_and_streams_are_read_back_whole_and_by_range(files: Fi
 async def test_save_reads_the_type_from_the_content(files: Files) -> None:
     saved = await files.save("alice", "page.html", PNG, purpose="vision", limit=None)
     assert saved.mime == "image/png"
-    saved = await files.save("alice", "", PNG, purpose="vision", limit=None, declared="text/html")
+    saved = await files.save("alice", "", PNG, purpose="vision", limit=None)
     assert (saved.mime, saved.filename) == ("image/png", "unnamed.png")
 
 
