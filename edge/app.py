@@ -20,6 +20,8 @@ from prometheus_client import CollectorRegistry
 from edge.api.account import AccountApp
 from edge.api.handlers import file_apps, handlers, responses_layer
 from edge.api.health import health_app
+from edge.api.jobs.app import JobsApp
+from edge.api.jobs.create import Creator
 from edge.billing.plans import Plans
 from edge.billing.usage_report import UsageReport
 from edge.config.load import Settings
@@ -139,6 +141,7 @@ class Gateway:
         """
         if not self._draining_since:
             self.unready()
+            self._services.jobs.engine.stop()
             loop = asyncio.get_running_loop()
             self._draining_since = loop.time()
             loop.call_at(self._cancel_time, self._cancel)
@@ -202,6 +205,8 @@ class Gateway:
             self._register_fleet_metrics(metrics)
             stack.push_async_callback(self._close_generations)
             self._generation = await self._build(self._initial)
+            self._services.jobs.providers.adopt(self._generation.providers)
+            stack.push_async_callback(self._close_jobs)
             loop = asyncio.get_running_loop()
             loop.add_signal_handler(DRAIN, self.unready)
             loop.add_signal_handler(RELOAD, self.check_config)
@@ -209,6 +214,7 @@ class Gateway:
             stack.callback(self._stop_checking)
             self._on_open()
             await self._slot.wait_to_accept(self._may_accept)
+            self._services.jobs.engine.start()
             self._open = stack.pop_all()
         self._on_ready()
 
@@ -251,10 +257,12 @@ class Gateway:
         generation raises, and then nothing has changed."""
         new = await self._build(snapshot)
         old, self._generation = self._generation, new
+        self._services.jobs.providers.adopt(new.providers)
         old.retired = True
         self._old.add(old)
         self._services.breaker_reporter.adopt(snapshot.settings)
         self._services.fetcher.adopt(FetchRules.of(snapshot.settings.fetch))
+        self._services.jobs.fetcher.adopt(FetchRules.of(snapshot.settings.fetch))
         sweeper = self._services.sweeper
         if sweeper is not None:
             sweeper.grace = max(sweeper.grace, snapshot.settings.longest_request)
@@ -269,6 +277,11 @@ class Gateway:
         task = asyncio.create_task(closing, name="generation-close")
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
+
+    async def _close_jobs(self) -> None:
+        """Wait for answers to submissions for as long as for requests."""
+        left = self._cancel_time - asyncio.get_running_loop().time()
+        await self._services.jobs.engine.aclose(left if self._draining_since else 0.0)
 
     async def _close_generations(self) -> None:
         for generation in (self._generation, *self._old):
@@ -474,6 +487,21 @@ class Gateway:
             estimator=shared.estimator,
             account=AccountApp(usage_report, flush=shared.ledger_writer.flush),
             files=files,
+            jobs=JobsApp(
+                settings,
+                jobs=shared.jobs,
+                creator=Creator(
+                    settings,
+                    jobs=shared.jobs,
+                    files=shared.files,
+                    plans=plans,
+                    accounts=shared.accounts,
+                    ledger_writer=shared.ledger_writer,
+                ),
+                catalog=catalog,
+                files=shared.files,
+                counters=shared.counters,
+            ),
             media=partial(self._media_steps, settings, shared, parts),
             image_links=ImageLinks(
                 shared.files,

@@ -36,7 +36,7 @@ from middlewares import (
     by_address,
     rate_limit_headers,
 )
-from middlewares.asgi import ASGIApp, Header
+from middlewares.asgi import ASGIApp, Header, Scope
 from middlewares.budget import credits_used
 from middlewares.idempotency.middleware import members
 from middlewares.limits import Limits, Rate
@@ -134,7 +134,7 @@ def _token_limit(app: ASGIApp, parts: Parts) -> ASGIApp:
         counters=parts.counters,
         limits=parts.plans.with_body,
         exempt=_unlimited(parts),
-        tokens=lambda exchange: 0 if exchange.row.billed == "free" else exchange.estimate,
+        tokens=lambda exchange: 0 if exchange.row.billed in ("free", "job") else exchange.estimate,
         queue=parts.token_queue,
     )
 
@@ -162,6 +162,11 @@ def _downgrade(app: ASGIApp, parts: Parts) -> ASGIApp:
     if not plans.downgrade:
         return app
     return DowngradeMiddleware(app, downgrade_to=downgrade_to, named=named)
+
+
+def _fingerprint(scope: Scope, exchange: Exchange) -> bytes | None:
+    """None for jobs, which keep the key in their own row."""
+    return None if exchange.row.billed == "job" else members(scope, exchange)
 
 
 def _fallback(app: ASGIApp, parts: Parts) -> ASGIApp:
@@ -286,7 +291,7 @@ LAYERS: tuple[Layer, ...] = (
     Layer(
         "idempotency",
         "a replay spends neither money nor upstream",
-        lambda app, p: IdempotencyMiddleware(app, store=p.replays, fingerprint=members),
+        lambda app, p: IdempotencyMiddleware(app, store=p.replays, fingerprint=_fingerprint),
     ),
     Layer(
         "responses",

@@ -14,15 +14,18 @@ from middlewares.exchange import Dialect
 
 Body = Literal["json", "multipart", "streamed", "none"]
 """How a request body is read. Intake rejects a table with an unsupported kind."""
-Billed = Literal["free", "tokens", "images", "characters"]
+Billed = Literal["free", "tokens", "images", "characters", "job"]
 """How a request is billed, by the prices of its model. "tokens": the usage of the answer. "images",
-"characters": that too, or what was made, or what was read out (`edge.billing.media_units`)."""
+"characters": that too, or what was made, or what was read out (`edge.billing.media_units`).
+"job": the job that it creates is (`edge.media.jobs`)."""
 FileSize = Literal["audio", "image"]
 """The bound on each file of a form: `audio.max_size`, or the usual one of vendors for images."""
 Answer = Literal["json", "media", "bytes"]
 """How an unstreamed answer is passed on. "json": read whole. "media": JSON whose long strings are
 kept in temporary files. "bytes": as they come, after the first one."""
-Handler = Literal["forward", "count", "models", "account", "responses", "files", "uploads", "links"]
+Handler = Literal[
+    "forward", "count", "models", "account", "responses", "files", "uploads", "links", "jobs"
+]
 """The app that answers (`edge.api.handlers`). "forward": the targets of the requested model, one
 after the other until one answers."""
 Codec = Literal[
@@ -286,6 +289,88 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         upstream_path=b"/audio/speech",
         documented="speech from a text: the bytes of the audio as they are made, or events with "
         '`stream_format = "sse"`',
+    ),
+    Endpoint(
+        name="videos.generations",
+        methods=_POST,
+        path="/v1/videos/generations",
+        dialect="openai",
+        body="json",
+        billed="job",
+        handler="jobs",
+        required=("prompt", "image"),
+        documented="create a video job; 202 with its `job_id`",
+    ),
+    Endpoint(
+        name="videos.jobs",
+        methods=(*_GET, "DELETE", "POST"),
+        path="/v1/videos/generations/*",
+        dialect="openai",
+        body="streamed",
+        billed="free",
+        handler="jobs",
+        limited=False,  # `jobs.polls` limits it
+        documented="a video job of this key: state, `/cancel`, `/content`",
+    ),
+    Endpoint(
+        name="videos",
+        methods=(*_GET, "POST"),
+        path="/v1/videos",
+        dialect="openai",
+        body="multipart",
+        billed="job",
+        handler="jobs",
+        form=FormRules(
+            files={"input_reference": 1},
+            size="image",
+            types={"seed": int, "n": int, "fps": int, "generate_audio": bool},
+            json=True,
+        ),
+        required=("prompt", "input_reference"),
+        documented="the same jobs in the shape of OpenAI's videos: create one, list them",
+    ),
+    Endpoint(
+        name="videos.jobs",
+        methods=(*_GET, "DELETE", "POST"),
+        path="/v1/videos/*",
+        dialect="openai",
+        body="streamed",
+        billed="free",
+        handler="jobs",
+        limited=False,
+        documented="one of them: state, `/content`, `/remix`",
+    ),
+    Endpoint(
+        name="music.generations",
+        methods=_POST,
+        path="/v1/music/generations",
+        dialect="openai",
+        body="json",
+        billed="job",
+        handler="jobs",
+        required=("prompt", "lyrics", "composition_plan"),
+        documented="create a music job; 202 with its `job_id`",
+    ),
+    Endpoint(
+        name="music.jobs",
+        methods=(*_GET, "DELETE", "POST"),
+        path="/v1/music/generations/*",
+        dialect="openai",
+        body="streamed",
+        billed="free",
+        handler="jobs",
+        limited=False,
+        documented="a music job of this key: state, `/cancel`, `/content`",
+    ),
+    Endpoint(
+        name="webhooks.secret",
+        methods=_GET,
+        path="/v1/webhooks/secret",
+        dialect="openai",
+        body="none",
+        billed="free",
+        handler="jobs",
+        documented="the secret by which webhooks to this key's `callback_url` are verified",
     ),
     Endpoint(
         name="models",

@@ -7,6 +7,7 @@ reloaded: the fields of those say `reloadable: False`.
 import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -19,7 +20,12 @@ from edge.config.model import StoreConfig
 from edge.dialects.sealing import Sealing
 from edge.media.decode.sandbox import Sandbox, cores
 from edge.media.fetch.fetcher import Fetcher
-from edge.media.fetch.rules import FetchRules
+from edge.media.fetch.rules import FetchLimits, FetchRules
+from edge.media.jobs.engine import JobEngine
+from edge.media.jobs.notices import Notices, Signer
+from edge.media.jobs.results import Results
+from edge.media.jobs.service import Jobs, NewestProviders
+from edge.media.jobs.steps import JobTimes, Steps
 from edge.media.library import Files
 from edge.media.objects import Objects
 from edge.media.part_uploads import PartUploads
@@ -44,6 +50,8 @@ from middlewares.stores.counters.base import Counters
 from middlewares.stores.files.sql import SqlFileStore
 from middlewares.stores.files.uploads import SqlUploadStore
 from middlewares.stores.health.base import Health, State
+from middlewares.stores.jobs.base import STATES
+from middlewares.stores.jobs.sql import SqlJobStore
 from middlewares.stores.keys.sql import SqlKeyStore
 from middlewares.stores.ledger.sql import SqlLedgerStore
 from middlewares.stores.ledger.writer import LedgerWriter
@@ -56,6 +64,9 @@ from middlewares.stores.sql.database import Database
 from middlewares.uploads import Uploads
 
 _log = structlog.get_logger()
+
+_LONGEST_COPY = 900.0
+"""Seconds that the download of a result may take."""
 
 
 class BreakerReporter:
@@ -110,6 +121,7 @@ class Services(msgspec.Struct, frozen=True):
     responses: ResponseStore | None
     sweeper: Sweeper | None
     files: Files
+    jobs: Jobs
     sandbox: Sandbox
     describing: DescribingSlots
     part_uploads: PartUploads
@@ -218,6 +230,7 @@ async def open_services(
         responses=responses,
         sweeper=sweeper,
         files=files,
+        jobs=jobs_of(settings, database, files, accounts, metrics),
         sandbox=sandbox,
         describing=DescribingSlots(),
         part_uploads=part_uploads,
@@ -259,6 +272,43 @@ def files_of(settings: Settings, database: Database) -> tuple[Files, PartUploads
         SqlUploadStore(database), files, objects, max_size=option.max_upload_size, lease=lease
     )
     return files, uploads
+
+
+def jobs_of(
+    settings: Settings, database: Database, files: Files, accounts: Accounts, metrics: Metrics
+) -> Jobs:
+    """The jobs of this process. The engine claims nothing before it is started."""
+    option = settings.jobs
+    store, providers = SqlJobStore(database), NewestProviders()
+    # Videos are large, and read once.
+    fetcher = Fetcher(
+        FetchRules.of(settings.fetch),
+        limits=FetchLimits(total=_LONGEST_COPY, cached=0),
+        count=lambda outcome: metrics.fetches.labels(outcome).inc(),
+    )
+    results = Results(store, files, fetcher, keep=option.keep_results)
+    signer = Signer(SqlSecretStore(database))
+    steps = Steps(
+        store,
+        providers=providers,
+        results=results,
+        notices=Notices(signer, fetcher),
+        settle=accounts.changed,
+        lost=metrics.jobs_lost.inc,
+        times=JobTimes(
+            unknown=option.unknown,
+            expire=option.expire,
+            first=option.first_poll,
+            longest=option.longest_poll,
+        ),
+        brand=settings.brand,
+    )
+    engine = JobEngine(store, steps, at_once=option.at_once, lease=option.lease, keep=option.keep)
+    for state in STATES:
+        metrics.sample(metrics.jobs.labels(state), partial(engine.count, state))
+    metrics.sample(metrics.jobs_overdue, lambda: engine.figures.overdue)
+    metrics.sample(metrics.job_steps, lambda: engine.busy)
+    return Jobs(store, engine, results, signer, providers, fetcher)
 
 
 def objects_of(store: StoreConfig) -> Objects:

@@ -173,7 +173,7 @@ outcome, status, on_hangup
             return Problem("upstream_unavailable", reason=f"budget: {raised}")
         if isinstance(answer, Hold):
             return answer
-        return _refusal(answer, quote.budget, amount, self._clock())
+        return refusal_of(answer, quote.budget, amount, self._clock())
 
     def _open(self, opened: Entry, hold: Hold | None) -> Problem | None:
         """Open the row; what was reserved is given back where that fails."""
@@ -408,7 +408,7 @@ def _refused(exchange: Exchange) -> bool:
     return last.status >= 400 or bool(last.problem)
 
 
-def _refusal(lacking: InsufficientFunds, budget: Budget, amount: int, now: float) -> Problem:
+def refusal_of(lacking: InsufficientFunds, budget: Budget, amount: int, now: float) -> Problem:
     """A 429 with the window, what remains of it, and its reset."""
     remaining = decimal(max(0, lacking.remaining))
     rest = f" This request may cost {decimal(amount)}." if lacking.remaining > 0 else ""

@@ -220,6 +220,30 @@ class Metrics(Shared):
             "worker that noticed.",
             registry=registry,
         )
+        self.jobs = Gauge(
+            f"{namespace}_jobs",
+            "Video and music jobs by state; those in a final state until they are removed.",
+            ("state",),
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self.jobs_overdue = Gauge(
+            f"{namespace}_jobs_overdue_seconds",
+            "Seconds that the oldest job has waited for a worker to go on with it.",
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self.job_steps = Gauge(
+            f"{namespace}_job_steps",
+            "Jobs that are being submitted, asked about or copied now.",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+        self.jobs_lost = Counter(
+            f"{namespace}_jobs_lost",
+            "Jobs that failed because no answer to their submission came and none was found.",
+            registry=registry,
+        )
         self.body_bytes = Gauge(
             f"{namespace}_request_body_bytes",
             "Bytes of request bodies held in memory.",

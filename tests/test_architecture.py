@@ -422,6 +422,7 @@ WRITERS = {
     "metrics": {"middlewares.metrics"},
     "Problem": {"middlewares.problem"},
     "any layer": {
+        "edge.api.jobs.app",
         "edge.api.account",
         "edge.api.files.app",
         "edge.api.files.content",

@@ -231,6 +231,7 @@ OUTWARD = {
     "edge/cli/demo.py",
     "edge/dialects",
     "edge/media/fetch",
+    "edge/media/jobs/vendors",
     "edge/proxy/corrections",
     "edge/proxy/form_conversion.py",
     "edge/proxy/translate.py",

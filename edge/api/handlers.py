@@ -75,6 +75,7 @@ def handlers(
     estimator: Estimator,
     account: ASGIApp,
     files: Mapping[Codec | Handler, ASGIApp],
+    jobs: ASGIApp | None = None,
     max_answer: int = 256 << 20,
     image_links: ImageLinks | None = None,
     media: Callable[[ASGIApp], MediaSteps] | None = None,
@@ -82,8 +83,9 @@ def handlers(
     """The apps at the bottom of the chain.
 
     media: makes the media steps, from a forwarder without them for the requests that they make.
-    account: answers at the endpoints of the caller's own account. files: `file_apps`.
-    max_answer: bytes of an unstreamed answer. image_links: see `Forwarder`.
+    account: answers at the endpoints of the caller's own account; jobs: at those of jobs, None
+    where there are none. files: `file_apps`. max_answer: bytes of an unstreamed answer.
+    image_links: see `Forwarder`.
     """
     server = settings.server
 
@@ -123,6 +125,7 @@ def handlers(
             "models": ModelsApp(catalog, settings.brand),
             "account": account,
             **files,
+            **({} if jobs is None else {"jobs": jobs}),
         },
     )
 

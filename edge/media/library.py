@@ -146,6 +146,7 @@ class Files(Shared):
         size: int | None = None,
         max_size: int | None = None,
         described: Callable[[FileRecord], FileRecord] | None = None,
+        file_id: str = "",
     ) -> FileRecord:
         """Store a file from its bytes, or from a stream of pieces.
 
@@ -153,6 +154,7 @@ class Files(Shared):
         named by the sender. size: bytes of the stream at most, where that is known; reserved at
         once. max_size: bound of this file, where it is not the usual one. described: called when
         the stream has ended; what it returns is stored as the row, such as with another purpose.
+        file_id: a new id that the caller has noted; one is made unless given.
 
         Raises Problem: `storage_limit_exceeded`, `request_too_large`, `invalid_request` for an
         empty file, and whatever `source` raises. After any of them nothing is left of the file.
@@ -163,7 +165,7 @@ class Files(Shared):
         most = self.max_size if max_size is None else max_size
         if size is not None and size > most:
             raise _too_large(most)
-        file_id = new_id("file-")
+        file_id = file_id or new_id("file-")
         record = FileRecord(
             id=file_id,
             owner=owner,

@@ -18,7 +18,7 @@ from edge.routing.catalog import Catalog, Model
 from edge.routing.unknown_model import not_allowed, not_found
 from edge.runtime.worker_thread import run_in_thread
 from edge.upstreams.provider import check_forwarded_headers
-from middlewares.asgi import ASGIApp, Receive, Scope, Send, subscriber
+from middlewares.asgi import BODILESS, ASGIApp, Receive, Scope, Send, subscriber
 from middlewares.body import read_body, refuse
 from middlewares.exchange import Exchange, exchange_of
 from middlewares.problem import Problem, expected
@@ -107,7 +107,7 @@ class IntakeMiddleware:
         exchange = exchange_of(scope)
         row: Endpoint = exchange.row
         if row.body != "json":
-            if row.body == "multipart":
+            if row.body == "multipart" and scope["method"] not in BODILESS:
                 return await self._with_form(scope, receive, send, exchange)
             return await self.app(scope, receive, send)
         principal = exchange.principal

@@ -72,12 +72,12 @@ class Quoter:
         return self.__call__(exchange)  # by its name, which costs less
 
     def __call__(self, exchange: Exchange) -> Quote | None:
-        """The quote; None for an endpoint that is free.
+        """The quote; None for an endpoint that is free, and for jobs, which have their own.
 
         Raises Problem (`Plans.limits`, and for a tier that has no price).
         """
         row: Endpoint = exchange.row
-        if row.billed == "free" or not exchange.model:
+        if row.billed in ("free", "job") or not exchange.model:
             return None
         model: Model | None = exchange.resolved[0]
         named: Sequence[Model] = exchange.resolved[1:]

@@ -169,6 +169,13 @@ class Accounts(Shared):
         else:
             await self._invalidate(stale)
 
+    async def changed(self, account: str) -> None:
+        """Have an account restored: the ledger says something else of it now.
+
+        Raises CountersUnavailable; then it must be called again.
+        """
+        await self._counters.invalidate(account)
+
     async def _invalidate(self, accounts: dict[str, None]) -> None:
         """Mark accounts stale, in batches: shared counters take many in one round trip."""
         some = [*accounts]

@@ -88,7 +88,7 @@ def test_row_has_a_body_where_its_method_does(row: Endpoint) -> None:
 def test_row_that_is_forwarded_says_how(row: Endpoint) -> None:
     if row.handler != "forward":
         assert row.codec is None
-        assert row.billed == "free"
+        assert row.billed == ("job" if row.handler == "jobs" and row.required else "free")
         assert not (row.streams or row.bounds or row.translated or row.downgradable)
         return
     assert row.dialect is not None
@@ -126,7 +126,7 @@ def test_each_end_of_a_path_names_one_endpoint() -> None:
 
 
 def test_billed_is_something_that_a_price_is_known_for() -> None:
-    assert get_args(Billed) == ("free", "tokens", "images", "characters")
+    assert get_args(Billed) == ("free", "tokens", "images", "characters", "job")
 
 
 # A new one

@@ -13,6 +13,7 @@ from .access import AuthConfig, LimitsConfig
 from .audio import AudioConfig
 from .fetch import FetchConfig
 from .files import FilesConfig
+from .jobs import JobsConfig, JobVendor
 from .models import ImagesConfig, MediaConfig, ModelConfig, PriceConfig
 from .plans import AllowanceConfig, PlanConfig, WindowConfig
 from .resilience import AffinityConfig, BreakerConfig, FallbackConfig
@@ -32,6 +33,8 @@ __all__ = [
     "FetchConfig",
     "FilesConfig",
     "ImagesConfig",
+    "JobVendor",
+    "JobsConfig",
     "LimitsConfig",
     "LogConfig",
     "MediaConfig",
@@ -70,6 +73,7 @@ class Configuration(Struct, frozen=True, kw_only=True):
     affinity: AffinityConfig = AffinityConfig()
     media: MediaConfig = MediaConfig()
     images: ImagesConfig = ImagesConfig()
+    jobs: JobsConfig = JobsConfig()
     files: FilesConfig = FilesConfig()
     fetch: FetchConfig = FetchConfig()
     audio: AudioConfig = AudioConfig()

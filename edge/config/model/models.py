@@ -6,6 +6,7 @@ from msgspec import Meta, Struct
 
 from edge.config.units import Credits, Duration
 
+from .jobs import JobVendor
 from .names import Modality, ModelName, ModelPattern, Positive, TargetName
 
 
@@ -41,6 +42,14 @@ class PriceConfig(Struct, frozen=True, kw_only=True):
     job: Annotated[Credits | None, Meta(description="Per video or music job.")] = None
     second: Annotated[
         Credits | None, Meta(description="Per second of video or music that a job makes.")
+    ] = None
+    upstream_cost: Annotated[
+        Credits | None,
+        Meta(
+            description="Credits per dollar that the upstream reports as the cost of a job "
+            "(`usage.cost`), in place of `job` and `second`. These bound it, as they are what a "
+            "job reserves."
+        ),
     ] = None
     hosted_call: Annotated[
         Credits | None,
@@ -165,6 +174,20 @@ class ModelConfig(Struct, frozen=True, kw_only=True):
     price: Annotated[
         PriceConfig | None, Meta(description="What the model costs the caller. Free unless given.")
     ] = None
+    jobs: Annotated[
+        JobVendor | None,
+        Meta(
+            description="How its targets take video and music jobs, in place of what their "
+            "upstreams say (`upstreams[].jobs`)."
+        ),
+    ] = None
+    job_members: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Further members of a job's request that its targets get under their own "
+            "name. All others that the gateway does not know are refused."
+        ),
+    ] = ()
     on_hangup: Annotated[
         Literal["cancel", "drain"] | None,
         Meta(

@@ -8,6 +8,7 @@ from msgspec import Meta, Struct
 from edge.config.secrets import HttpUrl, Secret
 from edge.config.units import Duration
 
+from .jobs import JobVendor
 from .names import (
     Slug,
     UpstreamDialect,
@@ -60,6 +61,15 @@ class UpstreamConfig(Struct, frozen=True, kw_only=True):
             'values may be "env:NAME" or "file:PATH".'
         ),
     ] = {}
+    jobs: Annotated[
+        JobVendor | None,
+        Meta(
+            description='How it takes video and music jobs: "openai-videos" (OpenAI, OpenRouter, '
+            'LiteLLM), "xai", "new-api", "fal", "suno", "minimax", "elevenlabs", or "penstock", '
+            'another gateway like this one. Unless given, "openai-videos" for dialects "openai", '
+            '"responses" and "simulator", and none for others. A model may say otherwise.'
+        ),
+    ] = None
     extra_body: Annotated[
         dict[str, Any],
         Meta(

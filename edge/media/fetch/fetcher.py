@@ -15,7 +15,7 @@ A result is used again for ten minutes by the same owner, and equal fetches at o
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from hashlib import sha256
 from time import monotonic
@@ -31,7 +31,7 @@ from middlewares.shared import Shared
 from middlewares.single_flight import FlightRefused, SingleFlight
 
 from .downloads import Download, Downloads
-from .hop import hop
+from .hop import deliver, hop
 from .links import Link, Refused, read_link, redirected
 from .pinned import Route, pin
 from .rules import FetchLimits, FetchRules
@@ -39,6 +39,8 @@ from .slots import KeyedSlots
 
 _log = structlog.get_logger()
 
+_LONGEST_POST = 20.0
+"""Seconds that a webhook may take."""
 _MEMORY = 64 << 10
 """Bytes of a file that are held in memory; a larger one is on disk."""
 
@@ -126,6 +128,42 @@ class Fetcher(Shared):
             self._count("wrong_kind")
             raise wrong_kind(param, kinds, spool.kind)
         return spool
+
+    async def post(self, url: str, headers: Mapping[str, str], body: bytes, owner: str) -> int:
+        """Send a webhook of `owner`; the status of the answer. Redirects are not followed.
+
+        Raises Problem, with the reason where nothing was delivered.
+        """
+        limits, rules = self.limits, self._rules
+        sent = tuple((name.encode(), value.encode("latin-1")) for name, value in headers.items())
+        try:
+            if not rules.enabled:
+                raise Refused("off", "fetch.enabled is false")
+            link = read_link(url, http=rules.http, ports=rules.ports)
+            async with self._slot(link, owner), asyncio.timeout(_LONGEST_POST):
+                async with asyncio.timeout(limits.connect):
+                    pinned = await pin(link, rules, self._lookup, self._route)
+                status = await deliver(
+                    link,
+                    pinned,
+                    sent,
+                    body,
+                    user_agent=rules.user_agent,
+                    limits=limits,
+                    context=self._tls,
+                )
+        except TimeoutError:
+            self._count("timeout")
+            raise Problem("invalid_request", reason="the webhook timed out") from None
+        except Refused as refused:
+            self._count(refused.outcome)
+            raise Problem("invalid_request", reason=f"webhook: {refused.reason}") from None
+        self._count("posted")
+        return status
+
+    def check(self, url: str) -> None:
+        """Raise Refused for a URL that is not asked whatever its host."""
+        read_link(url, http=self._rules.http, ports=self._rules.ports)
 
     async def _fetch(self, url: str, limit: int, owner: str) -> Download:
         rules = self._rules

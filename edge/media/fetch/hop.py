@@ -58,7 +58,44 @@ async def hop(
     limits: FetchLimits,
     context: Callable[[], ssl.SSLContext],
 ) -> AsyncIterator[Hop]:
-    """Request `link`. Host, SNI and the name in the certificate are those of the link. The
+    """Request `link`. Raises Refused."""
+    headers = ((b"accept", b"*/*"), (b"accept-encoding", b"identity"))
+    async with _answer(
+        link, pinned, b"GET", headers, None, user_agent=user_agent, limits=limits, context=context
+    ) as response:
+        yield Hop(link.host, response, _moved(link.host, response))
+
+
+async def deliver(
+    link: Link,
+    pinned: Pinned,
+    headers: tuple[Header, ...],
+    body: bytes,
+    *,
+    user_agent: str,
+    limits: FetchLimits,
+    context: Callable[[], ssl.SSLContext],
+) -> int:
+    """POST `body` to `link`; the status of the answer, whose body is not read. Raises Refused."""
+    async with _answer(
+        link, pinned, b"POST", headers, body, user_agent=user_agent, limits=limits, context=context
+    ) as response:
+        return response.status
+
+
+@asynccontextmanager
+async def _answer(
+    link: Link,
+    pinned: Pinned,
+    method: bytes,
+    headers: tuple[Header, ...],
+    body: bytes | None,
+    *,
+    user_agent: str,
+    limits: FetchLimits,
+    context: Callable[[], ssl.SSLContext],
+) -> AsyncIterator[Response]:
+    """The answer of one host. Host, SNI and the name in the certificate are those of the link. The
     connection is closed at the end.
 
     Raises Refused.
@@ -78,14 +115,14 @@ async def hop(
         repeat=False,
     )
     request = Request(
-        b"GET",
+        method,
         link.target.encode("ascii"),
         (
             (b"user-agent", user_agent.encode("ascii")),
-            (b"accept", b"*/*"),
-            (b"accept-encoding", b"identity"),
+            *headers,
             (b"connection", b"close"),
         ),
+        body,
     )
     response: Response | None = None
     try:
@@ -93,7 +130,7 @@ async def hop(
             response = await transport.open(request)
         except UpstreamFailure as failure:
             raise _refused(link.host, failure) from None
-        yield Hop(link.host, response, _moved(link.host, response))
+        yield response
     finally:
         if response is not None:
             response.close()

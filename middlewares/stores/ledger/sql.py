@@ -103,6 +103,8 @@ _SPENT = text(
     "  ORDER BY newest.at DESC, newest.start DESC LIMIT 1)"
     " UNION ALL SELECT NULL, NULL, NULL, id FROM ledger"
     " WHERE account = :account AND id IN :ids"
+    " UNION ALL SELECT NULL, NULL, NULL, jobs.entry_id FROM jobs"
+    " WHERE owner = :account AND jobs.entry_id IN :ids"
 ).bindparams(bindparam("ids", type_=String, expanding=True))
 _GRANTS = text(
     "SELECT value, NULL AS account FROM revisions WHERE name = 'credits'"
@@ -377,6 +379,43 @@ async def _append_postgres(
     sums = totals(new.values())
     if sums:
         await _execute(connection, _ADD_POSTGRES, zip(*_total_rows(sums), strict=True))
+
+
+async def write_row(connection: AsyncConnection, entry: Entry) -> None:
+    """Write a row in a transaction of the caller's, who knows that it is not there yet.
+
+    Raises what `Database.write` translates.
+    """
+    entry = storable(entry)
+    if connection.dialect.name == "postgresql":
+        await _append_postgres(connection, [entry], None)
+        return
+    (row,) = _rows([entry], None)
+    statement = _INSERT_SQLITE if len(row) > _RARE else _INSERT_USUAL_SQLITE
+    await connection.exec_driver_sql(statement, tuple(row))
+    await _add_totals(connection, totals([entry]))
+
+
+async def reserve(connection: AsyncConnection, entry: Entry) -> None:
+    """Count the cost of `entry`, which is not in the ledger yet, in the totals of its account, in a
+    transaction of the caller's."""
+    await _add_totals(connection, totals([entry]))
+
+
+async def release(connection: AsyncConnection, entry: Entry) -> None:
+    """Undo `reserve`."""
+    sums = totals([entry])
+    await _add_totals(connection, {period: (at, -amount) for period, (at, amount) in sums.items()})
+
+
+async def _add_totals(connection: AsyncConnection, sums: dict[Period, Total]) -> None:
+    if not sums:
+        return
+    rows = _total_rows(sums)
+    if connection.dialect.name == "postgresql":
+        await _execute(connection, _ADD_POSTGRES, zip(*rows, strict=True))
+    else:
+        await connection.exec_driver_sql(_ADD_SQLITE, rows)
 
 
 async def _execute(

@@ -281,6 +281,10 @@ class LedgerWriter(Shared):
         elif self._removed is not None:
             self._removed.forget(entry_id)
 
+    def written_elsewhere(self, entries: Sequence[Entry]) -> None:
+        """Report to `committed` what another writer has put into the ledger's store."""
+        self._hand_over(entries)
+
     async def flush(self) -> None:
         """Wait until all rows closed so far are in the store, and `committed` was asked once.
 

@@ -1,0 +1,1 @@
+"""Video and music jobs: created, asked for, cancelled and downloaded."""

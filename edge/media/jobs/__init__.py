@@ -1,0 +1,1 @@
+"""Video and music jobs: submitted, watched and stored by workers, whatever asked for them."""
