@@ -30,6 +30,7 @@ from edge.management.http import AdminApp
 from edge.media.fetch.rules import FetchRules
 from edge.observability.log_setup import dropped_lines, info_logger
 from edge.proxy.describing.build import media_steps
+from edge.proxy.edit_source import EditSource
 from edge.proxy.forwarder import MediaSteps
 from edge.proxy.image_links import ImageLinks
 from edge.proxy.subrequests import Subrequests
@@ -462,6 +463,7 @@ class Gateway:
             token_queue=shared.token_queue,
             uploads=shared.uploads,
             metrics=shared.metrics,
+            form_sources={"images": EditSource(shared.files, shared.fetcher)},
             estimator=shared.estimator,
             log=info_logger(),
             health_app=health_app(

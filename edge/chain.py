@@ -11,6 +11,7 @@ from edge.billing.plans import Plans
 from edge.billing.token_estimate import Estimator
 from edge.config.load import Settings
 from edge.observability.request_log import RequestLogMiddleware
+from edge.proxy.form_intake import FileSource
 from edge.proxy.intake import IntakeMiddleware
 from edge.proxy.quote import Quoter
 from edge.routing.candidates import Candidates
@@ -49,7 +50,7 @@ from middlewares.stores.ledger.writer import LedgerWriter
 from middlewares.stores.replays.base import ReplayStore
 from middlewares.uploads import Uploads
 
-from .endpoints import ENDPOINTS, Endpoint
+from .endpoints import ENDPOINTS, Codec, Endpoint
 
 if TYPE_CHECKING:
     from edge.api.handlers import ResponsesLayer
@@ -60,7 +61,8 @@ LARGEST_IMAGE_FILE = 50 << 20
 
 class Parts(msgspec.Struct, frozen=True):
     """The settings, stores and apps that the layers need. log: takes an event name and fields.
-    stopped: see `ErrorsMiddleware`. open_apps: of open endpoints, by name."""
+    stopped: see `ErrorsMiddleware`. open_apps: of open endpoints, by name. form_sources: see
+    `IntakeMiddleware`."""
 
     settings: Settings
     catalog: Catalog
@@ -84,6 +86,7 @@ class Parts(msgspec.Struct, frozen=True):
     admission: Admission
     stopped: Callable[[], bool] = lambda: False
     open_apps: Mapping[str, ASGIApp] = {}
+    form_sources: Mapping[Codec, FileSource] = {}
     endpoints: Sequence[Endpoint] = ENDPOINTS
 
 
@@ -276,6 +279,7 @@ LAYERS: tuple[Layer, ...] = (
             uploads=p.uploads,
             endpoints=p.endpoints,
             file_sizes={"audio": p.settings.audio.max_size, "image": LARGEST_IMAGE_FILE},
+            sources=p.form_sources,
         ),
     ),
     Layer(

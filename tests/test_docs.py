@@ -26,7 +26,7 @@ from edge.config.units import plain
 from edge.dialects import data_urls, json_schema
 from edge.endpoints import ENDPOINTS
 from edge.observability.metric_memory import MetricMemory
-from edge.proxy import answer_memory, intake, long_strings
+from edge.proxy import answer_memory, edit_source, intake, long_strings
 from edge.requests import body_limits, image_request, json_body
 from edge.routing.paths import OPEN
 from edge.upstreams import provider
@@ -93,6 +93,7 @@ def test_bounds() -> None:
         body,
         uploads,
         answer_memory,
+        edit_source,
         image_request,
         long_strings,
         expand,

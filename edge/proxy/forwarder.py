@@ -9,6 +9,8 @@ from functools import partial
 from time import perf_counter
 from typing import Protocol
 
+from msgspec.structs import replace
+
 from edge.billing.surcharges import tariff_of
 from edge.billing.token_estimate import Estimator
 from edge.dialects.codec import ClientSide, TargetModel
@@ -32,7 +34,7 @@ from .client_wait import wait_with_client
 from .form_settings import with_form_settings
 from .image_links import ImageLinks
 from .media_attempt import MediaAttempt
-from .translate import CLIENTS, FormTranslator, Translator, translator_for
+from .translate import CLIENTS, FilesTranslator, FormTranslator, Translator, translator_for
 from .upstream_request import open_response
 
 
@@ -191,6 +193,7 @@ class Forwarder:
             disclose=provider.disclose,
             price=prices,
             vendor_links=self._image_links is not None and self._image_links.vendor_links,
+            json_edits=provider.json_edits,
             fields=fields,
         )
         if translator is None:
@@ -202,7 +205,7 @@ class Forwarder:
             if form is not None:
                 form = with_form_settings(form, provider, dropped, model.drop_params)
                 return translator, _form_request(exchange, translator, provider, scope, form)
-        body = translator.take_body()
+        body: bytes = translator.take_body()
         if provider.extra_body or provider.drop_body or self._learned or model.drop_params:
             body = provider.with_body_settings(body, dropped, model.drop_params)
             known = self._learned.of(target, provider.base_path + translator.path)
@@ -218,6 +221,8 @@ class Forwarder:
             headers=(*provider.headers, *_forwarded(exchange, translator, scope)),
             body=body,
         )
+        if exchange.form is not None and isinstance(translator, FilesTranslator):
+            request = replace(request, body=translator.with_files(body))
         return translator, request
 
     def _learn(self, exchange: Exchange) -> None:

@@ -1,23 +1,30 @@
 """Translators of images and speech, whose endpoints only OpenAI's dialect has: bodies pass, with
 the target's model and the parameters that the gateway needs."""
 
-from collections.abc import Mapping
-
 from msgspec import Raw
 
+from edge.billing.media_tokens import LARGEST_IMAGE
 from edge.billing.media_units import settled, speech_tokens, units_of_speech
 from edge.dialects import openai_images, openai_speech
 from edge.dialects.codec import Spelled, TargetModel
 from edge.dialects.openai_images import ImageAnswer
-from edge.dialects.passthrough import KEEP_ALIVE, Relay, encode
+from edge.dialects.passthrough import KEEP_ALIVE, Fields, Relay, encode
 from edge.dialects.token_counts import plausible_usage
 from edge.dialects.typed_events import TypedEventRelay
+from edge.media.forms import Form, FormBody, Part, form_fields, plain_name
 from edge.requests.image_request import image_request_of
 from edge.requests.speech_request import speech_of
+from edge.upstreams import RequestBody
 from middlewares.exchange import Dialect, Exchange, Usage
 from middlewares.pricing import Price
 
+from .edit_body import EditBody, nested
+from .form_settings import with_model
+
+_FORMAT = "response_format"
 _BASE64 = Raw(b'"b64_json"')
+_OURS = ("models",)
+"""Fields of a form that the gateway reads, and upstreams do not know."""
 
 
 class _MediaPassthrough:
@@ -31,7 +38,7 @@ class _MediaPassthrough:
         output: int,
         *,
         disclose: bool,
-        added: Mapping[str, Raw],
+        fields: Fields,
     ) -> None:
         row = exchange.row
         self.dialect: Dialect = exchange.dialect
@@ -44,12 +51,15 @@ class _MediaPassthrough:
         self._price = price
         self._context = target_model.context
         self._output = output
-        self._body = encode({**exchange.fields, **added, "model": Raw(encode(target_model.model))})
+        self._model = target_model.model
+        self._given = 0
+        """Images of the request."""
+        self._fields = {**fields, "model": Raw(encode(target_model.model))}
 
     def take_body(self) -> bytes:
         """The caller's members, with the target's model."""
-        body, self._body = self._body, b""
-        return body
+        fields, self._fields = self._fields, {}
+        return encode(fields)
 
     def _settled(self, reported: Usage | None, units: Usage, parts: int) -> tuple[Usage, bool]:
         if reported is not None:
@@ -58,13 +68,13 @@ class _MediaPassthrough:
             self._price,
             reported,
             units,
-            input_tokens=self._exchange.estimate,
+            input_tokens=self._exchange.estimate + self._given * LARGEST_IMAGE,
             output=min(self._output, self._exchange.max_output),
         )
 
 
 class ImagesPassthrough(_MediaPassthrough):
-    """Images. links: whether the caller wants links instead of base64."""
+    """Images, and edits of them. links: whether the caller wants links instead of base64."""
 
     def __init__(
         self,
@@ -74,19 +84,51 @@ class ImagesPassthrough(_MediaPassthrough):
         *,
         disclose: bool = False,
         vendor_links: bool = False,
+        json_edits: bool = False,
     ) -> None:
-        """vendor_links: whether links of the vendor are passed to callers who want links."""
+        """vendor_links: whether links of the vendor are passed to callers who want links.
+        json_edits: whether the upstream takes edits as JSON."""
         asked = image_request_of(exchange.fields)
         self.links = asked.links
         self._count = asked.count
-        # Some servers answer links unless they are asked for base64. Where the member is refused,
-        # it is dropped (`edge.proxy.corrections`), or a setting says so.
-        added = {} if exchange.stream else {"response_format": _BASE64}
-        if asked.links and vendor_links:
-            added = {}
+        form = exchange.form
+        self._form = form if isinstance(form, Form) else None
+        self._json = json_edits
+        self._passes_form = asked.links and vendor_links
+        fields = dict(exchange.fields)
+        if self._form is not None:
+            fields = nested(fields)
+            if not self._passes_form:
+                fields.pop(_FORMAT, None)
+        elif not exchange.stream and not self._passes_form:
+            # Some servers answer links unless they are asked for base64. Where the member is
+            # refused, it is dropped (`edge.proxy.corrections`), or a setting says so.
+            fields[_FORMAT] = _BASE64
         super().__init__(
-            exchange, target_model, price, asked.output, disclose=disclose, added=added
+            exchange, target_model, price, asked.output, disclose=disclose, fields=fields
         )
+        if self._form is not None:
+            self._given = len(self._form.files())
+
+    def take_form(self) -> FormBody | None:
+        """See `FormTranslator`. The form of an edit has no `response_format`: a refusal of it could
+        not be corrected, and an upstream that answers links has its images fetched."""
+        form = self._form
+        if form is None or self._json:
+            return None
+        if not any(form.fields()):  # it was JSON
+            fields = {name: raw for name, raw in self._fields.items() if name != "model"}
+            parts: list[Part] = [*form_fields(fields), *form.parts]
+        else:
+            left_out = _OURS if self._passes_form else (*_OURS, _FORMAT)
+            parts = [part for part in form.parts if plain_name(part.name) not in left_out]
+        self._fields = {}
+        return FormBody(with_model(parts, self._model))
+
+    def with_files(self, body: bytes) -> RequestBody:
+        """See `FilesTranslator`."""
+        assert self._form is not None
+        return EditBody(body, self._form.files())
 
     def relay(self) -> Relay:
         """See `Translator.relay`."""
@@ -129,7 +171,12 @@ class SpeechPassthrough(_MediaPassthrough):
         self.format = speech.format
         self._units = units_of_speech(speech, price)
         super().__init__(
-            exchange, target_model, price, speech_tokens(speech), disclose=disclose, added={}
+            exchange,
+            target_model,
+            price,
+            speech_tokens(speech),
+            disclose=disclose,
+            fields=exchange.fields,
         )
 
     def relay(self) -> Relay:
@@ -159,11 +206,17 @@ def media_passthrough(
     price: Price | None,
     disclose: bool,
     vendor_links: bool,
+    json_edits: bool,
 ) -> ImagesPassthrough | SpeechPassthrough:
     """The translator for the endpoint of `exchange`. Raises Problem for a request that cannot be
     counted."""
     if exchange.row.codec == "speech":
         return SpeechPassthrough(exchange, target_model, price, disclose=disclose)
     return ImagesPassthrough(
-        exchange, target_model, price, disclose=disclose, vendor_links=vendor_links
+        exchange,
+        target_model,
+        price,
+        disclose=disclose,
+        vendor_links=vendor_links,
+        json_edits=json_edits,
     )

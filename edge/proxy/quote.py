@@ -17,6 +17,7 @@ from functools import partial
 
 import msgspec
 
+from edge.billing.media_tokens import LARGEST_IMAGE
 from edge.billing.media_units import most_of
 from edge.billing.plans import Plans
 from edge.billing.surcharges import (
@@ -27,6 +28,7 @@ from edge.billing.surcharges import (
     requested_tiers,
 )
 from edge.endpoints import Endpoint
+from edge.media.forms import Form
 from edge.requests.output_limit import UNBOUNDED, output_bound
 from edge.requests.unseen_input import reads_more
 from edge.routing.catalog import Catalog, Model
@@ -119,6 +121,8 @@ class Quoter:
             output = output_bound(row, fields, limits.most, limits.unbounded)
         else:
             output, units = most_of(row, fields, price, limits.most)
+            if isinstance(exchange.form, Form) and row.billed == "images":
+                max_input = estimate + len(exchange.form.files()) * LARGEST_IMAGE
         return Quote(
             budget,
             (principal.plan or "") if principal is not None else "",

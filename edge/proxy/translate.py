@@ -37,6 +37,7 @@ from edge.endpoints import SERVED_BY, Codec, Endpoint
 from edge.media.forms import FormBody
 from edge.requests.misdirected_body import speaks_responses
 from edge.requests.regex_windows import found
+from edge.upstreams import RequestBody
 from middlewares.exchange import Dialect, Exchange, Usage
 from middlewares.pricing import Price
 from middlewares.problem import Problem
@@ -119,6 +120,15 @@ class Translator(Protocol):
 
 
 @runtime_checkable
+class FilesTranslator(Protocol):
+    """Translates one attempt whose body holds files, to an upstream that takes them in JSON."""
+
+    def with_files(self, body: bytes) -> RequestBody:
+        """`body`, a JSON object, with the files of the request."""
+        ...
+
+
+@runtime_checkable
 class FormTranslator(Translator, Protocol):
     """Translates one attempt of a multipart endpoint."""
 
@@ -140,6 +150,7 @@ def translator_for(
     disclose: bool = False,
     price: Price | None = None,
     vendor_links: bool = False,
+    json_edits: bool = False,
     fields: Fields | None = None,
 ) -> Translator | None:
     """The translator for an upstream that speaks `dialects`; None if none fits the endpoint.
@@ -152,6 +163,7 @@ def translator_for(
     disclose: whether a passed answer may name its maker.
     price: of the model, for what is priced beside tokens.
     vendor_links: whether links of the vendor to its images pass.
+    json_edits: see `Provider`.
     fields: the members to send, with media prepared for the target; those of `exchange` by default.
 
     Raises Problem for a request that is invalid, or that the upstream's dialect cannot express.
@@ -164,7 +176,12 @@ def translator_for(
             return None
         if row.answer != "json":
             return media_passthrough(
-                exchange, target_model, price=price, disclose=disclose, vendor_links=vendor_links
+                exchange,
+                target_model,
+                price=price,
+                disclose=disclose,
+                vendor_links=vendor_links,
+                json_edits=json_edits,
             )
         # Many inputs may each fill the model's context; none has more tokens than bytes.
         most = 2 * exchange.size + exchange.estimate + _MAX_PREFIX

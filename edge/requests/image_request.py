@@ -75,7 +75,10 @@ def image_request_of(fields: Fields) -> ImageRequest:
     wanted = _text(fields, "response_format")
     if wanted not in (None, "", "b64_json", "url"):
         raise expected("response_format", '"b64_json" or "url"')
-    drawn = _DRAWN in fields or _text(fields, "output_format") == _DRAWN
+    drawn = (
+        any(name.partition("[")[0] == _DRAWN for name in fields)
+        or _text(fields, "output_format") == _DRAWN
+    )
     partial = min(_number(fields, "partial_images", 0), _MOST_PARTIAL)
     frames = min(_number(fields, "frame_count", 1), _MOST_FRAMES)
     foreign = [_number(fields, name, 1) for name in fields if plain(name) in _FOREIGN_COUNTS]

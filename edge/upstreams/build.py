@@ -91,6 +91,7 @@ def _provider(config: UpstreamConfig, tls: TLS, repeat: bool, pools: Pools | Non
         drop_body=frozenset(name.casefold() for name in _dropped_members(config)),
         first_content=config.first_token_timeout,
         disclose=config.disclose,
+        json_edits=config.image_edits == "json",
         secrets=tuple(_secrets(config)),
     )
 

@@ -25,6 +25,7 @@ class Provider(msgspec.Struct, frozen=True):
         and may hold a secret.
     extra_body: members added to every body, as JSON. drop_body: members removed, casefolded.
     first_content: seconds until the first content of a stream.
+    json_edits: whether it takes edits of images as JSON.
     disclose: whether callers see its name and its error messages.
     secrets: its credentials, which upstreams may repeat in error messages.
     """
@@ -40,6 +41,7 @@ class Provider(msgspec.Struct, frozen=True):
     drop_body: frozenset[str] = frozenset()
     first_content: float = 120.0
     disclose: bool = False
+    json_edits: bool = False
     secrets: tuple[str, ...] = ()
 
     async def open(self, request: Request) -> Response:

@@ -77,9 +77,12 @@ def media(
 ) -> Iterator[Gateway]:
     """A gateway with a painter and a voice at the simulator, and with the scripts' models."""
     document = over_http(simulator.url)
+    json_edits = {**document["upstreams"][1], "name": "far-json", "image_edits": "json"}
+    document["upstreams"].append(json_edits)
     document["upstreams"].append({"name": "script", "dialect": "openai", "base_url": scripted.url})
     document["models"] += [
         {"id": "painter", "targets": ["far-openai/far-model"], "price": {"image": "0.04"}},
+        {"id": "json-painter", "targets": ["far-json/far-model"], "price": {"image": "0.04"}},
         {"id": "voice", "targets": ["far-openai/far-model"], "price": {"character": "0.00001"}},
         *({"id": name, "targets": [f"script/{name}"]} for name in SCRIPTS),
     ]
@@ -147,6 +150,70 @@ async def test_body_of_open_webui_makes_an_image(plain: httpx.AsyncClient) -> No
     assert answer.status_code == 200, answer.text
     for image in answer.json()["data"]:
         assert base64.b64decode(image["b64_json"]).startswith(PNG)
+
+
+def picture(number: int, size: int = 40_000) -> tuple[str, bytes, str]:
+    return f"a{number}.png", PNG + bytes([number]) * size, "image/png"
+
+
+@pytest.mark.parametrize("model", ["painter", "json-painter"])
+@pytest.mark.parametrize("count", [1, 2, 16])
+async def test_sdk_edits_images_at_either_kind_of_upstream(
+    client: openai.AsyncOpenAI, model: str, count: int
+) -> None:
+    """BerriAI/litellm#41625. The simulator says what it has got."""
+    given = [picture(number) for number in range(count)]
+    made = await client.images.edit(
+        model=model,
+        image=given if count > 1 else given[0],
+        mask=picture(99),
+        prompt="add a heron",
+        response_format="b64_json",
+    )
+    assert made.data is not None
+    revised = made.data[0].revised_prompt or ""
+    assert f"({count} images: " in revised and "mask: " in revised, revised
+    stream = await client.images.edit(
+        model=model, image=given, prompt="add a heron", stream=True, partial_images=1
+    )
+    kinds = [event.type async for event in stream]
+    assert kinds == ["image_edit.partial_image", "image_edit.completed"]
+
+
+async def test_form_of_open_webui_edits_images(plain: httpx.AsyncClient) -> None:
+    """routers/images.py: `image[]` for several, fields as text, no type said for the form."""
+    answer = await plain.post(
+        "/images/edits",
+        data={
+            "model": "painter",
+            "prompt": "add a heron",
+            "n": "1",
+            "size": "512x512",
+            "response_format": "b64_json",
+        },
+        files=[("image[]", picture(1)), ("image[]", picture(2))],
+    )
+    assert answer.status_code == 200, answer.text
+    assert "(2 images: " in answer.json()["data"][0]["revised_prompt"]
+
+
+async def test_uploaded_image_is_edited_by_its_id_and_the_answer_is_a_link(
+    client: openai.AsyncOpenAI, plain: httpx.AsyncClient
+) -> None:
+    uploaded = await client.files.create(file=picture(3), purpose="vision")
+    body = {
+        "model": "painter",
+        "prompt": "add a heron",
+        "images": [{"file_id": uploaded.id}],
+        "response_format": "url",
+    }
+    answer = await plain.post("/images/edits", json=body)
+    assert answer.status_code == 200, answer.text
+    link = answer.json()["data"][0]["url"]
+    assert link.startswith(plain.base_url.join("/v1/links/file-").__str__())
+    shown = httpx.get(link, trust_env=False)
+    assert (shown.status_code, shown.headers["content-type"]) == (200, "image/png")
+    assert shown.content.startswith(PNG)
 
 
 async def test_large_event_passes_while_the_upstream_holds_the_next(

@@ -8,7 +8,7 @@ A script is data: bytes are returned by reads, an event is waited for, an except
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -24,11 +24,12 @@ from edge.billing.usage_report import UsageReport
 from edge.chain import SUBREQUEST_LAYERS, Parts, compose
 from edge.config.load import parse
 from edge.dialects.sealing import Sealing
-from edge.endpoints import ENDPOINTS, Endpoint
+from edge.endpoints import ENDPOINTS, Codec, Endpoint
 from edge.management.http import AdminApp
 from edge.media.decode.sandbox import Sandbox
 from edge.proxy.describing.build import media_steps
 from edge.proxy.describing.steps import DescribingSlots
+from edge.proxy.form_intake import FileSource
 from edge.proxy.forwarder import MediaSteps
 from edge.proxy.image_links import ImageLinks
 from edge.proxy.subrequests import Subrequests
@@ -225,6 +226,7 @@ class ScriptedGateway:
     sandbox: Sandbox | None = None
     descriptions: DescriptionStore | None = None
     image_links: ImageLinks | None = None
+    form_sources: Mapping[Codec, FileSource] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         given = {**DOCUMENT, **self.document}
@@ -311,6 +313,7 @@ class ScriptedGateway:
             ),
             admission=Admission(None, lambda: 0),
             endpoints=self.endpoints,
+            form_sources=self.form_sources,
         )
         bottom = handlers(
             self.settings,

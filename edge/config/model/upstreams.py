@@ -92,6 +92,13 @@ class UpstreamConfig(Struct, frozen=True, kw_only=True):
             "Tokens that a provider does not report are estimated."
         ),
     ] = True
+    image_edits: Annotated[
+        Literal["form", "json"],
+        Meta(
+            description='How it takes /v1/images/edits: "form", multipart; "json", with data URLs. '
+            "Callers may send either."
+        ),
+    ] = "form"
     disclose: Annotated[
         bool,
         Meta(

@@ -7,6 +7,7 @@ import pytest
 
 from edge.config.load import SettingsError, parse
 from edge.config.secrets import Secret
+from edge.endpoints import TAILS
 
 from .documents import CANARY, MODEL, UPSTREAM, faults, model, upstream
 
@@ -215,10 +216,7 @@ from .documents import CANARY, MODEL, UPSTREAM, faults, model, upstream
         ),
         (
             {"routes": [{"path": "/v2/odd", "dialect": "openai"}]},
-            "routes[0].endpoint: is missing; /v2/odd ends in none of /chat/completions, "
-            "/completions, /responses, /responses/compact, /responses/input_tokens, /messages, "
-            "/messages/count_tokens, /embeddings, /images/generations, /audio/speech, /models, "
-            "/files, /uploads",
+            f"routes[0].endpoint: is missing; /v2/odd ends in none of {', '.join(TAILS)}",
         ),
         (
             {"upstreams": [UPSTREAM], "models": [{**MODEL, "drop_params": ["style", "Model"]}]},
