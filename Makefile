@@ -12,7 +12,7 @@ CLIENTS := $(NODE)/node_modules/ready
 TESTS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-newest coverage test-clients proofs check fix bench schema lock clean
+.PHONY: help demo demo-local test test-newest coverage test-clients proofs check fix bench schema lock clean
 
 # Tests start processes by the hundred: each compiles every module again where this is set.
 unexport PYTHONDONTWRITEBYTECODE
@@ -31,6 +31,9 @@ help:  ## this list
 demo: SMALL := yes
 demo: $(RUNS)  ## a gateway with a simulated model, one streamed call shown, then it keeps serving
 	PYTHONDONTWRITEBYTECODE=1 $(BIN)/penstock demo
+
+demo-local: $(READY)  ## the same with real models on this machine: text, speech, transcription, pictures, a film
+	$(BIN)/penstock demo --local
 
 test: check $(CLIENTS)  ## everything that has to hold: check, then all tests, none skipped
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-skips $(TESTS)
@@ -119,7 +122,7 @@ $(RUNS): constraints-run.txt pyproject.toml
 # What its tests need besides.
 $(READY): constraints.txt pyproject.toml | $(RUNS)
 	$(ENVIRONMENT)
-	@echo "Installing what the tests need (300 MB to fetch, a minute or two) ..."
+	@echo "Installing what the tests need (600 MB to fetch, some minutes) ..."
 	@$(INSTALL) --require-hashes -r constraints.txt
 	@$(INSTALL) --no-build-isolation -e .
 	@rm $(VENV)/installing && touch $@

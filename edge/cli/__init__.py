@@ -55,6 +55,7 @@ def _explain(error: Exception) -> int | None:
     from edge.config.load import SettingsError
     from edge.management.keys import KeyRefused
     from edge.management.money import MoneyRefused
+    from edge.upstreams.local_media.upstream import LocalMediaUnavailable
     from edge.upstreams.local_model.model import LocalModelUnavailable
     from middlewares.stores.errors import StoreUnavailable
     from middlewares.stores.sql.database import SchemaMismatch
@@ -65,7 +66,13 @@ def _explain(error: Exception) -> int | None:
             say(fault)
         return 2
     if isinstance(
-        error, KeyRefused | MoneyRefused | SchemaMismatch | WrongStore | LocalModelUnavailable
+        error,
+        KeyRefused
+        | MoneyRefused
+        | SchemaMismatch
+        | WrongStore
+        | LocalModelUnavailable
+        | LocalMediaUnavailable,
     ):
         say(f"error: {error}")
         return 1

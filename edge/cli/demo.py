@@ -16,9 +16,13 @@ from edge.config.load import Settings
 from edge.management import keys
 from edge.runtime.run_folder import HeldFolder
 from edge.server.serve import AddressInUse, serve
+from edge.upstreams.local_media.demo import served_by
+from edge.upstreams.local_media.upstream import check_installed
 from edge.upstreams.local_model.model import local_model
 from middlewares.stores.keys.sql import SqlKeyStore
 from middlewares.stores.sql.database import Database
+
+from .demo_media import media_tour
 
 _PORT = 8080
 _DRAIN = 5.0
@@ -33,25 +37,30 @@ def run(
     port: int | None = None,
     *,
     local: bool = False,
+    media: bool = False,
     say: Callable[[str], object] = sys.stdout.write,
 ) -> None:
     """Serve the demo until interrupted. Its database is deleted at the end.
 
     port: None takes 8080, or any free one when that is in use.
     local: also serve a model that runs on this machine, and show that one.
-    Raises AddressInUse for a given port, LocalModelUnavailable.
+    media: also serve speech, transcription and reading of pictures on this machine, and show them.
+    Raises AddressInUse for a given port, LocalModelUnavailable, LocalMediaUnavailable.
     """
     with ExitStack() as stack:
         folder = HeldFolder("demo")
         stack.callback(folder.close)
         settings = demo_settings(os.environ, folder.path)
+        if media:
+            check_installed()
+            settings = served_by(settings)
         if local:
             settings = stack.enter_context(local_model()).served_by(settings)
         key = asyncio.run(_key(settings))
 
         def show(url: str) -> None:
             with suppress(httpx.HTTPError):  # stopped while it was streaming
-                for text in _tour(url, key, settings, local=local):
+                for text in _tour(url, key, settings, local=local, media=media):
                     say(text)
                     sys.stdout.flush()
 
@@ -79,7 +88,7 @@ def _at(settings: Settings, port: int) -> Settings:
     return msgspec.structs.replace(settings, server=server)
 
 
-def _tour(url: str, key: str, settings: Settings, *, local: bool) -> Iterator[str]:
+def _tour(url: str, key: str, settings: Settings, *, local: bool, media: bool) -> Iterator[str]:
     """Pieces of what the demo prints, as the call proceeds."""
     model = settings.models[0].id
     yield f"\n{settings.brand} is up at {url}\nA key for you:  {key}\n"
@@ -111,6 +120,10 @@ def _tour(url: str, key: str, settings: Settings, *, local: bool) -> Iterator[st
         yield "\n\nStamped on the response:\n\n"
         for name in ("x-request-id", "x-model-used", "server-timing"):
             yield f"  {name}: {response.headers[name]}\n"
+    if media:
+        headers = {"authorization": f"Bearer {key}"}
+        with httpx.Client(trust_env=False, timeout=120, headers=headers) as client:
+            yield from media_tour(client, url, model)
     yield textwrap.dedent(f"""
         Try it yourself:
 

@@ -55,11 +55,19 @@ def demo(
         bool,
         typer.Option("--local-model", help="Serve a small real model on this machine as well."),
     ] = False,
+    local: Annotated[
+        bool,
+        typer.Option(
+            "--local",
+            help="Serve that model, and speech, transcription and reading of pictures on this "
+            "machine; show all of them.",
+        ),
+    ] = False,
 ) -> None:
     """Serve the built-in configuration, show one streamed call, and keep serving."""
     from .demo import run
 
-    run(port, local=local_model)
+    run(port, local=local_model or local, media=local)
 
 
 def simulate(

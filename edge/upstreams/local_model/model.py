@@ -56,6 +56,7 @@ class LocalModel(msgspec.Struct, frozen=True):
                         "id": id_,
                         "display_name": f"SmolLM2 135M, asked in the {dialect} dialect",
                         "context": _CONTEXT,
+                        "modalities": ["text"],
                         "targets": [f"local-{dialect}/{NAME}"],
                     }
                     for id_, dialect in _MODELS.items()

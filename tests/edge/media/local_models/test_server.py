@@ -1,11 +1,14 @@
 """The real models in one process: what they answer, in every format, and how they refuse."""
 
+import asyncio
 import base64
 import io
 import json
+import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
+import psutil
 import pytest
 import pytest_asyncio
 from PIL import Image, ImageDraw, ImageFont
@@ -14,6 +17,7 @@ from edge.media.decode.audio import convert, measure
 from edge.upstreams import Request
 from edge.upstreams.local_media import LocalMediaUpstream
 from tests.edge.media.decode.samples import tone, wav
+from tests.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -241,3 +245,29 @@ async def test_other_requests_are_refused(
     answer = await ask(models, path, json.dumps(body).encode())
     assert answer.status == status
     assert answer.json["error"]["message"]
+
+
+HOLDER = """
+import asyncio
+from edge.upstreams import Request
+from edge.upstreams.local_media import LocalMediaUpstream
+
+async def hold():
+    models = LocalMediaUpstream()
+    await models.open(Request(b"POST", b"/v1/embeddings"))
+    print(models.pid, flush=True)
+    await asyncio.sleep(600)
+
+asyncio.run(hold())
+"""
+
+
+async def test_program_ends_when_its_worker_is_killed() -> None:
+    holder = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", HOLDER, stdout=asyncio.subprocess.PIPE
+    )
+    assert holder.stdout is not None
+    program = psutil.Process(int(await holder.stdout.readline()))
+    holder.kill()
+    await holder.wait()
+    await until(lambda: not program.is_running() or program.status() == psutil.STATUS_ZOMBIE)
