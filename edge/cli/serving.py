@@ -36,14 +36,11 @@ def serve(
     ] = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT; prints `ready http://HOST:PORT` when it accepts requests."""
-    from edge.management.advice import not_enforced
     from edge.server.reload import Source
 
     given = {"host": host, "port": port, "workers": workers}
     source = Source(config, {name: value for name, value in given.items() if value is not None})
     settings = source.load()
-    for sentence in not_enforced(settings):
-        say(f"warning: {sentence}")
     from edge.server.serve import serve as run
 
     run(settings, source=source)
@@ -82,7 +79,7 @@ def simulate(
 
 def check(config: Config) -> None:
     """Check the configuration and the stores it names; exit 0 when there is no error."""
-    from edge.management.advice import advice, not_enforced
+    from edge.management.advice import advice
     from edge.runtime.memory_limits import low_memory_limits
 
     settings = load(config)
@@ -90,7 +87,7 @@ def check(config: Config) -> None:
         f"ok: {config}: {len(settings.upstreams)} upstreams, {len(settings.models)} models, "
         f"{len(settings.plans)} plans"
     )
-    for sentence in (*not_enforced(settings), *low_memory_limits(settings.server.workers)):
+    for sentence in low_memory_limits(settings.server.workers):
         say(f"warning: {sentence}")
     for sentence in advice(settings):
         say(f"note: {sentence}")

@@ -10,7 +10,7 @@ of secrets, certificates and `store` are relative to the folder of the file.
 import json
 import os
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +35,7 @@ _RESPONSES_TTL = 30 * 86400.0
 
 
 class Settings(Configuration, frozen=True, kw_only=True):
-    """A loaded and checked configuration.
-
-    written: dotted paths, one or two keys long, that the operator wrote.
-    """
-
-    written: frozenset[str] = frozenset()
+    """A loaded and checked configuration."""
 
     @property
     def longest_request(self) -> float:
@@ -139,7 +134,7 @@ def parse(
         msgspec.structs.replace(route, endpoint=route.endpoint or endpoint_of(route.path))
         for route in configuration.routes
     )
-    return Settings(**fields, written=frozenset(_written(document)))
+    return Settings(**fields)
 
 
 def _stored_under(store: StoreConfig, directory: Path) -> StoreConfig:
@@ -160,11 +155,3 @@ def read_key_limits(document: object, path: str = "limits") -> AllowanceConfig:
     if faults := list(allowance_faults(allowance, path)):
         raise SettingsError(faults)
     return allowance
-
-
-def _written(document: object) -> Iterator[str]:
-    if isinstance(document, Mapping):
-        for key, value in document.items():
-            yield str(key)
-            if isinstance(value, Mapping):
-                yield from (f"{key}.{inner}" for inner in value)

@@ -36,11 +36,6 @@ def advice(settings: Settings) -> list[str]:
     ]
 
 
-def not_enforced(settings: Settings) -> list[str]:
-    """Warnings about settings that this version accepts but does not use."""
-    return list(_idle(settings))
-
-
 def _nameless(settings: Settings) -> Iterator[str]:
     """Notes about deployments of Azure OpenAI whose model is not known."""
     azure = tuple(
@@ -124,8 +119,3 @@ def _has_hidden_reasoning(model: ModelConfig) -> bool:
     names = [target.split("/", 1)[1] for target in model.targets]
     families = model.families or ([model.family] * len(names) if model.family else names)
     return any(reasons(name) or claude(name).unasked for name in families)
-
-
-def _idle(settings: Settings) -> Iterator[str]:
-    if "store.objects" in settings.written:
-        yield "store.objects: this version stores no files"

@@ -255,15 +255,6 @@ def test_serve_options_replace_the_file(
     assert len(served) == 1
 
 
-def test_serve_setting_not_used_is_warned_about(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(serve, "serve", lambda settings, source: None)
-    config = write_config(tmp_path, '[media]\nimage = "m"\n')
-    result = Penstock(config, capsys).on("serve")
-    assert result.err == "warning: media: this version does not turn media into text\n"
-
-
 def test_serve_address_in_use_prints_no_traceback(penstock: Penstock) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
@@ -285,15 +276,6 @@ def test_check_and_migrate_on_sqlite(penstock: Penstock, tmp_path: Path) -> None
     migrated = penstock.on("migrate")
     assert migrated == (0, f"ok: sqlite:///{tmp_path}/var/penstock.db is current\n", "")
     assert "penstock.db is current" in penstock.on("check").out
-
-
-def test_check_setting_not_used_is_warned_about_and_exits_0(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    config = write_config(tmp_path, '[media]\nimage = "m"\n')
-    checked = Penstock(config, capsys).on("check")
-    assert checked.status == 0
-    assert checked.err.startswith("warning: media: ")
 
 
 def test_check_old_key_fails_and_names_the_new_one(

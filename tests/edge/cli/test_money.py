@@ -111,6 +111,7 @@ def test_plans_are_listed(commands: Commands) -> None:
         "cut_off": False,
         "on_budget": None,
         "on_rate_limit": None,
+        "storage": None,
     }
 
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from edge.config.load import parse
-from edge.management.advice import advice, not_enforced
+from edge.management.advice import advice
 from tests.edge.config.documents import MODEL, UPSTREAM
 
 
@@ -77,34 +77,6 @@ def test_advice_nothing_sold_is_silent() -> None:
     plans = [{"id": "slow", "requests": "1/min"}]
     document = {"upstreams": upstreams, "models": models, "plans": plans}
     assert advice(parse(document, env={})) == []
-
-
-def test_not_enforced_names_written_settings_only() -> None:
-    assert not_enforced(parse({"limits": {}, "store": {}, "media": {}}, env={})) == []
-    found = not_enforced(
-        parse(
-            {
-                "store": {"objects": "file:var/objects"},
-                "upstreams": [UPSTREAM, {**UPSTREAM, "name": "r", "dialect": "responses"}],
-                "models": [
-                    {
-                        **MODEL,
-                        "targets": ["up/m", "up/n"],
-                        "fallbacks": ["n"],
-                        "modalities": ["image"],
-                    },
-                    {"id": "n", "targets": ["r/n"], "price": {"input": "1"}},
-                ],
-                "media": {"image": "m"},
-                "routes": [
-                    {"path": "/a/responses", "dialect": "responses"},
-                    {"path": "/a/messages", "dialect": "anthropic"},
-                ],
-            },
-            env={},
-        )
-    )
-    assert [sentence.partition(":")[0] for sentence in found] == ["store.objects"]
 
 
 def test_advice_charges_of_vendors_without_a_price() -> None:
