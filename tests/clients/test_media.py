@@ -58,3 +58,30 @@ def test_ai_sdk_makes_speech(vercel_seen: Any) -> None:
 
 def test_ai_sdk_shows_an_image_to_a_model(vercel_seen: Any) -> None:
     assert vercel_seen["imageInText"].startswith("I see 1 media: image image/png 64x48 ")
+
+
+def test_openai_sdk_keeps_files_of_every_kind_of_source(openai_seen: Any) -> None:
+    assert openai_seen["files"] == {
+        "names": ["bytes.bin", "naïve café.bin", "streamed.bin"],
+        "sizes": [70000] * 3,
+        "same": True,
+        "status": "processed",
+        "listed": True,
+        "deleted": True,
+        "gone": 404,
+    }
+
+
+def test_openai_sdk_uploads_in_parts(openai_seen: Any) -> None:
+    assert openai_seen["upload"] == {"status": "completed", "bytes": 70000, "same": True}
+
+
+def test_openai_sdk_creates_polls_and_downloads_a_video(openai_seen: Any) -> None:
+    assert openai_seen["video"] == {
+        "begun": "queued",
+        "status": "completed",
+        "seconds": "4",
+        "magic": "ftyp",
+        "listed": True,
+        "deleted": True,
+    }

@@ -52,6 +52,8 @@ _EXISTS = ("idempotency_key_reuse", "idempotency_key_in_use", "idempotency_error
 _MOST_WRITES, _AGAIN = 60, 1.0
 """Tries to write down the id of an accepted job, and seconds between them."""
 _MISSING = (404, 410)
+_VERDICTS = (400, 422)
+"""Statuses with which fal gives the result of a job that failed."""
 _MOST_MISSING = 20
 """Answers in a row that the upstream knows no such job, after which it is believed."""
 
@@ -293,7 +295,7 @@ class Steps:
             answer = _read(vendor, reply)
             if answer is not None and answer.then is not None:
                 reply = await ask(provider, answer.then)
-                answer = _read(vendor, reply)
+                answer = _read(vendor, reply, verdicts=_VERDICTS)
         except UpstreamFailure as failure:
             _log.info("job cannot be asked about", job=job.id, reason=_short(failure.reason))
             return await self._later(job, self._pause(job, None))
@@ -504,9 +506,12 @@ class Steps:
         return problem
 
 
-def _read(vendor: Vendor, reply: Reply) -> Answer | None:
-    """What a poll says; None where it is no answer."""
-    if not 200 <= reply.status < 300:
+def _read(vendor: Vendor, reply: Reply, verdicts: tuple[int, ...] = ()) -> Answer | None:
+    """What a poll says; None where it is no answer.
+
+    verdicts: statuses of an error that is the end of the job.
+    """
+    if not 200 <= reply.status < 300 and reply.status not in verdicts:
         return None
     body = reply.json()
     return vendor.polled(body) if isinstance(body, dict) else None

@@ -45,7 +45,7 @@ def create(
         id=f"{prefix}{request.identity[:18]}{account.number()}",
         shape=shape,
         model=fields.model,
-        prompt=fields.text,
+        prompt=str(fields.values.get("prompt") or fields.text),
         usage=request.controls.usage,
         life=request.controls.life,
         created_at=account.now(),

@@ -38,12 +38,14 @@ def minimax(request: SimulatorRequest) -> SimulatedAnswer:
     job = jobs.create(request, fields, "minimax", "", content)
     job.polls = 1
     job.life = {name: number for name, number in job.life.items() if name in ("fail", "expire")}
+    counts = (("jobs", 1),)
     if job.failed:
-        return _minimax(request, None, 1026, "SimProvider found sensitive content")
+        message = "SimProvider found sensitive content"
+        return _minimax(request, None, 1026, message, counts=counts)
     linked = fields.choice("output_format", ("hex", "url"), "hex") == "url"
     audio = jobs.link(request, job) if linked else content.data.hex()
     data = {"audio": audio, "status": 2}
-    return _minimax(request, data, 0, "success", content, (("jobs", 1),), job.model)
+    return _minimax(request, data, 0, "success", content, counts, job.model)
 
 
 def elevenlabs(request: SimulatorRequest) -> SimulatedAnswer:
@@ -72,8 +74,10 @@ def elevenlabs(request: SimulatorRequest) -> SimulatedAnswer:
 
 def create_suno(request: SimulatorRequest) -> SimulatedAnswer:
     """POST /suno/submit/music. A refusal is a 200 with another `code`."""
+    described = b'"gpt_description_prompt"' in request.body
+    text = "gpt_description_prompt" if described else "prompt"
     try:
-        request, fields = read_fields(request, "prompt", takes="json", required=False)
+        request, fields = read_fields(request, text, takes="json", required=False)
         if not fields.text and not fields.values.get("tags"):
             raise PromptRejected(400, "prompt is required", "prompt")
     except PromptRejected as rejection:

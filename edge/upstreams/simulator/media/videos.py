@@ -10,7 +10,7 @@ from edge.upstreams.simulator.request import SimulatorRequest, refused
 
 from . import jobs
 from .fields import MediaFields, read_fields
-from .films import film
+from .films import film, film_words
 from .images import media_files, said_of
 from .jobs import JobContent
 from .pictures import FORMATS
@@ -40,7 +40,9 @@ def remix(request: SimulatorRequest) -> SimulatedAnswer:
     request, fields = read_fields(request, "prompt", takes="json", required=False)
     if refusal := refused(request):
         return refusal
-    content = JobContent(film(f"{source.prompt}, {fields.text}"), "video/mp4", source.seconds)
+    content = JobContent(
+        film(f"{film_words(source.content)}, {fields.text}"), "video/mp4", source.seconds
+    )
     job = jobs.create(request, fields, "openai", "video_", content, source.id)
     job.model, job.size = source.model, source.size
     return jobs.created(request, job, _video(job))
@@ -152,28 +154,28 @@ def create_fal(request: SimulatorRequest) -> SimulatedAnswer:
         return refusal
     job = jobs.create(request, fields, "fal", "", _content(fields, "duration", []))
     job.model = model
-    address = f"{request.account.base}/{model}/requests/{job.id}"
-    return jobs.created(
-        request,
-        job,
-        {
-            "status": "IN_QUEUE",
-            "request_id": job.id,
-            "response_url": address,
-            "status_url": f"{address}/status",
-            "cancel_url": f"{address}/cancel",
-            "queue_position": 0,
-        },
-    )
+    members = _fal_members(request, job)
+    return jobs.created(request, job, {"status": "IN_QUEUE", **members, "queue_position": 0})
 
 
 def fal_status(request: SimulatorRequest) -> SimulatedAnswer:
     """GET …/requests/ID/status. A job that failed is COMPLETED too."""
     job = jobs.poll(request, request.path.split("/")[-2], "fal")
+    members = _fal_members(request, job)
     if not job.over:
         word = "IN_QUEUE" if job.polls == 1 else "IN_PROGRESS"
-        return jobs.polled(request, job, {"status": word, "request_id": job.id}, 202)
-    return jobs.polled(request, job, {"status": "COMPLETED", "request_id": job.id})
+        return jobs.polled(request, job, {"status": word, **members}, 202)
+    return jobs.polled(request, job, {"status": "COMPLETED", **members})
+
+
+def _fal_members(request: SimulatorRequest, job: SimulatedJob) -> dict[str, str]:
+    address = f"{request.account.base}/{job.model}/requests/{job.id}"
+    return {
+        "request_id": job.id,
+        "response_url": address,
+        "status_url": f"{address}/status",
+        "cancel_url": f"{address}/cancel",
+    }
 
 
 def fal_result(request: SimulatorRequest) -> SimulatedAnswer:

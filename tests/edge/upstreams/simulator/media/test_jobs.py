@@ -122,7 +122,7 @@ def test_refused_creation_makes_no_job_and_a_lost_one_does(ask: Ask, account: Ac
     assert not account.jobs
     lost = {"model": "sim-film", "prompt": "A wheel [[sim fault=lost]]"}
     assert ask(post(VIDEOS, lost)) == (200, b"")
-    assert [job.prompt for job in account.jobs.values()] == ["A wheel"]
+    assert [job.prompt for job in account.jobs.values()] == [lost["prompt"]]
 
 
 def test_second_use_of_an_idempotency_key_is_refused_where_the_vendor_does(ask: Ask) -> None:
@@ -206,6 +206,8 @@ def test_suno_music_has_two_clips_and_refuses_inside_of_a_200(ask: Ask) -> None:
     task = made(ask, "life=slow:1", b"/suno/submit/music", mv="chirp")["data"]
     path = b"/suno/fetch/" + task.encode()
     assert ask(get(path))[1]["data"]["status"] == "IN_PROGRESS"
+    described = {"mv": "chirp", "gpt_description_prompt": "A wheel", "make_instrumental": True}
+    assert ask(post(b"/suno/submit/music", described))[1]["code"] == "success"
     done = ask(get(path))[1]["data"]
     assert (done["status"], len(done["data"])) == ("SUCCESS", 2)
     assert words_of(ask(get(done["data"][1]["audio_url"]))[1]) == "A wheel"
