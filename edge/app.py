@@ -29,6 +29,7 @@ from edge.config.snapshot import ConfigSnapshot, SharedConfig
 from edge.management.http import AdminApp
 from edge.media.fetch.rules import FetchRules
 from edge.observability.log_setup import dropped_lines, info_logger
+from edge.proxy.attachments.attachments import Attachments
 from edge.proxy.describing.build import media_steps
 from edge.proxy.edit_source import EditSource
 from edge.proxy.forwarder import MediaSteps
@@ -517,6 +518,7 @@ class Gateway:
                 urls=settings.images.urls,
             ),
         )
+        shared.vendor_sweeper.providers = providers
         return compose(bottom, parts)
 
     def _media_steps(
@@ -532,6 +534,12 @@ class Gateway:
             store=SqlDescriptionStore(shared.database, keep=settings.media.cache),
             slots=shared.describing,
             metrics=shared.metrics,
+            sources=Attachments(
+                shared.resolver,
+                shared.vendor_files,
+                file_limit=settings.files.inline_max_size,
+                request_limit=settings.files.inline_max_total,
+            ),
         )
 
 

@@ -29,8 +29,11 @@ from edge.media.jobs.steps import JobTimes, Steps
 from edge.media.library import Files
 from edge.media.objects import Objects
 from edge.media.part_uploads import PartUploads
+from edge.media.resolve import Resolver
 from edge.media.sweep import FileSweeper
 from edge.observability.log_text import LONGEST_REASON, shown
+from edge.proxy.attachments.vendor_files import VendorFiles
+from edge.proxy.attachments.vendor_sweep import VendorFileSweeper
 from edge.proxy.describing.steps import DescribingSlots
 from edge.routing.affinity import ConversationAffinity, StoredAffinity
 from edge.runtime.stores import (
@@ -61,6 +64,7 @@ from middlewares.stores.responses.quota import BoundedResponseStore
 from middlewares.stores.responses.sql import SqlResponseStore, SqlSecretStore
 from middlewares.stores.responses.sweep import Sweeper
 from middlewares.stores.sql.database import Database
+from middlewares.stores.vendor_files.sql import SqlVendorFileStore
 from middlewares.uploads import Uploads
 
 _log = structlog.get_logger()
@@ -131,6 +135,9 @@ class Services(msgspec.Struct, frozen=True):
     token_queue: ThrottleQueue
     uploads: Uploads
     fetcher: Fetcher
+    resolver: Resolver
+    vendor_files: VendorFiles
+    vendor_sweeper: VendorFileSweeper
     health: Health
     breaker_reporter: BreakerReporter
     affinity: ConversationAffinity | None
@@ -207,6 +214,11 @@ async def open_services(
         count=lambda outcome: metrics.fetches.labels(outcome).inc(),
     )
     stack.push_async_callback(fetcher.aclose)
+    vendor_files = VendorFiles(files, SqlVendorFileStore(database))
+    stack.push_async_callback(vendor_files.aclose)
+    vendor_sweeper = VendorFileSweeper(vendor_files, period=settings.files.sweep_interval)
+    vendor_sweeper.start()
+    stack.push_async_callback(vendor_sweeper.aclose)
     metrics.sample(metrics.counters_up, lambda: float(not getattr(counters, "away", False)))
     metrics.sample(metrics.journal_up, lambda: float(ledger_writer.usable))
     metrics.sample(metrics.sql_up, lambda: float(database.up and ledger_writer.delivers))
@@ -240,6 +252,9 @@ async def open_services(
         token_queue=token_queue,
         uploads=uploads,
         fetcher=fetcher,
+        resolver=Resolver(files, fetcher),
+        vendor_files=vendor_files,
+        vendor_sweeper=vendor_sweeper,
         health=health,
         breaker_reporter=breaker_reporter,
         affinity=None if affinity_store is None else StoredAffinity(affinity_store),

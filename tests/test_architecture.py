@@ -402,6 +402,7 @@ WRITERS = {
     "read_body": {"middlewares.body"},
     "intake": {"edge.proxy.intake"},
     "forward": {
+        "edge.proxy.attachments.attachments",
         "edge.proxy.upstream_request",
         "edge.proxy.decoded_request",
         "edge.proxy.client_wait",

@@ -233,6 +233,7 @@ OUTWARD = {
     "edge/dialects",
     "edge/media/fetch",
     "edge/media/jobs/vendors",
+    "edge/proxy/attachments/vendor_files.py",
     "edge/proxy/corrections",
     "edge/proxy/form_conversion.py",
     "edge/proxy/translate.py",

@@ -44,7 +44,8 @@ class Refusal(Struct, kw_only=True):
 
 
 class Image(Struct, kw_only=True):
-    """A picture: `data` (base64) with its `media_type`, or `url`, or a vendor's `file_id`.
+    """A picture: `data` (base64) with its `media_type`, or `url`, or the `file_id` of a file at the
+    target's vendor.
 
     at: path of the block in the caller's request, for errors.
     """
@@ -59,7 +60,8 @@ class Image(Struct, kw_only=True):
 
 
 class Document(Struct, kw_only=True):
-    """A file: `data` (base64) with its `media_type`, `url`, `file_id`, plain `text`, or `blocks`.
+    """A file: `data` (base64) with its `media_type`, `url`, the `file_id` of a file at the target's
+    vendor, plain `text`, or `blocks`.
 
     at: path of the block in the caller's request, for errors.
     """

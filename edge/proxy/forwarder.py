@@ -17,6 +17,7 @@ from edge.dialects.codec import ClientSide, TargetModel
 from edge.dialects.passthrough import Fields
 from edge.endpoints import Codec
 from edge.media.forms import FormBody
+from edge.proxy.attachments.refusal import refuse_files
 from edge.proxy.corrections.learned import LearnedCorrections
 from edge.proxy.corrections.remedy import apply_corrections
 from edge.routing.catalog import ModelCandidate
@@ -61,7 +62,7 @@ class Forwarder:
     learned: corrections that targets are known to need.
     allow_passthrough: whether bytes pass when both sides speak the same dialect.
     image_links: makes links of images; None: they stay what the upstream made.
-    media: prepares media for the target; None sends them as they came.
+    media: prepares media for the target; None sends them as they came, but no ids of files.
     """
 
     def __init__(
@@ -106,7 +107,7 @@ class Forwarder:
         exchange.tariff = tariff_of(candidate.prices, exchange.fields)
         provider = self._providers[candidate.target.upstream]
         fields, limits = exchange.fields, self._limits
-        if exchange.media and self._media is not None and exchange.row.conversation:
+        if exchange.media and exchange.row.conversation:
             began = perf_counter()
             try:
                 fields = await self._with_media(exchange, candidate, provider, receive, send)
@@ -159,7 +160,9 @@ class Forwarder:
         send: Send,
     ) -> Fields:
         """The members with their media prepared. Raises Problem and ClientDisconnected."""
-        assert self._media is not None
+        if self._media is None:
+            refuse_files(exchange.fields)
+            return exchange.fields
         return await wait_with_client(
             self._media.prepare(exchange, candidate.model, provider),
             exchange,

@@ -10,8 +10,8 @@ from edge.billing.token_estimate import Estimator
 from edge.endpoints import ENDPOINTS, Codec, Endpoint, FileSize
 from edge.media.forms import Form
 from edge.media.parts import has_media
+from edge.proxy.attachments.named_files import check_with_files
 from edge.requests.body_limits import FEW, SMALL, check_all, check_few, is_large
-from edge.requests.content_names import check_contents
 from edge.requests.json_body import check_json_type, members_of
 from edge.requests.member_names import check_names
 from edge.routing.catalog import Catalog, Model
@@ -181,7 +181,7 @@ class IntakeMiddleware:
             check_few(fields)
         row: Endpoint = exchange.row
         check_names(fields, row.codec)
-        exchange.whole = check_contents(fields)
+        exchange.whole = check_with_files(row, fields)
         entry = self._resolve(exchange, fields).entry
         principal = exchange.principal
         who = "" if principal is None else principal.id
@@ -260,7 +260,7 @@ def _members_of_large(row: Endpoint, body: bytes) -> tuple[dict[str, msgspec.Raw
     fields = members_of(body)
     check_all(row, fields)
     check_names(fields, row.codec)
-    return fields, check_contents(fields)
+    return fields, check_with_files(row, fields)
 
 
 def _string(fields: dict[str, msgspec.Raw], name: str) -> str:

@@ -6,7 +6,8 @@ account (`edge.requests.vendor_objects`). So the objects whose members the gatew
 are searched once, without decoding their values:
 
     a member that casefolds to a known one  refused by its path
-    a member that names a vendor's object   refused by its path, as are links to private objects
+    a member that names a vendor's object   refused by its path, as are links to private objects;
+                                            only parts may name a file, of the caller (`files`)
     the same member twice                   only the last is sent, which the gateway reads too
 
 Free JSON is not searched: arguments and results of calls, schemas, metadata, unless a vendor reads
@@ -130,6 +131,14 @@ _TURN.entered.update(dict.fromkeys(("content", "output", "source", "file", "inpu
 _TURN.entered.update(dict.fromkeys(LINKS, _TURN))
 
 
+_ATTACHING = _Kind(_SAID | {"file_id"}, dict(_TURN.entered))
+"""Turns whose parts may name files of the caller by their ids."""
+_ATTACHING.entered.update(
+    dict.fromkeys(("content", "output", "source", "file", "input_audio", *LINKS), _ATTACHING)
+)
+_HOLDING_PARTS = (_TURN, _ATTACHING)
+
+
 _USUALLY: dict[str, Callable[[msgspec.Raw], object]] = {
     **dict.fromkeys(_TURNS, check_turns),
     **dict.fromkeys(_TOOLS, check_tools),
@@ -163,13 +172,16 @@ class _Fault(Exception):
         return self._refusal(path)
 
 
-def check_contents(fields: Fields) -> bool:
+def check_contents(fields: Fields, *, files: bool = False) -> bool:
     """Raise Problem for a member that must not pass; members that are encoded again are replaced.
+
+    files: whether `file_id` may stand in turns; what it names is then checked elsewhere.
 
     Returns whether all turns and tools are of the common kinds, which hold no unseen input
     (`edge.requests.unseen_input`).
     """
     usual = True
+    turns = _ATTACHING if files else _TURN
     try:
         for name in fields:
             usually = _USUALLY.get(name)
@@ -178,7 +190,7 @@ def check_contents(fields: Fields) -> bool:
                     usually(fields[name])
                 except (msgspec.DecodeError, UnicodeDecodeError):
                     usual = False
-                    _enter(fields, name, _TOOL if name in _TOOLS else _TURN, 0)
+                    _enter(fields, name, _TOOL if name in _TOOLS else turns, 0)
         if not _USUAL.issuperset(fields):
             _others(fields)
     except _Fault as fault:
@@ -288,7 +300,7 @@ def _object(members: Fields, kind: _Kind, depth: int) -> None:
         for name in entered.keys() & members.keys():
             _enter(members, name, entered[name], depth)
     elif (
-        kind is _TURN
+        kind in _HOLDING_PARTS
         and "id" in members
         and "result" not in members
         and _kind_of(members) == _IMAGE_CALL

@@ -93,6 +93,8 @@ def _provider(config: UpstreamConfig, tls: TLS, repeat: bool, pools: Pools | Non
         disclose=config.disclose,
         json_edits=config.image_edits == "json",
         secrets=tuple(_secrets(config)),
+        files=config.files,
+        fetches_urls=config.fetches_urls,
     )
 
 

@@ -1,6 +1,8 @@
 """A configured upstream: its client, and the headers, query and body settings of each request."""
 
 from collections.abc import Iterable, Mapping
+from hashlib import sha256
+from itertools import chain
 
 import msgspec
 
@@ -28,6 +30,8 @@ class Provider(msgspec.Struct, frozen=True):
     json_edits: whether it takes edits of images as JSON.
     disclose: whether callers see its name and its error messages.
     secrets: its credentials, which upstreams may repeat in error messages.
+    files: whether it keeps files and takes their ids in requests.
+    fetches_urls: whether it fetches links in requests.
     """
 
     name: str
@@ -43,6 +47,16 @@ class Provider(msgspec.Struct, frozen=True):
     disclose: bool = False
     json_edits: bool = False
     secrets: tuple[str, ...] = ()
+    files: bool = False
+    fetches_urls: bool = True
+
+    @property
+    def account(self) -> str:
+        """A digest of the vendor's account: where its objects are, and by whose credentials."""
+        digest = sha256(self.base_url.encode())
+        for part in (*chain.from_iterable(self.headers), self.query):
+            digest.update(b"\0" + part)
+        return digest.hexdigest()
 
     async def open(self, request: Request) -> Response:
         """See `Upstream.open`. The body is decompressed if the upstream compressed it."""

@@ -170,7 +170,7 @@ FORBIDDEN: tuple[tuple[str, dict[str, Any], str], ...] = (
         {"input": "x", "tools": [{"type": "file_search", "vector_store_ids": ["vs"]}]},
         "tools[0].vector_store_ids",
     ),
-    (RESPONSES, {"input": [{"type": "input_file", "file_id": "f"}]}, "input[0].file_id"),
+    (RESPONSES, {"input": [{"type": "message", "file_id": "f"}]}, "input[0].file_id"),
     (
         RESPONSES,
         {"input": "x", "tools": [{"type": "code_interpreter", "container": "cntr_1"}]},

@@ -31,6 +31,16 @@ class FilesConfig(Struct, frozen=True, kw_only=True):
             "keys, where its plan sets no `storage`."
         ),
     ] = Size(10 << 30)
+    inline_max_size: Annotated[
+        Size,
+        Meta(
+            description="Bytes of one file that a request names by its id or by a link, where it "
+            "is sent inline."
+        ),
+    ] = Size(20 << 20)
+    inline_max_total: Annotated[
+        Size, Meta(description="Bytes of all files of one request that are sent inline.")
+    ] = Size(30 << 20)
     sweep_interval: Annotated[
         Duration,
         Meta(

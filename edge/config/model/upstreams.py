@@ -99,6 +99,22 @@ class UpstreamConfig(Struct, frozen=True, kw_only=True):
             "Callers may send either."
         ),
     ] = "form"
+    files: Annotated[
+        bool,
+        Meta(
+            description="The upstream keeps files (`/files` of OpenAI or Anthropic, by `dialect`) "
+            "and takes their ids in requests. A file that callers name by its id is then uploaded "
+            "there once, and deleted with theirs. Unless given it is sent inline."
+        ),
+    ] = False
+    fetches_urls: Annotated[
+        bool,
+        Meta(
+            description="The upstream fetches links in requests. Set false for a server of your "
+            "own, which could be led to your network: links are then fetched by the rules of "
+            "`fetch` and sent inline."
+        ),
+    ] = True
     disclose: Annotated[
         bool,
         Meta(

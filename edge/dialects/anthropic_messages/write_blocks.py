@@ -104,8 +104,8 @@ def _marked(written: Written, cache: Cache | None) -> Written:
 
 def _image(image: Image) -> Written:
     if image.file_id:
-        raise _foreign(image.file_id, image.at)
-    if not image.data:
+        source = {"type": "file", "file_id": image.file_id}
+    elif not image.data:
         source = {"type": "url", "url": image.url}
     else:
         media_type = sniffed(image.data, image.media_type)
@@ -131,7 +131,7 @@ def _document(document: Document) -> Written | None:
 
 def _source(document: Document) -> Written | None:
     if document.file_id:
-        raise _foreign(document.file_id, document.at)
+        return {"type": "file", "file_id": document.file_id}
     if document.url:
         return {"type": "url", "url": document.url}
     if document.blocks:
@@ -163,10 +163,6 @@ def _is_text(media_type: str) -> bool:
         "application/xml",
         "application/yaml",
     )
-
-
-def _foreign(file_id: str, at: str) -> Problem:
-    return _refused(at, f"the file `{file_id}` is not known to this model's vendor")
 
 
 def _refused(at: str, why: str) -> Problem:

@@ -158,7 +158,7 @@ def _parts(block: Block) -> list[dict[str, Any]]:
 
 def _image(image: Image) -> dict[str, Any]:
     if image.file_id:
-        raise _foreign(image.file_id, image.at)
+        raise _refused(image.at, "this model takes images inline or by URL only")
     url = data_url(image.media_type, image.data) if image.data else image.url
     held = {"url": url}
     if image.detail:
@@ -175,7 +175,7 @@ def _document(document: Document) -> list[dict[str, Any]]:
         parts = [{"type": "text", "text": "\n".join(heads)}] if heads else []
         return parts + [part for block in document.blocks for part in _parts(block)]
     if document.file_id:
-        raise _foreign(document.file_id, document.at)
+        return [{"type": "file", "file": {"file_id": document.file_id}}]
     if document.url:
         raise _refused(document.at, "this model takes files inline only, as base64")
     media_type = document.media_type or "application/pdf"
@@ -183,10 +183,6 @@ def _document(document: Document) -> list[dict[str, Any]]:
     held = {"filename": name, "file_data": data_url(media_type, document.data)}
     context = [{"type": "text", "text": document.context}] if document.context else []
     return [*context, {"type": "file", "file": held}]
-
-
-def _foreign(file_id: str, at: str) -> Problem:
-    return _refused(at, f"the file `{file_id}` is not known to this model's vendor")
 
 
 def _refused(at: str, why: str) -> Problem:

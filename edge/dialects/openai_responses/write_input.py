@@ -23,7 +23,7 @@ from edge.dialects.data_urls import data_url
 from edge.dialects.history_repair import empty_conversation, repair_turns, without_attribution
 from edge.dialects.signatures import readable
 from edge.vendors.openai_models import reasons
-from middlewares.problem import Problem, invalid_value
+from middlewares.problem import Problem
 
 from .write_tools import Json, ResponsesTools
 
@@ -118,16 +118,17 @@ def _parts(block: Block) -> list[Json]:
 
 
 def _image(image: Image) -> Json:
+    detail = image.detail or "auto"
     if image.file_id:
-        raise _foreign(image.file_id, image.at)
+        return {"type": "input_image", "file_id": image.file_id, "detail": detail}
     url = data_url(image.media_type, image.data) if image.data else image.url
-    return {"type": "input_image", "image_url": url, "detail": image.detail or "auto"}
+    return {"type": "input_image", "image_url": url, "detail": detail}
 
 
 def _document(document: Document) -> list[Json]:
-    if document.file_id:
-        raise _foreign(document.file_id, document.at)
     heads = [{"type": "input_text", "text": document.context}] if document.context else []
+    if document.file_id:
+        return [*heads, {"type": "input_file", "file_id": document.file_id}]
     if document.blocks:
         if document.name:
             heads.insert(0, {"type": "input_text", "text": document.name})
@@ -150,11 +151,6 @@ def _document(document: Document) -> list[Json]:
 def _named(media_type: str) -> str:
     ending = media_type.rpartition("/")[2]
     return "document." + {"plain": "txt", "markdown": "md"}.get(ending, ending)
-
-
-def _foreign(file_id: str, at: str) -> Problem:
-    why = f"the file `{file_id}` is not known to this model's vendor"
-    return invalid_value(at, why, issue=why)
 
 
 def _assistant(

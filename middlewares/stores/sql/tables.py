@@ -186,6 +186,18 @@ upload_parts = Table(
 )
 """Parts of uploads, each an object of its own."""
 
+vendor_files = Table(
+    "vendor_files",
+    metadata,
+    Column("account", String, primary_key=True),
+    Column("file_id", String, primary_key=True),
+    Column("vendor_id", String, nullable=False),
+    Column("expires_at", Double, nullable=False),
+    Index("vendor_files_file_id", "file_id"),
+    Index("vendor_files_expires_at", "expires_at"),
+)
+"""Columns are fields of `vendor_files.VendorFile`."""
+
 ledger = Table(
     "ledger",
     metadata,

@@ -391,13 +391,11 @@ def test_check_contents_name_that_is_no_text_or_too_deep_is_refused() -> None:
 @pytest.mark.parametrize(
     ("path", "body", "param"),
     [
-        ("/v1/chat/completions", {"messages": [{"role": "user", "content": [
-            {"type": "file", "file": {"file_id": "f"}}]}]}, "messages[0].content[0].file.file_id"),
         ("/v1/completions", {"prompt": "x", "conversation": "c"}, "conversation"),
         ("/v1/responses", {"input": "x", "tools": [
             {"type": "file_search", "vector_store_ids": ["v"]}]}, "tools[0].vector_store_ids"),
-        ("/v1/responses/compact", {"input": [{"type": "input_file", "file_id": "f"}]},
-         "input[0].file_id"),
+        ("/v1/responses/compact", {"input": [{"type": "input_file", "content": [
+            {"type": "input_file", "file_id": "f"}]}]}, "input[0].content[0].file_id"),
         ("/v1/responses/input_tokens", {"input": "x", "prompt": {"id": "p"}}, "prompt"),
         ("/v1/messages/count_tokens", {"messages": [{"role": "user", "content": [
             {"type": "container_upload", "file_id": "f"}]}]}, "messages[0].content[0].file_id"),
@@ -412,6 +410,68 @@ async def test_request_with_vendors_object_is_refused_at_every_endpoint(
     assert answer.status == 400
     assert param in answer.json()["error"]["message"]
     assert not gateway.upstream.requests
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": [
+            {"type": "file", "file": {"file_id": "f"}}]}]}, "messages[0].content[0].file.file_id"),
+        ("/v1/responses", {"input": [{"type": "input_image", "file_id": "f"}]}, "input[0].file_id"),
+        ("/v1/responses/compact", {"input": [{"type": "input_file", "file_id": "f"}]},
+         "input[0].file_id"),
+        ("/v1/messages", {"max_tokens": 9, "messages": [{"role": "user", "content": [
+            {"type": "image", "source": {"type": "file", "file_id": "f"}}]}]},
+         "messages[0].content[0].source.file_id"),
+    ],
+)  # fmt: skip
+async def test_a_part_with_a_file_that_is_not_there_is_refused(
+    path: str, body: dict[str, Any], param: str
+) -> None:
+    gateway = ScriptedGateway(Scripted(Answer()))
+    answer = await request(gateway.app, "POST", path, json={"model": "m1", **body})
+    assert answer.status == 404
+    assert answer.json()["error"]["message"] == f"No such file: f, named at `{param}`."
+    assert not gateway.upstream.requests
+
+
+@pytest.mark.parametrize(("given", "path"), REFERENCES)
+def test_check_contents_with_files_refuses_all_but_files(
+    given: dict[str, msgspec.Raw], path: str
+) -> None:
+    of_a_part = path.endswith(".file_id") and "image_file" not in path
+    if of_a_part and path.startswith(("messages", "input", "system")):
+        assert check_contents(given, files=True) in (True, False)
+        return
+    with pytest.raises(Problem) as raised:
+        check_contents(given, files=True)
+    assert raised.value.param == path
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "text", "text": "x", "file_id": "f"},
+        {"type": "image", "source": {"type": "file", "file_id": "f"}, "x": {"file_id": "g"}},
+        {"type": "image", "source": {"type": "file", "FILE_ID": "f"}},
+        {"type": "image", "source": {"type": "file", "fileId": "f"}},
+        {"type": "image", "content": [{"type": "input_file", "file_id": "f"}]},
+        {"type": "other", "source": {"type": "file", "file_id": "f"}},
+        {"type": "other", "file": {"file_id": "f"}},
+        {"type": "file", "file": {"file_ids": ["f"]}},
+        {"type": "input_image", "file_id": {"id": "f"}},
+        {"type": "container_upload", "file_id": "f"},
+        {"type": "image_file", "image_file": {"file_id": "f"}},
+    ],
+)
+async def test_an_id_that_is_no_media_of_a_part_reaches_no_upstream(part: dict[str, Any]) -> None:
+    """Beside a part whose file is known, too: what is not resolved is refused."""
+    for path, member in (("/v1/chat/completions", "messages"), ("/v1/responses", "input")):
+        gateway = ScriptedGateway(Scripted(Answer()))
+        body = {"model": "m1", member: [{"role": "user", "content": [part]}]}
+        answer = await request(gateway.app, "POST", path, json=body)
+        assert answer.status == 400, part
+        assert not gateway.upstream.requests
 
 
 async def test_messages_with_container_is_refused() -> None:

@@ -457,14 +457,26 @@ def test_pictures_and_files() -> None:
     [
         (Audio(data="AA==", format="wav", at="messages[0]"), "audio_not_supported_by_model"),
         (Image(media_type="image/tiff", data="AAAA", at="messages[0]"), "invalid_request"),
-        (Image(file_id="file-1", at="messages[0]"), "invalid_request"),
-        (Document(file_id="file-1", at="messages[0]"), "invalid_request"),
         (Document(media_type="application/zip", data="AAAA", at="messages[0]"), "invalid_request"),
     ],
 )
 def test_what_no_claude_can_read_is_refused_by_its_path(block: Block, kind: str) -> None:
     problem = refused(user(block))
     assert (problem.kind, problem.param) == (kind, "messages[0]")
+
+
+def test_files_of_the_vendor_are_named_by_their_ids() -> None:
+    blocks = (Image(file_id="file_1"), Document(file_id="file_2", name="a.pdf", context="C"))
+    body = body_of(user(*blocks))
+    assert body["messages"][0]["content"] == [
+        {"type": "image", "source": {"type": "file", "file_id": "file_1"}},
+        {
+            "type": "document",
+            "source": {"type": "file", "file_id": "file_2"},
+            "title": "a.pdf",
+            "context": "C",
+        },
+    ]
 
 
 # Thinking ----------------------------------------------------------------------------------------

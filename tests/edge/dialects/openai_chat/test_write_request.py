@@ -217,7 +217,6 @@ def test_parts() -> None:
     "block",
     [
         Image(file_id="file_1", at="messages[0].content[0]"),
-        Document(file_id="file_1", at="messages[0].content[0]"),
         Document(url="https://a/b.pdf", at="messages[0].content[0]"),
     ],
 )
@@ -225,6 +224,12 @@ def test_refuses_what_only_another_vendor_has(block: Block) -> None:
     with pytest.raises(Problem) as raised:
         write(user(block))
     assert raised.value.param == "messages[0].content[0]"
+
+
+def test_a_file_of_the_vendor_is_named_by_its_id() -> None:
+    part = {"type": "file", "file": {"file_id": "file_1"}}
+    (message,) = messages(user(Document(file_id="file_1", name="a.pdf")))
+    assert message["content"] == [part]
 
 
 @pytest.mark.parametrize(

@@ -259,8 +259,6 @@ def test_files_of_the_user() -> None:
             Audio(data="AAAA", format="wav", at="messages[0].content[0]"),
             "audio_not_supported_by_model",
         ),
-        (Image(file_id="file_1", at="messages[0].content[0]"), "invalid_request"),
-        (Document(file_id="file_1", at="messages[0].content[0]"), "invalid_request"),
     ],
 )
 def test_what_cannot_be_sent_is_named(block: Block, kind: str) -> None:
@@ -268,6 +266,15 @@ def test_what_cannot_be_sent_is_named(block: Block, kind: str) -> None:
         write(Conversation(turns=[Turn("user", [block])]))
     assert caught.value.kind == kind
     assert caught.value.param == "messages[0].content[0]"
+
+
+def test_files_of_the_vendor_are_named_by_their_ids() -> None:
+    blocks: list[Block] = [Image(file_id="file_1", detail="low"), Document(file_id="file_2")]
+    (item,) = items(Conversation(turns=[Turn("user", blocks)]))
+    assert item["content"] == [
+        {"type": "input_image", "file_id": "file_1", "detail": "low"},
+        {"type": "input_file", "file_id": "file_2"},
+    ]
 
 
 # Thinking

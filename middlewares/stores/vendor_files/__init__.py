@@ -1,0 +1,1 @@
+"""Copies of files at vendors, by the account they are in."""
