@@ -137,6 +137,8 @@ outcome, status, on_hangup
         exchange.max_output = quote.output
 
         opened = _open_entry(exchange, principal, quote, hold, entry_id, self._clock())
+        if exchange.parent:
+            opened = replace(opened, parent=exchange.parent, purpose=exchange.purpose)
         unopened = self._open(opened, hold)
         if unopened is not None:
             return await unopened(scope, receive, send)
@@ -274,8 +276,6 @@ def _open_entry(
         stream=exchange.stream,
         measured=False,
         starts={} if hold is None or prepaid else hold.starts,
-        parent=exchange.parent,
-        purpose=exchange.purpose,
     )
 
 
