@@ -180,6 +180,7 @@ def _model_faults(configuration: Configuration, plans: set[str]) -> Iterator[str
             *_target_faults(model, upstreams),
             *_fallback_faults(model, owners),
             *_list_faults(model),
+            *_price_faults(model),
             *_dropped_faults(model),
         ):
             yield f"models[{n}].{key}: {sentence}"
@@ -226,6 +227,15 @@ def _fallback_faults(model: ModelConfig, owners: Collection[str]) -> Iterator[tu
             yield f"fallbacks[{m}]", f"unknown model {fallback}; {_A_NAME}"
         elif fallback == model.id or fallback in model.aliases:
             yield f"fallbacks[{m}]", f"{fallback} is this model itself; expected another"
+
+
+def _price_faults(model: ModelConfig) -> Iterator[tuple[str, str]]:
+    price = model.price
+    if price is not None and price.upstream_cost and not (price.job or price.second):
+        yield (
+            "price.upstream_cost",
+            "expected `job` or `second` beside it, which bound the cost of a job",
+        )
 
 
 def _list_faults(model: ModelConfig) -> Iterator[tuple[str, str]]:

@@ -12,6 +12,9 @@ It keeps what it was asked, so that a test can count. A prompt says how a job li
     [slow=S]      the content comes after so many seconds
     [cost=X]      reported as `usage.cost`
     [cancelled]   ends as cancelled
+    [link]        offers its content at a URL of another host's name
+
+It also takes webhooks, at `/hook`.
 """
 
 import asyncio
@@ -87,6 +90,8 @@ class JobVendor:
         self.jobs: dict[str, Job] = {}
         self.counts: Counter[str] = Counter()
         self.lists = lists
+        self.hooks: list[tuple[dict[str, str], bytes]] = []
+        self.keys: list[str] = []
         self.url = ""
         self._ready = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
@@ -122,6 +127,13 @@ class JobVendor:
                 method, path, _ = head.split(b"\r\n", 1)[0].decode().split(" ")
                 length = re.search(rb"content-length: (\d+)", head)
                 body = await reader.readexactly(int(length[1])) if length else b""
+                lines = head.decode().split("\r\n")[1:]
+                headers = dict(line.lower().split(": ", 1) for line in lines if ": " in line)
+                if path.endswith("/hook"):
+                    kept = dict(line.split(": ", 1) for line in lines if ": " in line)
+                    self.hooks.append((kept, body))
+                if path.startswith("/linked/"):
+                    self.keys.append(headers.get("authorization", ""))
                 answer = await self._answer(method, path.partition("?")[0], body)
                 if answer is None:
                     break
@@ -134,6 +146,10 @@ class JobVendor:
                 await writer.drain()
 
     async def _answer(self, method: str, path: str, body: bytes) -> tuple[int, str, bytes] | None:
+        if path == "/hook":
+            return _json(200, {})
+        if path.startswith("/linked/"):
+            return 200, "video/mp4", MP4 + path.encode()
         path = path.removeprefix("/v1")
         form = re.sub(r"vid_\w+", "ID", path)
         self.counts[f"{method} {form}"] += 1
@@ -149,7 +165,11 @@ class JobVendor:
             return _json(404, {"error": {"message": "no such video"}})
         if form == "/videos/ID" and method == "GET":
             job.polls += 1
-            return _json(200, job.shown())
+            shown = job.shown()
+            if "link" in job.words and job.status == "completed":
+                port = self.url.rpartition(":")[2]
+                shown["unsigned_urls"] = [f"http://localhost:{port}/linked/{job.id}"]
+            return _json(200, shown)
         if form == "/videos/ID/content":
             job.contents += 1
             await asyncio.sleep(float(job.words.get("slow", "0")))

@@ -171,3 +171,14 @@ def test_openai_sdk_creates_and_polls(gateway: Gateway) -> None:
         video = client.videos.create_and_poll(model="near", prompt="A wheel", seconds="4")
         assert video.status == "completed"
         assert client.videos.download_content(video.id).content[4:8] == b"ftyp"
+
+
+def test_running_job_is_cancelled_at_a_vendor_that_can(caller: httpx.Client) -> None:
+    body = {"model": "on-fal", "prompt": "A wheel [[sim life=held]]", "seconds": 4}
+    made = caller.post(VIDEOS, json=body).json()
+    path = f"{VIDEOS}/{made['job_id']}"
+    until(lambda: caller.get(path).json()["status"] == "running")
+    assert caller.post(f"{path}/cancel").status_code == 200
+    until(lambda: caller.get(path).json()["status"] in FINAL)
+    done = caller.get(path).json()
+    assert (done["status"], done["usage"]["cost"]) == ("cancelled", "0.00")

@@ -1,6 +1,7 @@
 """Video and music jobs on a real process, with a vendor whose jobs the test scripts."""
 
 import asyncio
+from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,19 +11,22 @@ import openai
 import pytest
 
 from .conftest import SECRETS, Start
+from .job_caller import Caller
 from .job_vendor import MP3, MP4, JobVendor, job_vendor
 from .ledger import rows
 from .program import DEADLINE, Gateway
 
 PLAN = {"id": "metered", "windows": [{"length": "5h", "credits": "1.00"}]}
-FINAL = ("succeeded", "failed", "cancelled", "completed")
 
 
 def document(vendor: JobVendor, **jobs: Any) -> dict[str, Any]:
+    port = int(vendor.url.rpartition(":")[2])
+    fetch = {"allow_http": True, "ports": [port], "allowed_networks": ["127.0.0.0/8"]}
     one = {"dialect": "openai", "base_url": f"{vendor.url}/v1", "api_key": "env:UPSTREAM_KEY"}
     return {
         "auth": {"admin_token": "env:ADMIN_TOKEN"},
         "plans": [PLAN],
+        "fetch": fetch,
         "jobs": {"first_poll": "50ms", "longest_poll": "100ms", **jobs},
         "upstreams": [{"name": "vendor", **one}],
         "models": [
@@ -60,57 +64,6 @@ def home(vendor: JobVendor, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield gateway
     finally:
         assert gateway.stop() == 0, gateway.stderr
-
-
-class Caller:
-    """A key of its own, and what it does with jobs."""
-
-    def __init__(self, gateway: Gateway, plan: str | None = None) -> None:
-        self.gateway = gateway
-        fields = {} if plan is None else {"plan": plan}
-        self.key = gateway.new_key("caller", **fields)
-        self.http = httpx.AsyncClient(
-            base_url=gateway.url,
-            headers={"authorization": f"Bearer {self.key}"},
-            trust_env=False,
-            timeout=DEADLINE,
-        )
-
-    async def create(self, prompt: str, model: str = "clip", **more: Any) -> dict[str, Any]:
-        headers = more.pop("headers", {})
-        kind = "music" if model == "song" else "videos"
-        made = await self.http.post(
-            f"/v1/{kind}/generations",
-            json={"model": model, "prompt": prompt, **more},
-            headers=headers,
-        )
-        assert made.status_code == 202, made.text
-        job: dict[str, Any] = made.json()
-        return job
-
-    async def ended(self, path: str) -> dict[str, Any]:
-        """The job at `path` once it has ended."""
-        async with asyncio.timeout(DEADLINE):
-            while True:
-                shown: dict[str, Any] = (await self.http.get(path)).json()
-                if shown["status"] in FINAL:
-                    return shown
-                await asyncio.sleep(0.2)
-
-    async def limits(self) -> dict[str, Any]:
-        found: dict[str, Any] = (await self.http.get("/v1/limits")).json()["windows"][0]
-        return found
-
-    async def taken(self) -> float:
-        """Credits that are used or reserved."""
-        window = await self.limits()
-        return round(float(window["used"]) + float(window["reserved"]), 9)
-
-    async def settles(self, amount: float) -> None:
-        """Wait until so much is used and nothing is reserved."""
-        async with asyncio.timeout(DEADLINE):
-            while await self.taken() != amount:
-                await asyncio.sleep(0.05)
 
 
 @pytest.fixture
@@ -179,6 +132,71 @@ async def test_openai_sdk_creates_polls_downloads_lists_remixes_and_deletes(
         with pytest.raises(openai.NotFoundError):
             await sdk.videos.retrieve(video.id)
     await caller.settles(0.6)
+
+
+async def test_webhook_is_verified_by_the_openai_sdk(
+    home: Gateway, vendor: JobVendor, caller: Caller
+) -> None:
+    port = vendor.url.rpartition(":")[2]
+    job = await caller.create("hooked", callback_url=f"http://localhost:{port}/hook")
+    await caller.ended(job["poll_url"])
+    async with asyncio.timeout(DEADLINE):
+        while not vendor.hooks:
+            await asyncio.sleep(0.05)
+    headers, body = vendor.hooks[0]
+    secret = (await caller.http.get("/v1/webhooks/secret")).json()["secret"]
+    sdk = openai.OpenAI(api_key="x")
+    event: Any = sdk.webhooks.unwrap(body, headers, secret=secret)
+    assert (event.type, event.data.id) == ("video.succeeded", job["id"])
+    other = Caller(home)
+    foreign = (await other.http.get("/v1/webhooks/secret")).json()["secret"]
+    with pytest.raises(openai.InvalidWebhookSignatureError):
+        sdk.webhooks.unwrap(body, headers, secret=foreign)
+    await other.http.aclose()
+
+
+async def test_result_at_another_host_is_fetched_without_the_key(
+    vendor: JobVendor, caller: Caller
+) -> None:
+    job = await caller.create("[link]")
+    done = await caller.ended(job["poll_url"])
+    assert done["status"] == "succeeded", done
+    content = await caller.http.get(f"{job['poll_url']}/content")
+    assert b"/linked/" in content.content
+    assert vendor.keys and set(vendor.keys) == {""}
+    assert "localhost" not in str(done)
+
+
+async def test_image_of_a_form_and_of_a_file_reach_the_vendor_as_data(
+    home: Gateway, vendor: JobVendor, caller: Caller
+) -> None:
+    png = bytes.fromhex("89504e470d0a1a0a0000000d49484452") + b"image"
+    form = await caller.http.post(
+        "/v1/videos",
+        data={"model": "clip", "prompt": "by form", "seconds": "4"},
+        files={"input_reference": ("a.png", png, "image/png")},
+    )
+    assert form.status_code == 200, form.text
+    kept = await caller.http.post(
+        "/v1/files", data={"purpose": "vision"}, files={"file": ("b.png", png, "image/png")}
+    )
+    file_id = kept.json()["id"]
+    await caller.create("by file", image={"file_id": file_id})
+    await caller.create("by name", image=file_id)
+    other = Caller(home)
+    foreign = await other.http.post(
+        "/v1/videos/generations",
+        json={"model": "clip", "prompt": "x", "image": {"file_id": file_id}},
+    )
+    assert foreign.status_code == 404
+    await other.http.aclose()
+    async with asyncio.timeout(DEADLINE):
+        while not all(map(vendor.times, ("by form", "by file", "by name"))):
+            await asyncio.sleep(0.05)
+    encoded = "data:image/png;base64," + b64encode(png).decode()
+    for sent in vendor.jobs.values():
+        if sent.prompt in ("by form", "by file", "by name"):
+            assert sent.body["input_reference"] == {"image_url": encoded}
 
 
 async def test_failed_and_filtered_jobs_cost_nothing(caller: Caller) -> None:
@@ -345,7 +363,7 @@ async def test_unfinished_content_is_not_ready(caller: Caller) -> None:
         ("size", "big", "size"),
         ("image", 5, "image"),
         ("image", {"file_id": "file-nothing"}, "image"),
-        ("callback_url", "http://x", "callback_url"),
+        ("callback_url", "ftp://x", "callback_url"),
         ("nonsense", 1, "nonsense"),
         ("reference_images", "x", "reference_images"),
     ],

@@ -292,10 +292,10 @@ class Steps:
                     await ask(provider, call)
                 job = await self._store.change(job, asked=True)
             reply = await ask(provider, vendor.poll(work, job.upstream_id))
-            answer = _read(vendor, reply)
+            answer = _read(vendor, reply, job.upstream_id)
             if answer is not None and answer.then is not None:
                 reply = await ask(provider, answer.then)
-                answer = _read(vendor, reply, verdicts=_VERDICTS)
+                answer = _read(vendor, reply, job.upstream_id, _VERDICTS)
         except UpstreamFailure as failure:
             _log.info("job cannot be asked about", job=job.id, reason=_short(failure.reason))
             return await self._later(job, self._pause(job, None))
@@ -323,6 +323,8 @@ class Steps:
                 terms = decode_terms(job.terms)
                 cost = self._cost(job, terms, answer.seconds, answer.cost)
                 await self._end(job, "cancelled", cost=cost, seconds=answer.seconds)
+            case "failed" if job.asked:  # how some vendors end what they were asked to cancel
+                await self._end(job, "cancelled", cost=0)
             case "failed" | "cancelled":
                 problem = self._verdict(answer, work)
                 await self._fail(job, problem.kind, problem.reason, problem)
@@ -506,7 +508,9 @@ class Steps:
         return problem
 
 
-def _read(vendor: Vendor, reply: Reply, verdicts: tuple[int, ...] = ()) -> Answer | None:
+def _read(
+    vendor: Vendor, reply: Reply, upstream_id: str, verdicts: tuple[int, ...] = ()
+) -> Answer | None:
     """What a poll says; None where it is no answer.
 
     verdicts: statuses of an error that is the end of the job.
@@ -514,7 +518,7 @@ def _read(vendor: Vendor, reply: Reply, verdicts: tuple[int, ...] = ()) -> Answe
     if not 200 <= reply.status < 300 and reply.status not in verdicts:
         return None
     body = reply.json()
-    return vendor.polled(body) if isinstance(body, dict) else None
+    return vendor.polled(body, upstream_id) if isinstance(body, dict) else None
 
 
 def _wait(reply: Reply, now: float) -> float | None:

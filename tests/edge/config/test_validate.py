@@ -224,6 +224,14 @@ from .documents import CANARY, MODEL, UPSTREAM, faults, model, upstream
             "from it",
         ),
         (
+            {
+                "upstreams": [{"name": "a", "dialect": "simulator"}],
+                "models": [{"id": "m", "targets": ["a/x"], "price": {"upstream_cost": "1.0"}}],
+            },
+            "models[0].price.upstream_cost: expected `job` or `second` beside it, which bound the "
+            "cost of a job",
+        ),
+        (
             {"routes": [{"path": "/x/models", "dialect": "openai"}] * 2},
             'routes: 2 entries have the path "/x/models"; expected one',
         ),

@@ -89,7 +89,7 @@ class Vendor(Protocol):
         """Ask how it stands."""
         ...
 
-    def polled(self, body: Any) -> Answer:
+    def polled(self, body: Any, upstream_id: str) -> Answer:
         """Read the answer to that."""
         ...
 
@@ -143,7 +143,7 @@ class AtOnce(Polling):
     def poll(self, work: Work, upstream_id: str) -> Call:
         raise ValueError("this upstream has no jobs to ask for")
 
-    def polled(self, body: Any) -> Answer:
+    def polled(self, body: Any, upstream_id: str) -> Answer:
         raise ValueError("this upstream has no jobs to ask for")
 
 

@@ -62,7 +62,7 @@ class Fal(Polling):
     def poll(self, work: Work, upstream_id: str) -> Call:
         return Call("GET", f"/{upstream_id}/status")
 
-    def polled(self, body: Any) -> Answer:
+    def polled(self, body: Any, upstream_id: str) -> Answer:
         said = members(body)
         if "status" not in said:
             return _result(said)
@@ -70,9 +70,8 @@ class Fal(Polling):
         error = error_of(said.get("error"))
         if error and state != "running":
             return Answer("failed", error=error)
-        path = text(said.get("response_url")).partition("://")[2].partition("/")[2]
-        if state == "succeeded" and path:
-            return Answer("running", then=Call("GET", f"/{path}"))
+        if state == "succeeded":
+            return Answer("running", then=Call("GET", f"/{upstream_id}"))
         return Answer(state, error=error)
 
     def cancel(self, work: Work, upstream_id: str) -> Call | None:

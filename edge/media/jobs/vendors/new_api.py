@@ -63,7 +63,7 @@ class NewAPI(Polling):
     def poll(self, work: Work, upstream_id: str) -> Call:
         return Call("GET", f"/video/generations/{quote(upstream_id, safe='')}")
 
-    def polled(self, body: Any) -> Answer:
+    def polled(self, body: Any, upstream_id: str) -> Answer:
         said = _inner(body)
         facts = members(said.get("metadata"))
         seconds = number(facts.get("duration"))

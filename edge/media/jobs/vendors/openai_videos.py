@@ -65,7 +65,7 @@ class OpenAIVideos(Polling):
     def poll(self, work: Work, upstream_id: str) -> Call:
         return Call("GET", f"/videos/{quote(upstream_id, safe='')}")
 
-    def polled(self, body: Any) -> Answer:
+    def polled(self, body: Any, upstream_id: str) -> Answer:
         return _answer(members(body), "")
 
     def content(self, upstream_id: str) -> Call | None:

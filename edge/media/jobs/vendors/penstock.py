@@ -67,7 +67,7 @@ class Penstock(Polling):
     def poll(self, work: Work, upstream_id: str) -> Call:
         return Call("GET", f"{_PATHS[work.kind]}/{quote(upstream_id, safe='')}")
 
-    def polled(self, body: Any) -> Answer:
+    def polled(self, body: Any, upstream_id: str) -> Answer:
         said = members(body)
         usage = members(said.get("usage"))
         results = tuple(

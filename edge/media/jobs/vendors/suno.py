@@ -36,11 +36,9 @@ class Suno(Polling):
         return 2 * _SONG
 
     def submit(self, work: Work, model: str, token: str) -> Call:
-        custom = bool(work.lyrics or work.style or work.title)
         body = named(
-            prompt=work.lyrics if custom else None,
-            gpt_description_prompt=None if custom else work.prompt,
-            tags=work.style or (work.prompt if custom else ""),
+            prompt=work.lyrics or work.prompt,
+            tags=work.style or (work.prompt if work.lyrics else ""),
             title=work.title,
             mv=model,
             **work.extra,
@@ -62,7 +60,7 @@ class Suno(Polling):
     def poll(self, work: Work, upstream_id: str) -> Call:
         return Call("GET", f"/suno/fetch/{quote(upstream_id, safe='')}")
 
-    def polled(self, body: Any) -> Answer:
+    def polled(self, body: Any, upstream_id: str) -> Answer:
         said = members(members(body).get("data")) or members(body)
         state = state_of(said.get("status"))
         results = tuple(

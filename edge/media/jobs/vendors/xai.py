@@ -45,7 +45,7 @@ class XAI(Polling):
     def poll(self, work: Work, upstream_id: str) -> Call:
         return Call("GET", f"/videos/{quote(upstream_id, safe='')}")
 
-    def polled(self, body: Any) -> Answer:
+    def polled(self, body: Any, upstream_id: str) -> Answer:
         said = members(body)
         video = members(said.get("video"))
         results = link(video.get("url"))
