@@ -85,3 +85,21 @@ def test_openai_sdk_creates_polls_and_downloads_a_video(openai_seen: Any) -> Non
         "listed": True,
         "deleted": True,
     }
+
+
+def test_openai_sdk_edits_one_image_several_and_a_mask(openai_seen: Any) -> None:
+    edits = openai_seen["edits"]
+    image = f"image/png 64x48 157 bytes {edits['digest'][:12]}"
+    assert edits["one"] == f"A gate (1 images: {image})"
+    assert edits["two"] == f"A gate (2 images: {image}, {image}; mask: {image})"
+    assert edits["streamed"] == ["image_edit.completed"]
+
+
+def test_ai_sdk_edits_an_image(vercel_seen: Any) -> None:
+    assert vercel_seen["edit"] == [PICTURE]
+
+
+def test_openai_sdk_shows_an_uploaded_image_to_a_model(openai_seen: Any) -> None:
+    seen = openai_seen["fileInChat"]
+    assert seen["output_text"].startswith("I see 1 media: image image/png 64x48 157 bytes sha256 ")
+    assert seen["digest"][:12] in seen["output_text"]

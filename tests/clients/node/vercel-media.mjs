@@ -47,9 +47,23 @@ await tell({
     return [audio.mediaType, Buffer.from(audio.uint8Array).toString('latin1', 0, 4)]
   },
   transcript: () => hear({}),
-  // With any option, the SDK asks models that it does not know for verbose_json.
-  transcriptWithOptions: () => hear({ providerOptions: { openai: { language: 'en' } } }),
-  words: () => hear({ providerOptions: { openai: { timestampGranularities: ['word'] } } }),
+  verbose: () => hear({ providerOptions: { openai: { responseFormat: 'verbose_json' } } }),
+  // Derived from what a model says that does not know the wanted format.
+  derived: () =>
+    hear({
+      providerOptions: {
+        openai: {
+          responseFormat: 'verbose_json',
+          prompt: '[[sim refuse=response_format:verbose_json]]',
+        },
+      },
+    }),
+  words: () =>
+    hear({
+      providerOptions: {
+        openai: { responseFormat: 'verbose_json', timestampGranularities: ['word'] },
+      },
+    }),
   imageInText: async () => {
     const { image } = await draw({ prompt: 'A gate' })
     const { text } = await generateText({
