@@ -462,6 +462,7 @@ class Gateway:
             health=shared.health,
             throttle_queue=shared.throttle_queue,
             token_queue=shared.token_queue,
+            sandbox=shared.sandbox,
             uploads=shared.uploads,
             metrics=shared.metrics,
             form_sources={"images": EditSource(shared.files, shared.fetcher)},

@@ -10,7 +10,10 @@ from starlette.middleware.cors import CORSMiddleware
 from edge.billing.plans import Plans
 from edge.billing.token_estimate import Estimator
 from edge.config.load import Settings
+from edge.media.audio_length import AudioMeter
+from edge.media.decode.sandbox import Sandbox
 from edge.observability.request_log import RequestLogMiddleware
+from edge.proxy.audio_source import AudioSource, NamedFiles
 from edge.proxy.form_intake import FileSource
 from edge.proxy.intake import IntakeMiddleware
 from edge.proxy.quote import Quoter
@@ -84,6 +87,8 @@ class Parts(msgspec.Struct, frozen=True):
     health_app: ASGIApp
     admin_app: ASGIApp
     admission: Admission
+    sandbox: Sandbox | None = None
+    named_files: NamedFiles | None = None
     stopped: Callable[[], bool] = lambda: False
     open_apps: Mapping[str, ASGIApp] = {}
     form_sources: Mapping[Codec, FileSource] = {}
@@ -279,7 +284,8 @@ LAYERS: tuple[Layer, ...] = (
             uploads=p.uploads,
             endpoints=p.endpoints,
             file_sizes={"audio": p.settings.audio.max_size, "image": LARGEST_IMAGE_FILE},
-            sources=p.form_sources,
+            sources={"transcription": AudioSource(p.named_files), **p.form_sources},
+            audio_length=AudioMeter(p.sandbox),
         ),
     ),
     Layer(

@@ -14,15 +14,16 @@ from middlewares.exchange import Dialect
 
 Body = Literal["json", "multipart", "streamed", "none"]
 """How a request body is read. Intake rejects a table with an unsupported kind."""
-Billed = Literal["free", "tokens", "images", "characters", "job"]
+Billed = Literal["free", "tokens", "images", "characters", "audio", "job"]
 """How a request is billed, by the prices of its model. "tokens": the usage of the answer. "images",
-"characters": that too, or what was made, or what was read out (`edge.billing.media_units`).
-"job": the job that it creates is (`edge.media.jobs`)."""
+"characters", "audio": that too, or what was made, read out or heard
+(`edge.billing.media_units`). "job": the job that it creates is (`edge.media.jobs`)."""
 FileSize = Literal["audio", "image"]
 """The bound on each file of a form: `audio.max_size`, or the usual one of vendors for images."""
-Answer = Literal["json", "media", "bytes"]
+Answer = Literal["json", "media", "bytes", "transcript"]
 """How an unstreamed answer is passed on. "json": read whole. "media": JSON whose long strings are
-kept in temporary files. "bytes": as they come, after the first one."""
+kept in temporary files. "bytes": as they come, after the first one. "transcript": read whole, and
+encoded in the form that was requested."""
 Handler = Literal[
     "forward", "count", "models", "account", "responses", "files", "uploads", "links", "jobs"
 ]
@@ -38,6 +39,7 @@ Codec = Literal[
     "object",
     "images",
     "speech",
+    "transcription",
 ]
 """How forwarded bodies are read and written (`edge.proxy.translate`). "object": any JSON object, of
 which only `model` and `usage` are read."""
@@ -117,6 +119,22 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
 _POST = ("POST",)
 _GET = ("GET", "HEAD")
+
+_TRANSCRIPTION = FormRules(
+    files={"file": 1},
+    size="audio",
+    types={
+        "stream": bool,
+        "temperature": float,
+        "languages": list,
+        "keywords": list,
+        "include": list,
+        "timestamp_granularities": list,
+        "known_speaker_names": list,
+        "known_speaker_references": list,
+    },
+    json=True,
+)
 
 ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     Endpoint(
@@ -319,6 +337,38 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         upstream_path=b"/audio/speech",
         documented="speech from a text: the bytes of the audio as they are made, or events with "
         '`stream_format = "sse"`',
+    ),
+    Endpoint(
+        name="audio.transcriptions",
+        methods=_POST,
+        path="/v1/audio/transcriptions",
+        dialect="openai",
+        body="multipart",
+        billed="audio",
+        handler="forward",
+        codec="transcription",
+        required=("file", "audio"),
+        streams=True,
+        answer="transcript",
+        form=_TRANSCRIPTION,
+        upstream_path=b"/audio/transcriptions",
+        documented="the words of an audio file in six formats, plain or streamed; a form, or JSON "
+        "with the file in base64",
+    ),
+    Endpoint(
+        name="audio.translations",
+        methods=_POST,
+        path="/v1/audio/translations",
+        dialect="openai",
+        body="multipart",
+        billed="audio",
+        handler="forward",
+        codec="transcription",
+        required=("file", "audio"),
+        answer="transcript",
+        form=_TRANSCRIPTION,
+        upstream_path=b"/audio/translations",
+        documented="the words of an audio file in English, in the same formats without speakers",
     ),
     Endpoint(
         name="videos.generations",

@@ -239,6 +239,7 @@ class Exchange(msgspec.Struct, eq=False):
     size: int = 0  # intake, responses: bytes of text in the body
     estimate: int = 0  # intake, responses: estimated input tokens, rather too many
     media: bool = False  # intake, responses: whether the body has media
+    audio_ms: int = 0  # intake: milliseconds of the audio of a form, rather too many
     whole: bool = False  # intake, responses: the size of all its input is known
     levels: tuple[Level, ...] = ()  # rate_limit: state of the principal's rates
     on_hangup: OnHangup = "cancel"  # budget: what to do with the upstream after a disconnect

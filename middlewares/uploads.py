@@ -65,6 +65,11 @@ class Upload:
         self._subject = subject
         self.size = 0
 
+    @property
+    def subject(self) -> str:
+        """Whose body it is."""
+        return self._subject
+
     def expect(self, size: int) -> None:
         """Check that a body of this content-length has room. Raises Problem.
 

@@ -1,4 +1,5 @@
-"""What images and speech are charged by: tokens where the upstream counts them, else units.
+"""What images, speech and transcripts are charged by: tokens where the upstream counts them, else
+units.
 
     price      upstream counts tokens    it counts none
     tokens     its count                 the bound that was reserved: an estimate
@@ -8,7 +9,8 @@
 The units of images are the images that came, at `price.image`. The units of speech are the
 characters of its text, at `price.character`; or the time that these take at a slow pace, at
 `price.audio_minute`, since most formats do not say how long they are. So speech costs the same in
-each format, streamed or not, and heard out or not.
+each format, streamed or not, and heard out or not. The unit of a transcript is the time of its
+audio: as the upstream says, else as it was measured here, so that no format of an answer is free.
 """
 
 from math import ceil
@@ -23,15 +25,22 @@ from middlewares.pricing import Price
 
 _SPEECH_TOKENS = 25
 """Output tokens of a second of speech; OpenAI's models make about 20."""
+_HEARD_TOKENS = 25
+"""Input tokens of a second of audio; OpenAI's transcribers count 10 to 17."""
+_SAID_TOKENS = 12
+"""Output tokens of a second of audio; fast talkers say 5 words, in other scripts 10 tokens."""
+_LEAST_SAID = 200
+"""Output tokens of any transcript, for the labels of speakers and a prompt that is repeated."""
 
 
 def most_of(
-    row: Endpoint, fields: Fields, price: Price, most: int | None
+    row: Endpoint, fields: Fields, price: Price, most: int | None, audio_ms: int = 0
 ) -> tuple[int, Usage | None]:
     """The most output tokens of a request, and the most units; None where it has none.
 
     price: the highest of the models that may serve it. most: output tokens of one answer of theirs,
-    None if unknown. Raises Problem for a request that cannot be counted.
+    None if unknown. audio_ms: milliseconds of its audio. Raises Problem for a request that cannot
+    be counted.
     """
     if row.billed == "images":
         asked = image_request_of(fields)
@@ -43,7 +52,25 @@ def most_of(
         if price.audio_minute:
             units.audio_ms = speech.milliseconds
         return speech_tokens(speech), units
+    if row.billed == "audio":
+        return transcript_tokens(audio_ms), Usage(audio_ms=most_audio(audio_ms))
     return 0, None
+
+
+def most_audio(audio_ms: int) -> int:
+    """The most milliseconds that audio of this length is charged by: vendors round up to a
+    second."""
+    return -(-audio_ms // 1000) * 1000
+
+
+def heard_tokens(audio_ms: int) -> int:
+    """The most input tokens of audio."""
+    return ceil(audio_ms * _HEARD_TOKENS / 1000)
+
+
+def transcript_tokens(audio_ms: int) -> int:
+    """The most output tokens of a transcript."""
+    return ceil(audio_ms * _SAID_TOKENS / 1000) + _LEAST_SAID
 
 
 def speech_tokens(speech: Speech) -> int:

@@ -1,4 +1,4 @@
-"""Relay of streams whose events have a `type`: images and speech.
+"""Relay of streams whose events have a `type`: images, speech and transcripts.
 
 Events pass as the bytes they came in, without members that name the vendor. Comments, ids and
 retry times of the upstream do not pass.
@@ -20,6 +20,7 @@ from .openai_chat.failures import is_done
 from .passthrough import (
     KEEP_ALIVE,
     UNREADABLE,
+    Fields,
     UpstreamError,
     decode_fields,
     each_event,
@@ -97,15 +98,17 @@ class TypedEventRelay:
             self.content = True
         elif kind in self._finals:
             self.content = True
-            self._end_part(usage_of(fields))
+            self.end_part(fields)
         elif claims_failure(fields):
             raise UpstreamError.by(failed_by(parsed.data))
         if self._disclose or not (b'"model' in parsed.data or tells(parsed.data)):
             return event
         return sse.encode(encode(undisclosed(fields, self._model)), parsed.name)
 
-    def _end_part(self, usage: Usage | None) -> None:
+    def end_part(self, fields: Fields) -> None:
+        """Count a part that has ended. fields: the members of its event."""
         self.ended += 1
+        usage = usage_of(fields)
         if usage is not None:
             self.usage = usage if self.usage is None else self.usage.plus(usage)
         if self.ended >= self._parts:

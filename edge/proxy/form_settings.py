@@ -1,22 +1,22 @@
-"""Settings of an upstream, applied to a form: the target's model, `extra_body` and `drop_body`."""
+"""Changes of a form for one target: its model, and the settings of its upstream."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from edge.media.forms import FormBody, FormField, Part, form_fields, plain_name
 from edge.upstreams.provider import Provider
 
 
-def with_model(parts: Iterable[Part], model: str) -> list[Part]:
-    """`parts` with the target's model in place of the caller's, or in front."""
+def with_fields(parts: Iterable[Part], values: Mapping[str, str]) -> list[Part]:
+    """`parts` with one field of each name of `values`, in the place of the first of that name, or
+    in front."""
+    left = dict(values)
     made: list[Part] = []
-    placed = False
     for part in parts:
-        if isinstance(part, FormField) and part.name == "model":
-            if placed:
-                continue
-            part, placed = FormField("model", model), True
-        made.append(part)
-    return made if placed else [FormField("model", model), *made]
+        if not isinstance(part, FormField) or part.name not in values:
+            made.append(part)
+        elif part.name in left:
+            made.append(FormField(part.name, left.pop(part.name)))
+    return [*(FormField(name, value) for name, value in left.items()), *made]
 
 
 def with_form_settings(

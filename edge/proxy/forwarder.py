@@ -18,6 +18,7 @@ from edge.dialects.passthrough import Fields
 from edge.endpoints import Codec
 from edge.media.forms import FormBody
 from edge.proxy.attachments.refusal import refuse_files
+from edge.proxy.corrections.form_remedy import apply_form_corrections
 from edge.proxy.corrections.learned import LearnedCorrections
 from edge.proxy.corrections.remedy import apply_corrections
 from edge.routing.catalog import ModelCandidate
@@ -35,8 +36,9 @@ from .client_wait import wait_with_client
 from .form_settings import with_form_settings
 from .image_links import ImageLinks
 from .media_attempt import MediaAttempt
+from .transcript_attempt import TranscriptAttempt
 from .translate import CLIENTS, FilesTranslator, FormTranslator, Translator, translator_for
-from .upstream_request import open_response
+from .upstream_request import open_response, with_content_type
 
 
 class MediaSteps(Protocol):
@@ -138,6 +140,8 @@ class Forwarder:
         attempt: UpstreamAttempt
         if exchange.row.answer == "json":
             attempt = UpstreamAttempt(exchange, record, translator, provider, limits)
+        elif exchange.row.answer == "transcript":
+            attempt = TranscriptAttempt(exchange, record, translator, provider, limits)
         else:
             attempt = MediaAttempt(
                 exchange,
@@ -207,6 +211,11 @@ class Forwarder:
             form = translator.take_form()
             if form is not None:
                 form = with_form_settings(form, provider, dropped, model.drop_params)
+                if self._learned:
+                    known = self._learned.of(target, provider.base_path + translator.path)
+                    corrected = apply_form_corrections(form, known)
+                    dropped += [change.note for change in corrected.changes]
+                    form = corrected.body
                 return translator, _form_request(exchange, translator, provider, scope, form)
         body: bytes = translator.take_body()
         if provider.extra_body or provider.drop_body or self._learned or model.drop_params:
@@ -256,17 +265,13 @@ def _form_request(
     scope: Scope,
     body: FormBody,
 ) -> Request:
-    headers = [pair for pair in provider.headers if pair[0] != b"content-type"]
-    return Request(
+    request = Request(
         method=b"POST",
         target=provider.target(translator.path, _query(exchange, translator, scope)),
-        headers=(
-            *headers,
-            (b"content-type", body.content_type),
-            *_forwarded(exchange, translator, scope),
-        ),
+        headers=(*provider.headers, *_forwarded(exchange, translator, scope)),
         body=body,
     )
+    return with_content_type(request, body.content_type)
 
 
 def _query(exchange: Exchange, translator: Translator, scope: Scope) -> bytes:

@@ -8,6 +8,7 @@ import msgspec
 
 from edge.billing.token_estimate import Estimator
 from edge.endpoints import ENDPOINTS, Codec, Endpoint, FileSize
+from edge.media.audio_length import AudioLength, AudioMeter
 from edge.media.forms import Form
 from edge.media.parts import has_media
 from edge.proxy.attachments.named_files import check_with_files
@@ -54,13 +55,13 @@ class IntakeMiddleware:
     """Read the body within its bounds and find the model. A streamed body is left to its handler.
 
     limit: bytes of a JSON body. file_sizes: bytes of each file of a form, by kind. sources: make
-    the form of a JSON body, by codec. idle, longest: seconds, see `read_body`. uploads: counts
-    bytes held.
+    the form of a JSON body, by codec. audio_length: measures audio that is priced by time. idle,
+    longest: seconds, see `read_body`. uploads: counts bytes held.
     endpoints: those whose requests pass this layer.
 
     Reads:   row, dialect, client, principal
-    Writes:  body_read, fields, form, whole, upload, model, models, resolved, stream, large, size,
-             estimate, media
+    Writes:  body_read, fields, form, audio_ms, whole, upload, model, models, resolved, stream,
+             large, size, estimate, media
     Rejects: invalid_request, model_not_allowed, model_not_found, rate_limited,
              request_headers_too_large, request_timeout, request_too_large, unsupported_media_type,
              upstream_unavailable
@@ -71,7 +72,8 @@ class IntakeMiddleware:
     """
 
     __slots__ = (
-        *("_estimate_body", "_catalog", "_forms", "_idle", "_limit", "_longest", "_uploads"),
+        *("_audio_length", "_catalog", "_estimate_body", "_forms", "_idle", "_limit", "_longest"),
+        "_uploads",
         "app",
     )
 
@@ -88,6 +90,7 @@ class IntakeMiddleware:
         endpoints: Sequence[Endpoint] = ENDPOINTS,
         file_sizes: Mapping[FileSize, int] = {},
         sources: Mapping[Codec, FileSource] = {},
+        audio_length: AudioLength | None = None,
     ) -> None:
         check_bodies(endpoints)
         self.app = app
@@ -97,6 +100,7 @@ class IntakeMiddleware:
         self._idle = idle
         self._longest = longest
         self._uploads = uploads or Uploads(total=limit << 4, each=limit << 4)
+        self._audio_length = audio_length or AudioMeter()
         self._forms = FormIntake(
             limit=limit, idle=idle, longest=longest, file_sizes=file_sizes, sources=sources
         )
@@ -166,8 +170,12 @@ class IntakeMiddleware:
             exchange.size, exchange.estimate, exchange.media = (
                 await run_in_thread(estimating) if exchange.large else estimating()
             )
-            if form is not None and form.files():
+            if form is not None and (files := form.files()):
                 exchange.media = True
+                if exchange.row.billed == "audio":
+                    priced = any(each.prices is not None for each in exchange.resolved)
+                    length = self._audio_length
+                    exchange.audio_ms = await length(files[0].spool, upload.subject, exact=priced)
             await self.app(scope, receive, send)
         finally:
             if form is not None:

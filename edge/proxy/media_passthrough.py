@@ -19,7 +19,7 @@ from middlewares.exchange import Dialect, Exchange, Usage
 from middlewares.pricing import Price
 
 from .edit_body import EditBody, nested
-from .form_settings import with_model
+from .form_settings import with_fields
 
 _FORMAT = "response_format"
 _BASE64 = Raw(b'"b64_json"')
@@ -123,7 +123,7 @@ class ImagesPassthrough(_MediaPassthrough):
             left_out = _OURS if self._passes_form else (*_OURS, _FORMAT)
             parts = [part for part in form.parts if plain_name(part.name) not in left_out]
         self._fields = {}
-        return FormBody(with_model(parts, self._model))
+        return FormBody(with_fields(parts, {"model": self._model}))
 
     def with_files(self, body: bytes) -> RequestBody:
         """See `FilesTranslator`."""

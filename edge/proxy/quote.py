@@ -18,7 +18,7 @@ from functools import partial
 import msgspec
 
 from edge.billing.media_tokens import LARGEST_IMAGE
-from edge.billing.media_units import most_of
+from edge.billing.media_units import heard_tokens, most_of
 from edge.billing.plans import Plans
 from edge.billing.surcharges import (
     caches_for_an_hour,
@@ -120,7 +120,8 @@ class Quoter:
         if row.billed == "tokens":
             output = output_bound(row, fields, limits.most, limits.unbounded)
         else:
-            output, units = most_of(row, fields, price, limits.most)
+            output, units = most_of(row, fields, price, limits.most, exchange.audio_ms)
+            max_input += heard_tokens(exchange.audio_ms)
             if isinstance(exchange.form, Form) and row.billed == "images":
                 max_input = estimate + len(exchange.form.files()) * LARGEST_IMAGE
         return Quote(

@@ -43,6 +43,7 @@ from middlewares.pricing import Price
 from middlewares.problem import Problem
 
 from .media_passthrough import media_passthrough
+from .transcription import TranscriptTranslator
 from .translation import Translation
 
 PASSTHROUGH: Mapping[str, PassthroughCodec] = {
@@ -174,6 +175,8 @@ def translator_for(
     if not row.translated:
         if SERVED_BY[exchange.dialect].isdisjoint(dialects):
             return None
+        if row.answer == "transcript":
+            return TranscriptTranslator(exchange, target_model, price, disclose=disclose)
         if row.answer != "json":
             return media_passthrough(
                 exchange,

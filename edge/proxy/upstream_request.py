@@ -11,9 +11,11 @@ from time import time
 import msgspec
 
 from edge.dialects.codec import Spelled
+from edge.media.forms import FormBody
 from edge.proxy.corrections.change import Correction
+from edge.proxy.corrections.form_remedy import FormRemedy, find_form_remedy
 from edge.proxy.corrections.learned import LearnedCorrections
-from edge.proxy.corrections.remedy import find_remedy
+from edge.proxy.corrections.remedy import Remedy, find_remedy
 from edge.runtime.worker_thread import run_in_thread
 from edge.upstreams import Request, Response
 from edge.upstreams.bodies import read_some
@@ -54,11 +56,15 @@ async def open_response(
                 learned.add(attempt.target, request.target.partition(b"?")[0], made)
             return response
         refusal = await _refusal_of(response, provider)
-        if attempt.corrections >= _MAX_CORRECTIONS or not isinstance(request.body, bytes):
+        if attempt.corrections >= _MAX_CORRECTIONS:
             break
-        finding = partial(find_remedy, response.status, refusal, request.body, dialect)
-        remedy = await run_in_thread(finding) if exchange.large else finding()
-        del finding
+        remedy: Remedy | FormRemedy | None = None
+        if isinstance(request.body, bytes):
+            finding = partial(find_remedy, response.status, refusal, request.body, dialect)
+            remedy = await run_in_thread(finding) if exchange.large else finding()
+            del finding
+        elif isinstance(request.body, FormBody):
+            remedy = find_form_remedy(response.status, refusal, request.body)
         if remedy is None:
             break
         attempt.corrections += 1
@@ -66,11 +72,19 @@ async def open_response(
         made += remedy.changes
         exchange.dropped += [change.note for change in remedy.changes]
         request = msgspec.structs.replace(request, body=remedy.body)
+        if isinstance(remedy, FormRemedy):
+            request = with_content_type(request, remedy.body.content_type)
     problem = _problem_of(exchange, provider, attempt, request.target, response, refusal, spelled)
     try:
         raise problem
     finally:  # breaks the cycle of its traceback and this frame
         del problem
+
+
+def with_content_type(request: Request, kind: bytes) -> Request:
+    """`request` with the content type of its body."""
+    headers = [pair for pair in request.headers if pair[0] != b"content-type"]
+    return msgspec.structs.replace(request, headers=(*headers, (b"content-type", kind)))
 
 
 def _problem_of(

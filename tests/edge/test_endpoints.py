@@ -96,7 +96,8 @@ def test_row_that_is_forwarded_says_how(row: Endpoint) -> None:
     assert row.limited
     assert row.upstream_path or row.translated
     assert row.translated is (row.codec in (*CLIENTS, "compaction"))
-    assert row.streams is (row.codec in (*CLIENTS, "images"))
+    streaming = (*CLIENTS, "images", "transcription")
+    assert row.streams is (row.codec in streaming and row.name != "audio.translations")
     assert not row.bounds or row.billed == "tokens"
 
 
@@ -126,7 +127,8 @@ def test_each_end_of_a_path_names_one_endpoint() -> None:
 
 
 def test_billed_is_something_that_a_price_is_known_for() -> None:
-    assert get_args(Billed) == ("free", "tokens", "images", "characters", "job")
+    units = ("images", "characters", "audio")
+    assert get_args(Billed) == ("free", "tokens", *units, "job")
 
 
 # A new one

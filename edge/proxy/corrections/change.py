@@ -17,7 +17,9 @@ from edge.dialects.reasoning_effort import LEAST_BUDGET, budget_of, level_of
 from edge.untyped_json import decode_any
 from middlewares.exchange import Dialect
 
-How = Literal["drop", "rename", "set", "strip", "adaptive", "budget", "system", "unsigned"]
+How = Literal[
+    "drop", "rename", "set", "strip", "adaptive", "budget", "system", "unsigned", "plain_transcript"
+]
 
 _ALL = 1 << 30
 _HOLDERS = ("messages", "input", "system", "tools")
@@ -43,6 +45,7 @@ class Correction(msgspec.Struct, frozen=True):
         budget     thinking by a level becomes thinking by a budget
         system     messages of the role `developer` get the role `system`
         unsigned   signatures and encrypted content of other models are left out
+        plain_transcript   `member` of a form becomes `json`, without details of times
     lasting: the target refuses the member in every request, not only in this one.
     """
 
@@ -64,6 +67,7 @@ _NOTES: Mapping[How, str] = {
     "adaptive": "by a level in place of a budget",
     "budget": "by a budget in place of a level",
     "system": "sent as `system`",
+    "plain_transcript": "sent as `json`",
 }
 
 NO_STREAM_OPTIONS = Correction("drop", "stream_options", lasting=True)
@@ -202,6 +206,11 @@ def _unsigned(fields: Fields, _change: Correction, dialect: Dialect) -> Fields:
     return without_foreign_signatures(fields, dialect, _ALL)[0]
 
 
+def _unchanged(fields: Fields, _change: Correction, _dialect: Dialect) -> Fields:
+    """A correction of forms (`form_remedy`)."""
+    return fields
+
+
 _MAKE: Mapping[How, Callable[[Fields, Correction, Dialect], Fields]] = {
     "drop": _dropped,
     "rename": _renamed,
@@ -211,4 +220,5 @@ _MAKE: Mapping[How, Callable[[Fields, Correction, Dialect], Fields]] = {
     "budget": _budgeted,
     "system": _as_system,
     "unsigned": _unsigned,
+    "plain_transcript": _unchanged,
 }

@@ -1,0 +1,74 @@
+"""One transcript, read from the answer of an upstream."""
+
+import msgspec
+
+from edge.dialects.disclosure import undisclosed
+from edge.dialects.errors import broken, claims_failure, failed_by, says_error
+from edge.dialects.passthrough import UNREADABLE, Fields, UpstreamError, decode_fields, encode
+
+from .measured import Measured, duration_of
+
+
+class Segment(msgspec.Struct):
+    """A part of the text with its times, in seconds."""
+
+    text: str = ""
+    start: float = 0.0
+    end: float = 0.0
+
+
+class Transcript(msgspec.Struct, frozen=True):
+    """An answer. fields: all of its members, without those that name the vendor.
+
+    seconds: of the audio, None if the upstream did not say. segments: none if it has none.
+    """
+
+    text: str
+    fields: Fields
+    segments: list[Segment]
+    seconds: float | None
+    measured: Measured
+
+
+class _Answer(msgspec.Struct):
+    text: str
+    segments: list[Segment] | None = None
+
+
+_decode = msgspec.json.Decoder(_Answer, strict=False).decode
+
+
+def read_transcript(body: bytes, model: str, *, disclose: bool = False) -> Transcript:
+    """The transcript of an answer's body. model: the caller's name of it. Raises UpstreamError.
+
+    An empty text is one: nothing was said.
+    """
+    try:
+        fields = decode_fields(body)
+    except UNREADABLE:
+        raise UpstreamError.by(broken("the answer is no JSON object", body)) from None
+    silent = "text" not in fields or "base_resp" in fields
+    if says_error(fields.get("error", b"null")) or (silent and claims_failure(fields)):
+        raise UpstreamError.by(failed_by(body))
+    try:
+        answer = _decode(body)
+    except UNREADABLE:
+        if "text" not in fields:
+            raise UpstreamError.by(failed_by(body)) from None
+        raise UpstreamError.by(broken("the answer is no transcript", body)) from None
+    if not disclose:
+        fields = undisclosed(fields, model)
+    if "error" in fields:
+        del fields["error"]
+    return Transcript(
+        text=answer.text,
+        fields=fields,
+        segments=answer.segments or [],
+        seconds=duration_of(fields),
+        measured=Measured.of(fields),
+    )
+
+
+def raw(value: object) -> msgspec.Raw:
+    """`value` as JSON."""
+    return msgspec.Raw(encode(value))
