@@ -115,6 +115,12 @@ class Metrics(Shared):
             ("model", "kind"),
             registry=registry,
         )
+        self.units = Counter(
+            f"{namespace}_units",
+            "What media requests are charged by beside tokens: images, characters, audio_seconds.",
+            ("model", "kind"),
+            registry=registry,
+        )
         self.attempts = Counter(
             f"{namespace}_upstream_attempts",
             "Attempts by upstream and response status; 0 means no response.",
@@ -377,6 +383,10 @@ class Metrics(Shared):
             if usage.cache_read or usage.cache_write:
                 tally.cache_read += usage.cache_read
                 tally.cache_write += usage.cache_write
+            if usage.images or usage.characters or usage.audio_ms:
+                self._add(usage.images, self.units, exchange.catalog_id, "images")
+                self._add(usage.characters, self.units, exchange.catalog_id, "characters")
+                self._add(usage.audio_ms / 1000, self.units, exchange.catalog_id, "audio_seconds")
         if exchange.cost:
             tally.cost += exchange.cost
         if exchange.fallback_from and exchange.outcome == "completed":

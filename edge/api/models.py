@@ -1,8 +1,10 @@
-"""GET /v1/models and /v1/models/{id}: the models that the key may use.
+"""GET /v1/models and /v1/models/{id}: the models that the key may use; and of those that speak,
+GET /v1/audio/models and /v1/audio/voices.
 
 Each object and its envelope carry the members of both vendors, so that either SDK reads them
 (field sources: OpenAI API reference, "List models"; Anthropic API reference, "List Models").
-Prices are decimal strings in credits per million tokens, and per call of a hosted tool.
+Prices are decimal strings in credits: per million tokens, and for each call of a hosted tool,
+image, minute of audio, character, second of video or music, and job.
 """
 
 import re
@@ -19,7 +21,11 @@ from middlewares.asgi import Receive, Scope, Send, send_json
 from middlewares.exchange import Exchange, Principal
 from middlewares.problem import Problem, invalid_value
 
-_PRICES = ("input", "output", "cache_read", "cache_write", "cache_write_1h", "hosted_call")
+_PRICES = (
+    *("input", "output", "cache_read", "cache_write", "cache_write_1h", "hosted_call"),
+    *("image", "audio_minute", "character", "second", "job"),
+)
+_AUDIO = ("audio.voices", "audio.models")
 _DEFAULT_PAGE = 20
 _LONGEST_PAGE = 1000
 
@@ -35,14 +41,25 @@ class ModelsApp:
         exchange = Exchange.of(scope)
         principal = exchange.principal or Principal(id="")
         below = plain_path(scope["path"]).partition("/models/")[2]
-        if below:
-            content: Any = self._one(below, principal, exchange)
+        content: Any
+        if exchange.endpoint in _AUDIO:
+            content = self._audio(exchange.endpoint, self._catalog.visible(principal))
+        elif below:
+            content = self._one(below, principal, exchange)
         else:
             query = parse_qs(scope["query_string"].decode("latin-1"))
             content = self._page(self._catalog.visible(principal), query, exchange)
         exchange.outcome = "completed"
         body = orjson.dumps(content)
         await send_json(scope, send, body)
+
+    def _audio(self, endpoint: str, models: list[Model]) -> dict[str, Any]:
+        """Speech models, or their voices, as chat UIs ask speech servers for them."""
+        models = [model for model in models if model.voices or "audio" in model.output]
+        if endpoint == "audio.models":
+            return {"models": [{"id": model.id} for model in models]}
+        voices = dict.fromkeys(voice for model in models for voice in model.voices)
+        return {"voices": [{"id": voice, "name": voice} for voice in voices]}
 
     def _one(self, name: str, principal: Principal, exchange: Exchange) -> dict[str, Any]:
         model = self._catalog.find(name)

@@ -8,6 +8,7 @@ spool, so that every attempt can send it, as a form or as JSON.
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import msgspec
 from msgspec import Raw
@@ -17,6 +18,8 @@ from edge.media.filenames import EXTENSIONS
 from edge.media.forms import Form, FormFile, Spool
 from edge.media.library import Files, owner_of, unknown
 from edge.media.part import Inline
+from edge.requests.body_limits import SMALL
+from edge.runtime.worker_thread import run_in_thread
 from middlewares.exchange import Exchange
 from middlewares.problem import Problem, expected
 from middlewares.uploads import Upload
@@ -49,7 +52,10 @@ class EditSource:
         self, exchange: Exchange, fields: Fields, *, limit: int, upload: Upload
     ) -> Form | None:
         """See `edge.proxy.form_intake.FileSource`."""
-        found = list(_references(fields))
+        large = sum(map(len, fields.values())) >= SMALL
+        listing = partial(_references, fields)
+        found = await run_in_thread(listing) if large else listing()
+        del listing
         if not found:
             return None
         many = sum(name == "image" for name, _, _ in found)
@@ -120,14 +126,15 @@ class EditSource:
         return spool
 
 
-def _references(fields: Fields) -> Iterator[tuple[str, str, Raw]]:
+def _references(fields: Fields) -> list[tuple[str, str, Raw]]:
     """Name in the form, path and value of each image. Their members are removed."""
+    found: list[tuple[str, str, Raw]] = []
     for name, plain in _MEMBERS:
         raw = fields.pop(name, None)
         if raw is None or bytes(memoryview(raw)[:5]) in (b"null", b'""', b"[]"):
             continue
         if bytes(memoryview(raw)[:1]) != b"[":
-            yield plain, name, raw
+            found.append((plain, name, raw))
             continue
         try:
             items = _decode_list(raw)
@@ -135,8 +142,8 @@ def _references(fields: Fields) -> Iterator[tuple[str, str, Raw]]:
             raise expected(name, "an array of images") from None
         if plain != "image" and len(items) > 1:
             raise expected(name, "one image")
-        for number, item in enumerate(items):
-            yield plain, f"{name}[{number}]", item
+        found += [(plain, f"{name}[{number}]", item) for number, item in enumerate(items)]
+    return found
 
 
 def _inline(raw: Raw, path: str) -> Inline | None:

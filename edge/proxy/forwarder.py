@@ -97,6 +97,7 @@ class Forwarder:
         self._learned = LearnedCorrections() if learned is None else learned
         self._allow_passthrough = allow_passthrough
         self._image_links = image_links
+        self._vendor_links = image_links is not None and image_links.vendor_links
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = exchange_of(scope)
@@ -199,7 +200,7 @@ class Forwarder:
             foreign=candidate.foreign,
             disclose=provider.disclose,
             price=prices,
-            vendor_links=self._image_links is not None and self._image_links.vendor_links,
+            vendor_links=self._vendor_links,
             json_edits=provider.json_edits,
             fields=fields,
         )
@@ -233,8 +234,8 @@ class Forwarder:
             headers=(*provider.headers, *_forwarded(exchange, translator, scope)),
             body=body,
         )
-        if exchange.form is not None and isinstance(translator, FilesTranslator):
-            request = replace(request, body=translator.with_files(body))
+        if exchange.form is not None:
+            request = _with_files(request, translator)
         return translator, request
 
     def _learn(self, exchange: Exchange) -> None:
@@ -272,6 +273,13 @@ def _form_request(
         body=body,
     )
     return with_content_type(request, body.content_type)
+
+
+def _with_files(request: Request, translator: Translator) -> Request:
+    """`request` with the files of a form, for an upstream that takes them in JSON."""
+    if not isinstance(translator, FilesTranslator) or not isinstance(request.body, bytes):
+        return request
+    return replace(request, body=translator.with_files(request.body))
 
 
 def _query(exchange: Exchange, translator: Translator, scope: Scope) -> bytes:

@@ -271,10 +271,11 @@ class LongStrings:
     def _give_up(self, piece: bytes) -> bytes:
         """The text of what is no string, since its line has ended."""
         self._escaped = False
+        self._take(piece)
         if self._long is not None:
             raise UpstreamError("a line ends within a string")
         begun, self._begun = bytes(self._begun or b""), None
-        return begun + piece
+        return begun
 
 
 class ShortenedResponse:

@@ -96,6 +96,7 @@ class Model(msgspec.Struct, frozen=True):
     on_hangup: OnHangup | None
     created: int
     added: Mapping[str, msgspec.Raw] = {}
+    voices: tuple[str, ...] = ()
 
     def family_of(self, target: Target) -> str:
         """The model family of `target`, one of its targets."""
@@ -285,6 +286,7 @@ def _model(option: ModelConfig, extra: Mapping[str, Mapping[str, Any]]) -> Model
         prices=prices,
         on_hangup=option.on_hangup,
         created=option.created,
+        voices=option.voices,
         added={
             name: msgspec.Raw(msgspec.json.encode(value))
             for upstream in sorted({target.upstream for target in targets})

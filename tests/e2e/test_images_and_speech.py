@@ -257,6 +257,32 @@ async def test_heavy_images_do_not_fill_the_memory(
     assert growth < MOST_GROWTH
 
 
+@pytest.mark.timeout(600)
+async def test_heavy_edits_do_not_fill_the_memory(
+    media: Gateway, plain: httpx.AsyncClient, full: bool, figures: Figures
+) -> None:
+    """Forms of 28 MiB, to upstreams that take a form and JSON."""
+    many = 16 if full else 4
+    (worker,) = media.workers
+    name, image, kind = picture(1, HEAVY * MiB)
+
+    async def edit(model: str) -> None:
+        answer = await plain.post(
+            "/images/edits",
+            data={"model": model, "prompt": "add a heron", "size": "64x64"},
+            files={"image": (name, image, kind)},
+        )
+        assert answer.status_code == 200, answer.text
+        assert "(1 images: " in answer.json()["data"][0]["revised_prompt"]
+
+    await edit("painter")
+    before = peak_rss(worker.pid)
+    await asyncio.gather(*(edit(("painter", "json-painter")[n % 2]) for n in range(many)))
+    growth = peak_rss(worker.pid) - before
+    figures(f"{many} edits of {HEAVY} MiB: {growth / MiB:.1f} MiB")
+    assert growth < MOST_GROWTH
+
+
 # Speech
 
 

@@ -171,6 +171,13 @@ class ModelConfig(Struct, frozen=True, kw_only=True):
             '["response_format"] for image models that always answer base64.'
         ),
     ] = ()
+    voices: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Voices of a speech model, shown in /v1/audio/voices. A request may name "
+            "any other."
+        ),
+    ] = ()
     price: Annotated[
         PriceConfig | None, Meta(description="What the model costs the caller. Free unless given.")
     ] = None

@@ -201,3 +201,52 @@ async def test_a_key_that_may_use_nothing_sees_an_empty_list() -> None:
     app = models(principal=Principal("k", models=frozenset()))
     answer = await request(app, "GET", "/v1/models")
     assert (ids(answer), answer.json()["first_id"]) == ([], None)
+
+
+# Speech, as chat UIs ask for it
+
+SPEAKING = [
+    {"id": "voice", "targets": ["oai/tts"], "voices": ["alloy", "nova"]},
+    {"id": "other", "targets": ["oai/tts-2"], "voices": ["nova", "onyx"], "plans": ["paid"]},
+    {"id": "song", "targets": ["oai/song"], "output_modalities": ["audio"]},
+    {"id": "chat", "targets": ["oai/chat"]},
+]
+
+
+@pytest.mark.parametrize(
+    ("plan", "voices", "speaking"),
+    [
+        (None, ["alloy", "nova"], ["voice", "song"]),
+        ("paid", ["alloy", "nova", "onyx"], ["voice", "other", "song"]),
+    ],
+)
+async def test_speech_models_and_voices_of_the_key_are_listed(
+    plan: str | None, voices: list[str], speaking: list[str]
+) -> None:
+    """Open WebUI, routers/audio.py: `voices` with id and name, and `models` with id."""
+    inner = models(principal=Principal("p", plan=plan), models=SPEAKING, plans=[{"id": "paid"}])
+
+    async def at(endpoint: str) -> Any:
+        async def routed(scope: Scope, receive: Receive, send: Send) -> None:
+            Exchange.of(scope).endpoint = endpoint
+            await inner(scope, receive, send)
+
+        return (await request(routed, "GET", "/v1/audio/x")).json()
+
+    assert await at("audio.voices") == {
+        "voices": [{"id": voice, "name": voice} for voice in voices]
+    }
+    assert await at("audio.models") == {"models": [{"id": model} for model in speaking]}
+
+
+async def test_prices_of_media_are_shown() -> None:
+    price = {"image": "0.04", "character": "0.00001", "audio_minute": "0.6"}
+    shown = models(models=[{"id": "m", "targets": ["oai/m"], "price": price}])
+    answer = await request(shown, "GET", "/v1/models/m")
+    assert answer.json()["price"] == {
+        "input": "0.00",
+        "output": "0.00",
+        "image": "0.04",
+        "audio_minute": "0.60",
+        "character": "0.00001",
+    }

@@ -179,6 +179,7 @@ async def test_large_images_pass_byte_for_byte(cut: int) -> None:
     assert answer.json()["data"] == [{"b64_json": LARGE}, {"b64_json": PIXELS}]
     assert answer.header("content-length") == str(len(answer.body))
     assert answer.header("x-credits-used") == "0.08"
+    assert home.sample("penstock_units_total", model="painter", kind="images") == 2
     assert long_strings.HELD_BYTES.held == 0
 
 

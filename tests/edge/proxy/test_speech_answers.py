@@ -277,6 +277,8 @@ async def test_speech_by_the_minute_is_charged_at_a_slow_pace() -> None:
     await home.ledger_writer.aclose()
     (entry,) = await home.ledger.page()
     assert (entry.audio_ms, entry.cost) == (5_000, 50_000_000)
+    assert home.sample("penstock_units_total", model="voice", kind="audio_seconds") == 5
+    assert home.sample("penstock_units_total", model="voice", kind="characters") == 120
 
 
 @pytest.mark.parametrize(("spend", "status"), [("0.00012", 429), ("0.00013", 200)])
