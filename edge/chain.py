@@ -315,7 +315,7 @@ LAYERS: tuple[Layer, ...] = (
             app,
             accounts=p.accounts,
             ledger_writer=p.ledger_writer,
-            quote=Quoter(p.catalog, p.plans).quote,
+            quote=Quoter(p.catalog, p.plans, describes=p.settings.media.image is not None).quote,
         ),
     ),
     Layer(

@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from edge.requests.regex_windows import found
+from edge.requests.regex_windows import found, matches
 from middlewares.problem import Problem
 
 from .part import (
@@ -93,6 +93,12 @@ def has_media(fields: Fields) -> bool:
         if raw is not None and memoryview(raw)[0] == _LIST and found(_MARK, raw):
             return True
     return False
+
+
+def count_media(fields: Fields) -> int:
+    """The most media parts that a body may have."""
+    lists = (fields[name] for name in _TURNS if name in fields)
+    return sum(1 for raw in lists for _ in matches(_MARK, raw))
 
 
 def find_media(fields: Fields) -> list[MediaPart]:

@@ -29,6 +29,7 @@ from edge.billing.surcharges import (
 )
 from edge.endpoints import Endpoint
 from edge.media.forms import Form
+from edge.media.parts import count_media
 from edge.requests.output_limit import UNBOUNDED, output_bound
 from edge.requests.unseen_input import reads_more
 from edge.routing.catalog import Catalog, Model
@@ -39,6 +40,9 @@ from middlewares.exchange import MAX_RUNS, Exchange, Usage
 from middlewares.limits import OnHangup
 from middlewares.pricing import Price
 
+_DESCRIBED = 2000
+"""Tokens of the text of an image, at least as many as its describer may make: a small image itself
+counts fewer."""
 _CONTEXT = 200_000
 """The context of a model whose catalog entry does not state it."""
 
@@ -57,14 +61,20 @@ class _ModelLimits(msgspec.Struct, frozen=True):
     added: Mapping[str, msgspec.Raw]
     hour_is_dearer: bool
     """Whether a cache written for an hour costs more than any other input."""
+    described_to: bool = False
+    """Whether any of them may get a text in place of an image."""
 
 
 class Quoter:
-    """Makes the quotes of exchanges, from the catalog and the plans of their principals."""
+    """Makes the quotes of exchanges, from the catalog and the plans of their principals.
 
-    def __init__(self, catalog: Catalog, plans: Plans) -> None:
+    describes: whether images are described to models of which it is not known what they take.
+    """
+
+    def __init__(self, catalog: Catalog, plans: Plans, *, describes: bool = False) -> None:
         self._catalog = catalog
         self._plans = plans
+        self._describes = describes
         self._limits_by_model: dict[str, _ModelLimits] = {}
 
     def quote(self, exchange: Exchange) -> Quote | Awaitable[Quote | None] | None:
@@ -110,6 +120,8 @@ class Quoter:
             if "context_management" in fields and compacts(fields):
                 runs += 1
                 max_input *= 2
+            if exchange.media and limits.described_to:
+                max_input += count_media(fields) * _DESCRIBED
             if reads_more(fields, whole=exchange.whole and not limits.added):
                 max_input = max(max_input, limits.context)
                 calls = hosted_calls(row.codec, fields)
@@ -154,10 +166,15 @@ class Quoter:
             on_hangup="drain" if "drain" in leaving else next(iter(leaving), None),
             added={name: raw for one in models for name, raw in one.added.items()},
             hour_is_dearer=price.cache_write_1h > max(price.input, price.cache_write),
+            described_to=any(map(self._is_described_to, models)),
         )
         if not named and not model.entry.endswith("*"):  # callers name the targets of those
             self._limits_by_model[model.entry] = limits
         return limits
+
+    def _is_described_to(self, model: Model) -> bool:
+        known = model.candidates[0].model.modalities
+        return self._describes if known is None else "image" not in known
 
 
 def _unbounded_output(model: Model) -> int:

@@ -2,6 +2,7 @@
 
 from base64 import b64encode
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -10,6 +11,7 @@ from edge.endpoints import BY_NAME
 from edge.media.part import MediaKind
 from edge.proxy.subrequests import SubrequestFailed, Subrequests
 from edge.routing.catalog import Model
+from edge.runtime.worker_thread import run_in_thread
 from middlewares.exchange import Exchange
 
 from .prompts import MAX_TOKENS
@@ -61,16 +63,12 @@ class Describers:
 
     async def ask(self, parent: Exchange, model: Model, prompt: str, parts: list[Part]) -> str:
         """The answer of `model` about `parts` of a chat. Raises SubrequestFailed."""
+        messages = [{"role": "system", "content": prompt}, {"role": "user", "content": parts}]
+        # Encoding of a film takes longer than the event loop may stop.
+        encoded = await run_in_thread(partial(_encode, messages))
         fields = {
             "model": msgspec.Raw(_encode(model.id)),
-            "messages": msgspec.Raw(
-                _encode(
-                    [
-                        {"role": "system", "content": prompt},
-                        {"role": "user", "content": parts},
-                    ]
-                )
-            ),
+            "messages": msgspec.Raw(encoded),
             "max_tokens": msgspec.Raw(_encode(MAX_TOKENS)),
             "temperature": msgspec.Raw(b"0"),
         }

@@ -2,7 +2,8 @@
 take become text."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from hashlib import sha256
 from typing import TypeVar
@@ -36,15 +37,38 @@ from .wording import NOTE, media_text, unread
 PER_REQUEST = 8
 """Texts of one request that are made at once."""
 PER_WORKER = 32
+MEMORY = 128 << 20
+"""Bytes of media that a worker holds at once while it makes texts of them."""
+_UNKNOWN_SIZE = 20 << 20
+"""Bytes that a file counts whose size is not known."""
 
 T = TypeVar("T")
 
 
 class DescribingSlots(Shared):
-    """Bounds the texts that one worker makes at once."""
+    """Bounds what one worker does at once: texts that are made, and bytes of media in memory.
 
-    def __init__(self, most: int = PER_WORKER) -> None:
+    most: texts. size: bytes; one file of any size may always be there.
+    """
+
+    def __init__(self, most: int = PER_WORKER, size: int = MEMORY) -> None:
         self.semaphore = asyncio.Semaphore(most)
+        self._size = size
+        self._held = 0
+        self._released = asyncio.Condition()
+
+    @asynccontextmanager
+    async def memory(self, size: int) -> AsyncIterator[None]:
+        """Room for `size` bytes, for as long as the block runs."""
+        async with self._released:
+            await self._released.wait_for(lambda: not self._held or self._held + size <= self._size)
+            self._held += size
+        try:
+            yield
+        finally:
+            self._held -= size
+            async with self._released:
+                self._released.notify_all()
 
 
 class _Unmade(Exception):
@@ -156,7 +180,12 @@ class DescribingSteps:
                 counted.labels(one.part.kind, "too_many").inc()
                 return unread(one.part.kind)
             try:
-                async with asyncio.timeout_at(deadline), slots, self._slots.semaphore:
+                async with (
+                    asyncio.timeout_at(deadline),
+                    slots,
+                    self._slots.semaphore,
+                    self._slots.memory(_size_of(one.part)),
+                ):
                     words = await self._make(one, keys[at], exchange)
             except TimeoutError:
                 failed = _Unmade(_unavailable(f"no text within {self._timeout:g} s"), "timeout")
@@ -302,6 +331,12 @@ def _unknown_file(part: MediaPart) -> Problem:
         message=f"There is no file with the id at `{part.param}`.",
         param=part.param,
     )
+
+
+def _size_of(part: MediaPart) -> int:
+    """About the bytes of a part in memory."""
+    sources = part.source.frames if isinstance(part.source, Frames) else (part.source,)
+    return sum(each.size if isinstance(each, Inline) else _UNKNOWN_SIZE for each in sources)
 
 
 def _sniffed(source: Inline) -> str:

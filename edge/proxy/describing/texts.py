@@ -1,5 +1,7 @@
 """Makes the text of one media file: image, audio, video or document."""
 
+from functools import partial
+
 from edge.media.decode.sandbox import Sandbox
 from edge.media.decode.tasks import (
     LONGEST_SIDE,
@@ -15,6 +17,7 @@ from edge.media.decode.tasks import (
 from edge.media.kinds import HEAD, OTHER, kind_of
 from edge.media.part import MediaKind, kind_of_type
 from edge.routing.catalog import Model
+from edge.runtime.worker_thread import run_in_thread
 from middlewares.exchange import Exchange
 from middlewares.problem import Problem
 
@@ -167,7 +170,8 @@ class _Maker:
     async def video(self) -> str:
         model, file = self._model("video"), self._file
         if "video" in model.modalities:
-            return await self._ask(model, VIDEO, [ask.video(file.content, file.media_type)])
+            film = await run_in_thread(partial(ask.video, file.content, file.media_type))
+            return await self._ask(model, VIDEO, [film])
         probed = await self._sandbox.run(
             ProbeVideo(), file.content, param=file.param, owner=self._owner
         )

@@ -361,3 +361,33 @@ def test_runs_are_what_the_request_may_come_to() -> None:
     assert runs(tools=[{"type": "web_search"}]) == 11
     assert runs(context_management={"edits": [{"type": "compact_20260112"}]}) == 2
     assert runs(plan="") == MAX_RUNS, "nothing is limited"
+
+
+@pytest.mark.parametrize(
+    ("modalities", "describes", "more"),
+    [(["text"], False, 4000), (["text", "image"], True, 0), (None, True, 4000), (None, False, 0)],
+)
+def test_quote_reserves_the_texts_of_images_for_models_that_get_them(
+    modalities: list[str] | None, describes: bool, more: int
+) -> None:
+    model = {"id": "m", "targets": ["up/m"], **({"modalities": modalities} if modalities else {})}
+    settings = parse(
+        {
+            "upstreams": [{"name": "up", "dialect": "simulator"}],
+            "models": [model],
+            "plans": [{"id": "pro", "windows": [{"length": "1h", "credits": "1"}]}],
+        },
+        env={},
+    )
+    known = Catalog.build(settings)
+    exchange = exchange_at("chat.completions")
+    exchange.model = "m"
+    exchange.estimate = 100
+    exchange.media = True
+    exchange.principal = Principal(id="k", plan="pro")
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
+    turns = [{"role": "user", "content": [image, image]}]
+    exchange.fields = {"messages": msgspec.Raw(msgspec.json.encode(turns))}
+    found = Quoter(known, Plans(settings), describes=describes)(resolve(exchange, known))
+    assert found is not None
+    assert found.max_input == 100 + more

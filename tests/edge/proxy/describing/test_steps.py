@@ -519,7 +519,8 @@ async def test_slow_describer_ends_at_the_timeout(make: Maker) -> None:
     answer.before = (asyncio.Event(),)
     door = make(answer, media={"timeout": "300ms"})
     assert (await door.post(asked(image()))).status == 503
-    await asyncio.wait_for(door.eye.abandoned.wait(), 10)
+    # On a busy machine the time may be over before the describer is asked.
+    assert door.eye.abandoned.is_set() or not door.eye.requests
 
 
 async def test_only_the_newest_media_are_described_beyond_the_bound(make: Maker) -> None:
