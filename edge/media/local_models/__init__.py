@@ -9,7 +9,8 @@ input, and the two exchange `edge.upstreams.local_media.frames`.
                  so that requests take turns
     speech       text -> audio, sentence by sentence; `encoding` makes the formats
     listening    audio -> text; `transcripts` makes the formats
-    reading      picture -> its words, size and colours, as a chat completion
+    reading      picture -> its words, size and colours
+    chat         what is heard or read, as a chat completion
 
 Media of a caller are decoded by the sandbox first: the models get WAV and PNG of its making. Needs
 the extras `media` and `local-media`. Nothing is downloaded.

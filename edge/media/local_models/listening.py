@@ -16,6 +16,7 @@ from .transcripts import FORMATS, Segment, Word, srt, text_of, usage, verbose, v
 
 _WAV_HEAD = 44
 _LANGUAGE = "english"
+_NO_SPEECH = "[no speech]"
 _QUIET = 0.003
 """Loudest sample, of 1, of what holds no speech."""
 
@@ -63,6 +64,20 @@ async def transcribe(call: Call, sandbox: Sandbox) -> None:
         text = {"srt": srt, "vtt": vtt}.get(asked.format)
         whole = text(segments) if text is not None else text_of(segments) + "\n"
         await call.send(whole.encode())
+
+
+async def heard(sandbox: Sandbox, data: bytes, path: str) -> str:
+    """The words of a sound, a line for each sentence or two with its time. Raises Problem."""
+    sound = await sandbox.run(ConvertAudio(), data, param=path)
+    if sound.peak <= _QUIET:
+        return _NO_SPEECH
+    samples = sound.data[_WAV_HEAD:]
+    await in_turn(whisper)
+    lines = [
+        f"[{int(segment.start) // 60:02d}:{int(segment.start) % 60:02d}] {segment.text.strip()}"
+        async for segment in steps(lambda: _segments(samples, "", words=False))
+    ]
+    return "\n".join(lines) or _NO_SPEECH
 
 
 def _read(call: Call) -> _Asked:

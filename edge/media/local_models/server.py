@@ -26,8 +26,8 @@ from edge.upstreams.local_media.frames import (
 from middlewares.problem import Problem
 
 from .call import Refusal
+from .chat import converse
 from .listening import transcribe
-from .reading import read
 from .speech import speak
 
 _READ = 256 << 10
@@ -148,7 +148,7 @@ class Server:
         elif call.path == "/audio/transcriptions":
             await transcribe(call, self._sandbox)
         elif call.path == "/chat/completions":
-            await read(call, self._sandbox)
+            await converse(call, self._sandbox)
         else:
             raise Refusal(404, "The local models have no such endpoint.")
 

@@ -201,10 +201,35 @@ async def test_chat_streamed_gives_the_same_text(models: LocalMediaUpstream) -> 
     *chunks, last = streamed.events
     text = "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks)
     assert text == plain
-    assert "Image 1:\nText in the image:\nfirst page" in text
-    assert "Image 2:\nText in the image:\nsecond page" in text
+    assert "1:\nText in the image:\nfirst page" in text
+    assert "2:\nText in the image:\nsecond page" in text
     assert last["usage"]["total_tokens"] > 0
     assert streamed.body.endswith(b"data: [DONE]\n\n")
+
+
+async def test_chat_short_text_before_a_picture_names_it(models: LocalMediaUpstream) -> None:
+    parts: list[dict[str, Any]] = []
+    for label, word in (("At 00:02:", "closed"), ("At 00:07:", "open")):
+        url = "data:image/png;base64," + base64.b64encode(picture(word)).decode()
+        parts += [{"type": "text", "text": label}, {"type": "image_url", "image_url": {"url": url}}]
+    body = {"model": "ocr", "messages": [{"role": "user", "content": parts}]}
+    answer = await ask(models, "/chat/completions", json.dumps(body).encode())
+    text = answer.json["choices"][0]["message"]["content"]
+    assert text.startswith("At 00:02:\nText in the image:\nclosed\n")
+    assert "\n\nAt 00:07:\nText in the image:\nopen\n" in text
+
+
+async def test_chat_with_sound_is_its_transcript(models: LocalMediaUpstream) -> None:
+    spoken = (await speak(models, input="Open the gate.", response_format="mp3")).body
+    sounds = {"spoken": spoken, "silent": wav(tone(1.0, quiet=((0, 1),)))}
+    heard = {}
+    for name, data in sounds.items():
+        sound = {"data": base64.b64encode(data).decode(), "format": "mp3"}
+        part = {"type": "input_audio", "input_audio": sound}
+        body = {"model": "whisper-tiny", "messages": [{"role": "user", "content": [part]}]}
+        answer = await ask(models, "/chat/completions", json.dumps(body).encode())
+        heard[name] = answer.json["choices"][0]["message"]["content"]
+    assert heard == {"spoken": "[00:00] Open the gate.", "silent": "[no speech]"}
 
 
 async def test_chat_picture_without_words_says_so(models: LocalMediaUpstream) -> None:
