@@ -214,7 +214,11 @@ async def open_services(
         count=lambda outcome: metrics.fetches.labels(outcome).inc(),
     )
     stack.push_async_callback(fetcher.aclose)
-    vendor_files = VendorFiles(files, SqlVendorFileStore(database))
+    vendor_files = VendorFiles(
+        files,
+        SqlVendorFileStore(database),
+        count=lambda upstream, outcome: metrics.vendor_files.labels(upstream, outcome).inc(),
+    )
     stack.push_async_callback(vendor_files.aclose)
     vendor_sweeper = VendorFileSweeper(vendor_files, period=settings.files.sweep_interval)
     vendor_sweeper.start()

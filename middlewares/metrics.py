@@ -156,6 +156,12 @@ class Metrics(Shared):
             "Responses that could not be stored.",
             registry=registry,
         )
+        self.vendor_files = Counter(
+            f"{namespace}_vendor_files",
+            "Copies of callers' files at upstreams, by outcome: uploaded, refused or deleted.",
+            ("upstream", "outcome"),
+            registry=registry,
+        )
         self.fetches = Counter(
             f"{namespace}_fetches",
             "Files fetched from URLs that callers and upstreams gave, by outcome.",

@@ -1,7 +1,7 @@
 """Files behind what callers write for media: an id of a file of theirs, a URL or a data URL."""
 
 import re
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Collection
 
 import msgspec
 
@@ -90,7 +90,7 @@ class Resolver(Shared):
         check_kind(record, kinds, param)
         if record.size > limit:
             raise too_large(param, limit)
-        return await _spooled(lambda: self.files.read(record))
+        return await _spooled(record.filename, self.files.read(record))
 
 
 def check_kind(record: FileRecord, kinds: Collection[str], param: str) -> None:
@@ -110,9 +110,9 @@ def too_large(param: str, limit: int) -> Problem:
     )
 
 
-async def _spooled(read: Callable[[], AsyncIterator[bytes]]) -> Download:
-    spool = Download()
-    async for piece in read():
+async def _spooled(name: str, pieces: AsyncIterator[bytes]) -> Download:
+    spool = Download(name=name)
+    async for piece in pieces:
         await spool.write(piece)
     await spool.finish()
     return spool

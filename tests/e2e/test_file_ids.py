@@ -2,6 +2,7 @@
 
 import json
 import threading
+from base64 import b64encode
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
@@ -30,6 +31,9 @@ PDF = b"%PDF-1.4\n1 0 obj<<>>endobj\n" + bytes(range(256)) * 8
 def picture(words: str, width: int, height: int) -> bytes:
     """A PNG that no other words make."""
     return png(width, height, sha256(words.encode()).digest(), words)
+
+
+PIXEL = f"data:image/png;base64,{b64encode(picture('pixel', 8, 8)).decode()}"
 
 
 class FileServer:
@@ -100,6 +104,7 @@ def eyes(
                 }
             )
             models.append({"id": name, "targets": [f"{name}/sim-eye"]})
+    models.append({"id": "media", "targets": ["inline-openai/sim-media"]})
     document = {
         "auth": {"admin_token": "env:ADMIN_TOKEN"},
         "upstreams": upstreams,
@@ -175,6 +180,7 @@ def vendors_files(simulator: Program) -> list[dict[str, Any]]:
 def test_an_uploaded_file_is_seen_at_every_target(
     eyes: Gateway, simulator: Program, caller: str, target: str, kind: str
 ) -> None:
+    """BerriAI/litellm#29830, #29832, #27406."""
     image = picture(f"{caller} {target} {kind}", 40, 30)
     document = PDF + f"{caller} {target} {kind}".encode()
     before = stats(simulator)["uploads"]
@@ -293,6 +299,7 @@ MEMBERS: list[tuple[str, str, dict[str, Any]]] = [
 def test_a_file_of_another_key_is_answered_like_one_that_does_not_exist(
     eyes: Gateway, simulator: Program, dialect: str, path: str, part: dict[str, Any], kind: str
 ) -> None:
+    """BerriAI/litellm#35530, majiayu000/litellm-rs#1130, danny-avila/rag_api#301."""
     theirs = upload(eyes, "theirs.pdf", PDF + b"theirs")
     stranger = eyes.new_key(f"stranger-{dialect}-{kind}-{path}-{part['type']}"[:60])
     vendor = next(iter(vendors_files(simulator)), {"id": "file-none"})["id"]
@@ -311,7 +318,58 @@ def test_a_file_of_another_key_is_answered_like_one_that_does_not_exist(
     assert stats(simulator)["requests"] == before
 
 
+BODIES: list[tuple[str, dict[str, Any], str]] = [
+    ("/v1/images/edits", {"prompt": "x", "images": [{"file_id": "ID"}]}, "images[0].file_id"),
+    (
+        "/v1/images/edits",
+        {
+            "prompt": "x",
+            "images": [{"image_url": PIXEL}],
+            "mask": {"file_id": "ID"},
+        },
+        "mask.file_id",
+    ),
+    ("/v1/videos/generations", {"prompt": "x", "image": {"file_id": "ID"}}, "image"),
+    ("/v1/videos/generations", {"prompt": "x", "image": "ID"}, "image"),
+    ("/v1/videos/generations", {"prompt": "x", "last_image": {"file_id": "ID"}}, "last_image"),
+    (
+        "/v1/videos/generations",
+        {"prompt": "x", "reference_images": [{"file_id": "ID"}]},
+        "reference_images",
+    ),
+    ("/v1/videos", {"prompt": "x", "input_reference": {"file_id": "ID"}}, "image"),
+]
+
+
+@pytest.mark.parametrize(("path", "body", "param"), BODIES)
+def test_a_file_of_another_key_is_not_read_by_media_routes(
+    eyes: Gateway, simulator: Program, path: str, body: dict[str, Any], param: str
+) -> None:
+    theirs = upload(eyes, "theirs.png", picture("theirs", 8, 8))
+    stranger = {"authorization": f"Bearer {eyes.new_key(f'{path} {param}')}"}
+    before = stats(simulator)["requests"]
+    answers = []
+    for file_id in (theirs, "file-" + "0" * 27):
+        written = json.loads(json.dumps(body).replace('"ID"', json.dumps(file_id)))
+        answer = httpx.post(
+            eyes.url + path,
+            json={"model": "media", **written},
+            headers=stranger,
+            timeout=DEADLINE,
+            trust_env=False,
+        )
+        text = answer.text.replace(file_id, "ID")
+        answers.append(
+            (answer.status_code, text.replace(answer.headers["x-request-id"], "REQUEST"))
+        )
+        assert param in answer.text, answer.text
+    assert answers[0][0] == 404, answers
+    assert answers[0] == answers[1]
+    assert stats(simulator)["requests"] == before
+
+
 def test_a_url_in_a_file_id_is_fetched_and_inlined(eyes: Gateway, web: FileServer) -> None:
+    """BerriAI/litellm#25456."""
     url = web.url("/a.pdf?sig=hidden-canary")
     part = {"type": "file", "file": {"file_id": url}}
     answer = ask(eyes, "openai", body_of("openai", "inline-openai", part))
@@ -378,7 +436,10 @@ def test_without_the_setting_an_address_of_this_network_is_not_fetched(
 def test_many_large_files_at_once_take_a_bounded_memory(
     eyes: Gateway, full: bool, tmp_path: Path
 ) -> None:
-    """16 requests with 28 MiB of images each; a tenth of it in every run."""
+    """16 requests with 28 MiB of images each; a tenth of it in every run.
+
+    kortix-ai/suna#6831, BerriAI/litellm#33955, #40565, llm-d/llm-d-router#2196.
+    """
     size = (28 << 20) // 3 if full else (28 << 20) // 30
     ids = [upload(eyes, f"{n}.png", picture(f"large {n}", 8, 8) + bytes(size)) for n in range(3)]
     parts = [named("responses", one, image=True) for one in ids]

@@ -3,15 +3,22 @@
 from collections.abc import Callable
 from time import monotonic
 
-from edge.media.forms.spool import Spool
+from edge.media.forms.spool import MEMORY, Spool
 from middlewares.bounded_map import BoundedMap
 
 
 class Download(Spool):
     """A fetched file. Several requests may read it at once, so it is deleted when nothing refers to
-    it any more, and `close` does nothing."""
+    it any more, and `close` does nothing.
 
-    __slots__ = ()
+    name: of the file, "" if unknown.
+    """
+
+    __slots__ = ("name",)
+
+    def __init__(self, *, memory: int = MEMORY, name: str = "") -> None:
+        super().__init__(memory=memory)
+        self.name = name
 
     def close(self) -> None:
         """Nothing: others may read it."""

@@ -214,7 +214,7 @@ class Fetcher(Shared):
         ) as answer:
             if answer.moved is not None:
                 return redirected(link, answer.moved, http=rules.http, ports=rules.ports)
-            spool = Download(memory=_MEMORY)
+            spool = Download(memory=_MEMORY, name=link.name)
             async for data in answer.body(limit):
                 await spool.write(data)
             await spool.finish()

@@ -9,7 +9,7 @@ import re
 import unicodedata
 from collections.abc import Collection
 from ipaddress import IPv4Address, IPv6Address
-from urllib.parse import quote, urljoin
+from urllib.parse import quote, unquote, urljoin
 
 import idna
 from msgspec import Struct
@@ -51,6 +51,11 @@ class Link(Struct, frozen=True):
         """Scheme, host and port, as a URL."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.scheme}://{host}:{self.port}"
+
+    @property
+    def name(self) -> str:
+        """The last component of the path, decoded; "" if there is none."""
+        return unquote(self.target.partition("?")[0].rpartition("/")[2])
 
     @property
     def url(self) -> str:

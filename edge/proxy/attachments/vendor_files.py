@@ -47,11 +47,20 @@ _decode = msgspec.json.Decoder(_Uploaded).decode
 
 
 class VendorFiles(Shared):
-    """Copies of files. files: reads them. store: of the rows. clock: Unix seconds."""
+    """Copies of files. files: reads them. store: of the rows. clock: Unix seconds.
+
+    count: takes the name of an upstream and the outcome of a copy, for the metric.
+    """
 
     def __init__(
-        self, files: Files, store: VendorFileStore, *, clock: Callable[[], float] = time
+        self,
+        files: Files,
+        store: VendorFileStore,
+        *,
+        count: Callable[[str, str], None] = lambda _upstream, _outcome: None,
+        clock: Callable[[], float] = time,
     ) -> None:
+        self._count = count
         self._files = files
         self._store = store
         self._clock = clock
@@ -72,6 +81,7 @@ class VendorFiles(Shared):
                 )
         except (StoreUnavailable, UpstreamFailure, FlightRefused, _NotTaken, Problem) as raised:
             reason = provider.without_secrets(str(raised))
+            self._count(provider.name, "refused")
             _log.warning("upstream %s took no copy of a file: %s", provider.name, reason)
             return ""
         return found
@@ -83,6 +93,7 @@ class VendorFiles(Shared):
         await spool.finish()
         body = FormBody((*_fields(dialect), FormFile("file", record.filename, record.mime, spool)))
         vendor_id = await _post(provider, dialect, body)
+        self._count(provider.name, "uploaded")
         now = self._clock()
         copy = VendorFile(
             account=provider.account,
@@ -109,6 +120,7 @@ class VendorFiles(Shared):
             dialect: Dialect = "anthropic" if "anthropic" in provider.dialects else "openai"
             if await _delete(provider, dialect, copy.vendor_id):
                 await self._store.remove(copy)
+                self._count(provider.name, "deleted")
                 deleted += 1
         await self._store.forget(now - KEPT)
         return deleted

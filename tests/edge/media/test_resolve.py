@@ -44,6 +44,7 @@ async def test_a_file_of_the_owner_is_read(resolver: Resolver) -> None:
     saved = await resolver.files.save("alice", "a.png", PNG, purpose="vision", limit=None)
     found = await resolver.resolve_media("alice", saved.id, **OPTIONS)
     assert (await found.read(), found.kind, found.size) == (PNG, "image/png", len(PNG))
+    assert found.name == "a.png"
     assert (await refused(resolver, saved.id, kinds=("audio",))).kind == "invalid_media"
     assert (await refused(resolver, saved.id, limit=10)).kind == "invalid_request"
     for owner in ("bob", "", None):

@@ -1,4 +1,7 @@
-"""Fetching over real sockets and real TLS, and the refusals, none of which opens a connection."""
+"""Fetching over real sockets and real TLS, and the refusals, none of which opens a connection.
+
+vllm-project/vllm#57157, #43117, #55539, confident-ai/deepeval#3012.
+"""
 
 import asyncio
 import re
@@ -175,7 +178,7 @@ async def test_a_file_is_fetched_over_tls_with_the_name_of_the_url(internet: Int
                 URL, param=PARAM, kinds=("image",), limit=1000, owner="key-1"
             )
         assert await download.read() == PNG
-        assert download.kind == "image/png"
+        assert (download.kind, download.name) == ("image/png", "cat.png")
         (request,) = server.requests
     assert seen == ["cdn.example"]
     assert (request.method, request.target) == (b"GET", b"/cat.png?sig=SECRET")

@@ -39,8 +39,17 @@ def vendor() -> Vendor:
 
 
 @pytest.fixture
-def copies(files: Files, database: Database, clock: Clock) -> VendorFiles:
-    return VendorFiles(files, SqlVendorFileStore(database), clock=clock)
+def outcomes() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def copies(files: Files, database: Database, clock: Clock, outcomes: list[str]) -> VendorFiles:
+    def counted(upstream: str, outcome: str) -> None:
+        assert upstream == "up"
+        outcomes.append(outcome)
+
+    return VendorFiles(files, SqlVendorFileStore(database), count=counted, clock=clock)
 
 
 async def saved(files: Files, owner: str = "alice", data: bytes = PDF) -> FileRecord:
@@ -106,6 +115,7 @@ async def test_a_vendor_that_takes_no_file_gives_no_copy(
     vendor: Vendor,
     how: str,
     caplog: pytest.LogCaptureFixture,
+    outcomes: list[str],
 ) -> None:
     record = await saved(files)
     setattr(vendor, how, 413 if how == "refuses" else True)
@@ -114,6 +124,7 @@ async def test_a_vendor_that_takes_no_file_gives_no_copy(
     assert "sk-1" not in caplog.text
     vendor.refuses, vendor.gone = 0, False
     assert await copies.copy_of(record, provider_of(vendor), "openai") == "vendor-1"
+    assert outcomes == ["refused", "uploaded"]
 
 
 async def test_sweep_deletes_copies_of_files_that_are_gone(
