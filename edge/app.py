@@ -435,6 +435,7 @@ class Gateway:
             accounts=shared.accounts,
             rates=shared.counters,
             ledger=shared.ledger,
+            running=shared.jobs.store.reservations,
         )
         files = file_apps(settings, shared.files, shared.part_uploads, plans.storage)
         parts = Parts(
@@ -505,6 +506,7 @@ class Gateway:
                 catalog=catalog,
                 files=shared.files,
                 counters=shared.counters,
+                plans=plans,
             ),
             media=partial(self._media_steps, settings, shared, parts),
             image_links=ImageLinks(

@@ -6,7 +6,7 @@ are never included.
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from edge.config.units import Duration
@@ -29,10 +29,15 @@ class AccountStatuses(Protocol):
         ...
 
 
+async def _no_jobs(account: str) -> Sequence[Entry]:
+    return ()
+
+
 class UsageReport:
     """Reports limits from plans and counters, and usage from the ledger.
 
-    limits: of a principal. accounts: None without budgets. rates: None if no rates are
+    limits: of a principal. running: reservations of an account's jobs that have not ended, as the
+    rows that they would be. accounts: None without budgets. rates: None if no rates are
     counted. rate_key: name of a principal's rates in the counters, as `RateLimitMiddleware` has it.
     clock: Unix seconds.
     """
@@ -44,12 +49,14 @@ class UsageReport:
         accounts: AccountStatuses | None,
         rates: RateCounters | None,
         ledger: LedgerStore,
+        running: Callable[[str], Awaitable[Sequence[Entry]]] = _no_jobs,
         rate_key: Callable[[Principal], str] = lambda principal: f"key:{principal.id}",
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._limits = limits
         self._accounts = accounts
         self._rates = rates
+        self._running = running
         self._rate_key = rate_key
         self.ledger = ledger
         self.clock = clock
@@ -99,23 +106,29 @@ class UsageReport:
         if self._accounts is None or not budget.limited:
             return [], None
         status = await self._accounts.status(principal.id, budget)
-        reserved = status.held.get("windows", 0)
-        windows = [
-            {
-                "length": level.name,
-                "cap": decimal(level.cap),
-                "used": decimal(level.used),
-                "reserved": decimal(reserved),
-                "remaining": decimal(max(0, level.cap - level.used - reserved)),
-                "resets_at": moment(level.reset),
-            }
-            for level in status.windows
-        ]
+        # Jobs that run: the counters have what they reserve among what is spent.
+        running = await self._running(principal.id)
+        held = status.held.get("windows", 0)
+        windows = []
+        for level in status.windows:
+            jobs = sum(row.cost for row in running if row.starts.get(level.name) == level.start)
+            jobs = min(jobs, level.used)
+            windows.append(
+                {
+                    "length": level.name,
+                    "cap": decimal(level.cap),
+                    "used": decimal(level.used - jobs),
+                    "reserved": decimal(held + jobs),
+                    "remaining": decimal(max(0, level.cap - level.used - held)),
+                    "resets_at": moment(level.reset),
+                }
+            )
         if not budget.credits:
             return windows, None
+        jobs = sum(row.from_credits for row in running)
         return windows, {
-            "balance": decimal(status.credits),
-            "reserved": decimal(status.held.get("credits", 0)),
+            "balance": decimal(status.credits + jobs),
+            "reserved": decimal(status.held.get("credits", 0) + jobs),
         }
 
     async def usage(self, account: str | None, period: Period) -> Data:

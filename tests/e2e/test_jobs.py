@@ -17,6 +17,7 @@ from .ledger import rows
 from .program import DEADLINE, Gateway
 
 PLAN = {"id": "metered", "windows": [{"length": "5h", "credits": "1.00"}]}
+SLOW = {"id": "slow", "requests": "1/h"}
 
 
 def document(vendor: JobVendor, **jobs: Any) -> dict[str, Any]:
@@ -25,7 +26,7 @@ def document(vendor: JobVendor, **jobs: Any) -> dict[str, Any]:
     one = {"dialect": "openai", "base_url": f"{vendor.url}/v1", "api_key": "env:UPSTREAM_KEY"}
     return {
         "auth": {"admin_token": "env:ADMIN_TOKEN"},
-        "plans": [PLAN],
+        "plans": [PLAN, SLOW],
         "fetch": fetch,
         "jobs": {"first_poll": "50ms", "longest_poll": "100ms", **jobs},
         "upstreams": [{"name": "vendor", **one}],
@@ -211,7 +212,8 @@ async def test_failed_and_filtered_jobs_cost_nothing(caller: Caller) -> None:
 
 async def test_reservation_counts_against_the_window_while_the_job_runs(caller: Caller) -> None:
     jobs = [await caller.create(f"{n} [polls=1000000]") for n in range(3)]
-    assert await caller.taken() == 0.9
+    window = await caller.limits()
+    assert (window["used"], window["reserved"], window["remaining"]) == ("0.00", "0.90", "0.10")
     refused = await caller.http.post(
         "/v1/videos/generations", json={"model": "clip", "prompt": "one more"}
     )
@@ -345,6 +347,16 @@ async def test_job_of_another_key_is_answered_as_one_that_does_not_exist(
     nothing = await other.http.get("/v1/videos", params={"after": "video_x"})
     assert after.json() == nothing.json()
     await other.http.aclose()
+
+
+async def test_remix_counts_as_a_request_and_a_question_does_not(home: Gateway) -> None:
+    slow = Caller(home, "slow")
+    job = await slow.create("first")
+    await slow.ended(job["poll_url"])
+    refused = await slow.http.post(f"/v1/videos/{job['id']}/remix", json={"prompt": "again"})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (429, "rate_limit_exceeded")
+    assert (await slow.http.get(job["poll_url"])).status_code == 200
+    await slow.http.aclose()
 
 
 async def test_unfinished_content_is_not_ready(caller: Caller) -> None:

@@ -17,6 +17,7 @@ import msgspec
 from msgspec.structs import replace
 
 from edge.api.files.content import send_file
+from edge.billing.plans import Plans
 from edge.config.load import Settings
 from edge.endpoints import Endpoint
 from edge.media.fetch.links import Refused
@@ -62,6 +63,7 @@ class JobsApp:
         catalog: Catalog,
         files: Files,
         counters: RateCounters,
+        plans: Plans,
         clock: Callable[[], float] = time,
     ) -> None:
         rate = settings.jobs.polls
@@ -76,6 +78,7 @@ class JobsApp:
         self._catalog = catalog
         self._files = files
         self._counters = counters
+        self._plans = plans
         self._clock = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -205,6 +208,19 @@ class JobsApp:
         if not verdict.admitted:
             raise Problem("rate_limited", retry_after=ceil(verdict.wait))
 
+    async def _count_request(self, principal: Principal) -> None:
+        """Count a request that creates a job at a path of questions, which are not counted."""
+        rate = self._plans.limits(principal).limits.requests
+        if rate is None:
+            return
+        try:
+            check = Check("requests", rate)
+            verdict = await self._counters.admit(f"key:{principal.id}", [check])
+        except CountersUnavailable as raised:
+            raise Problem("upstream_unavailable", reason=f"rates: {raised}") from raised
+        if not verdict.admitted:
+            raise Problem("rate_limited", retry_after=ceil(verdict.wait))
+
     async def _show(self, scope: Scope, send: Send, job: Job, *, ours: bool) -> None:
         shown = own(job, self._base(scope)) if ours else openai_video(job)
         await _reply(scope, send, shown, 200, _waits(job, self._clock()))
@@ -275,6 +291,7 @@ class JobsApp:
             size=before.size,
             remix=job.upstream_id,
         )
+        await self._count_request(principal)
         draft = Draft(work, source=job.id, place=place)
         mark = mark_of(job.id.encode(), prompt.encode())
         created = await self._creator.create(scope, exchange, model, draft, mark)

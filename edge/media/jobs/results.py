@@ -131,9 +131,20 @@ class Results:
             if not stored.mime.startswith(_MEDIA[job.kind]) and work.format != "pcm":
                 raise NotMedia(f"the result is {stored.mime}")
             return await self._stored(job, number, stored)
-        except (NotMedia, ClaimLost):
+        except NotMedia:
             await self._files.delete(job.owner, file_id)
             raise
+        except ClaimLost:
+            if not await self._uses(job, file_id):
+                await self._files.delete(job.owner, file_id)
+            raise
+
+    async def _uses(self, job: Job, file_id: str) -> bool:
+        """Whether the worker that has the job now goes on with this file."""
+        now = await self._store.get(job.owner, job.id)
+        if now is None or now.state in ("failed", "cancelled"):
+            return False
+        return any(result.file == file_id for result in now.results)
 
     async def remove(self, job: Job) -> None:
         """Delete the files of a job. Raises Problem."""

@@ -169,6 +169,10 @@ class JobStore(Protocol):
         """Jobs of this owner by creation, after the one with the id `after`."""
         ...
 
+    async def reservations(self, owner: str) -> list[Entry]:
+        """Reservations of this owner's jobs that have not ended."""
+        ...
+
     async def claim(
         self, holder: str, now: float, lease: float, job_id: str | None = None
     ) -> Job | None:

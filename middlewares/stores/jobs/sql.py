@@ -145,6 +145,12 @@ class SqlJobStore(Shared):
         async with self._database.read() as connection:
             return [_job(row) for row in await connection.execute(statement)]
 
+    async def reservations(self, owner: str) -> list[Entry]:
+        statement = select(_c.reservation).where(_c.owner == owner, _c.state.not_in(FINAL))
+        decode = _DECODERS["reservation"].decode
+        async with self._database.read() as connection:
+            return [decode(row[0]) for row in await connection.execute(statement)]
+
     async def claim(
         self, holder: str, now: float, lease: float, job_id: str | None = None
     ) -> Job | None:
