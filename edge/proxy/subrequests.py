@@ -20,7 +20,7 @@ from edge.requests.body_limits import is_large
 from edge.routing.catalog import Model
 from edge.runtime.worker_thread import run_in_thread
 from middlewares.asgi import ASGIApp, Message, Scope
-from middlewares.exchange import Exchange, attach
+from middlewares.exchange import Exchange, RequestForm, attach
 from middlewares.request_id import uuid7
 
 MAX_ANSWER = 1 << 20
@@ -96,8 +96,13 @@ class Subrequests:
         fields: dict[str, msgspec.Raw],
         *,
         purpose: str,
+        form: RequestForm | None = None,
+        audio_ms: int = 0,
     ) -> bytes:
         """The body of an unstreamed answer of `model` to `fields`, asked to serve `exchange`.
+
+        form: what is sent instead, for endpoints of forms; `fields` are then its text members.
+        audio_ms: milliseconds of audio in it.
 
         Raises SubrequestFailed.
         """
@@ -109,6 +114,7 @@ class Subrequests:
             "query_string": b"",
         }
         child = await self._child(exchange, row, model, fields, purpose)
+        child.form, child.audio_ms = form, audio_ms
         attach(child, scope)
         answer = _Answer(MAX_ANSWER)
         try:

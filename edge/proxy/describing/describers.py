@@ -3,18 +3,22 @@
 from base64 import b64encode
 from collections.abc import Mapping
 from functools import partial
+from math import ceil
 from typing import Any
 
 import msgspec
 
 from edge.endpoints import BY_NAME
+from edge.media.decode.tasks import Sound
+from edge.media.forms import Form, FormField, FormFile, Spool
 from edge.media.part import MediaKind
 from edge.proxy.subrequests import SubrequestFailed, Subrequests
 from edge.routing.catalog import Model
 from edge.runtime.worker_thread import run_in_thread
 from middlewares.exchange import Exchange
 
-from .prompts import MAX_TOKENS
+from .prompts import AUDIO, MAX_TOKENS
+from .recordings import NO_SPEECH, clock
 from .wording import CUT
 
 PURPOSE = "describe"
@@ -38,7 +42,18 @@ class _Completion(msgspec.Struct):
     choices: list[_Choice]
 
 
+class _Segment(msgspec.Struct):
+    text: str = ""
+    start: float = 0.0
+
+
+class _Transcript(msgspec.Struct):
+    text: str
+    segments: list[_Segment] | None = None
+
+
 _encode = msgspec.json.Encoder().encode
+_decode_transcript = msgspec.json.Decoder(_Transcript).decode
 _decode = msgspec.json.Decoder(_Completion).decode
 
 
@@ -75,6 +90,51 @@ class Describers:
         row = BY_NAME["chat.completions"]
         body = await self._subrequests.ask(parent, row, model, fields, purpose=PURPOSE)
         return _text_of(body)
+
+    async def transcribe(self, parent: Exchange, model: Model, sound: Sound) -> str:
+        """The words of a recording, with times where the transcriber knows them. Raises
+        SubrequestFailed.
+
+        A model that takes text too is asked in a chat; one that takes audio alone is a transcriber.
+        """
+        if "text" in model.modalities:
+            return await self.ask(parent, model, AUDIO, [audio(sound.data, "wav")])
+        spool = Spool()
+        try:
+            await spool.write(sound.data)
+            await spool.finish()
+            form = Form(
+                [
+                    FormField("model", model.id),
+                    FormField("response_format", "verbose_json"),
+                    FormFile("file", "audio.wav", "audio/wav", spool),
+                ]
+            )
+            body = await self._subrequests.ask(
+                parent,
+                BY_NAME["audio.transcriptions"],
+                model,
+                form.members(),
+                purpose=PURPOSE,
+                form=form,
+                audio_ms=ceil(sound.seconds * 1000),
+            )
+        finally:
+            spool.close()
+        return _transcript_of(body, sound.start)
+
+
+def _transcript_of(body: bytes, start: float) -> str:
+    try:
+        found = _decode_transcript(body)
+    except msgspec.DecodeError:
+        raise SubrequestFailed("upstream_error", {}) from None
+    segments = [segment for segment in found.segments or () if segment.text.strip()]
+    if len(segments) < 2:
+        return found.text.strip() or NO_SPEECH
+    return "\n".join(
+        f"[{clock(start + segment.start)}] {segment.text.strip()}" for segment in segments
+    )
 
 
 def _text_of(body: bytes) -> str:

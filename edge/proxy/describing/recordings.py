@@ -1,7 +1,7 @@
 """Sound turned into text: pieces of at most ten minutes, transcribed at once, joined with times."""
 
 import re
-from typing import Protocol
+from collections.abc import Awaitable, Callable
 
 from edge.media.decode.sandbox import Sandbox
 from edge.media.decode.tasks import ConvertAudio, ExtractSound, MeasureAudio, Sound, SplitAudio
@@ -18,10 +18,8 @@ NO_SPEECH = "[no speech]"
 _TIMED = re.compile(r"\[\d+:\d\d\]")
 
 
-class Transcribe(Protocol):
-    """Transcribes one piece. start: seconds of its first sample, for times in the text."""
-
-    async def __call__(self, sound: Sound, start: float) -> str: ...
+Transcribe = Callable[[Sound], Awaitable[str]]
+"""Transcribes one piece."""
 
 
 async def transcript(
@@ -43,7 +41,7 @@ async def transcript(
         sound = await sandbox.run(task(start=start, end=end), content, param=param, owner=owner)
         if sound.peak < SILENT:
             return NO_SPEECH
-        return await transcribe(sound, start)
+        return await transcribe(sound)
 
     measured = await sandbox.run(MeasureAudio(), content, param=param, owner=owner)
     if measured.seconds > LONGEST:

@@ -24,7 +24,7 @@ from middlewares.problem import Problem
 from . import describers as ask
 from .describers import Describers
 from .plain_text import LONGEST, decoded_text, is_text
-from .prompts import AUDIO, FRAMES, IMAGE, PAGES, VIDEO
+from .prompts import FRAMES, IMAGE, PAGES, VIDEO
 from .recordings import clock, transcript
 from .together import together
 from .wording import CUT
@@ -156,8 +156,8 @@ class _Maker:
     async def audio(self) -> str:
         model = self._model("audio")
 
-        async def transcribe(sound: Sound, start: float) -> str:
-            return await self._ask(model, AUDIO, [ask.audio(sound.data, "wav")])
+        async def transcribe(sound: Sound) -> str:
+            return await self._describers.transcribe(self._exchange, model, sound)
 
         return await transcript(
             self._sandbox,
@@ -206,8 +206,8 @@ class _Maker:
         if model is None:
             return ""
 
-        async def transcribe(sound: Sound, start: float) -> str:
-            return await self._ask(model, AUDIO, [ask.audio(sound.data, "wav")])
+        async def transcribe(sound: Sound) -> str:
+            return await self._describers.transcribe(self._exchange, model, sound)
 
         try:
             return await transcript(

@@ -47,6 +47,12 @@ DOCUMENT: dict[str, Any] = {
     ],
     "media": {"image": "eye", "audio": "eye", "video": "eye"},
 }
+EAR = {
+    "id": "ear",
+    "targets": ["oai/w1"],
+    "modalities": ["audio"],
+    "price": {"audio_minute": "0.6"},
+}
 MESSAGE = (
     b'{"id":"m","type":"message","role":"assistant","model":"up","content":[{"type":"text",'
     b'"text":"ok"}],"stop_reason":"end_turn","usage":{"input_tokens":3,"output_tokens":1}}'
@@ -352,6 +358,30 @@ async def test_wav_is_transcribed_and_silence_is_no_call(make: Maker) -> None:
     assert (await door.post(asked(part))).status == 200
     assert "[no speech]" in door.texts()
     assert len(door.eye.requests) == 1
+
+
+async def test_transcriber_is_asked_with_a_form_and_its_segments_have_times(make: Maker) -> None:
+    segments = [
+        {"id": 0, "start": 0.0, "end": 1.0, "text": " Open the gate."},
+        {"id": 1, "start": 61.5, "end": 62.0, "text": " It runs."},
+    ]
+    heard = {"text": "Open the gate. It runs.", "duration": 2.0, "segments": segments}
+    door = make(
+        plain(json.dumps(heard).encode()),
+        models=[*DOCUMENT["models"], EAR],
+        media={"audio": "ear"},
+    )
+    await door.gateway.ledger_writer.start()
+    sound = samples.wav(samples.tone(2))
+    audio = {"data": b64encode(sound).decode(), "format": "wav"}
+    answer = await door.post(asked({"type": "input_audio", "input_audio": audio}))
+    assert answer.status == 200, answer.text
+    assert "[00:00] Open the gate.\\n[01:01] It runs." in door.texts()
+    assert door.eye.requests[0].target == b"/v1/audio/transcriptions"
+    await door.gateway.ledger_writer.flush()
+    child = next(row for row in await door.gateway.ledger.page() if row.purpose)
+    assert (child.model, child.audio_ms, child.cost) == ("ear", 2000, 20_000_000)
+    await door.gateway.ledger_writer.aclose()
 
 
 async def test_video_is_frames_with_times_and_its_sound(make: Maker) -> None:
