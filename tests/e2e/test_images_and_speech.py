@@ -65,9 +65,15 @@ SCRIPTS = {
 }
 
 
+SIGNED = "X-Amz-Signature=canary-7d1f&sig=canary-22aa"
+"""Of a provider's own link, which reaches no client and no log."""
+
+
 @pytest.fixture(scope="module")
-def scripted() -> Iterator[ScriptedUpstream]:
-    with scripted_upstream(SCRIPTS) as server:
+def scripted(simulator: Program) -> Iterator[ScriptedUpstream]:
+    link = f"{simulator.url}/v1/pictures/64x64-{'5a' * 32}.png?{SIGNED}"
+    linked = [Answer(pieces=[json.dumps({"data": [{"url": link}]}).encode()])]
+    with scripted_upstream({**SCRIPTS, "linked": linked}) as server:
         yield server
 
 
@@ -84,8 +90,13 @@ def media(
         {"id": "painter", "targets": ["far-openai/far-model"], "price": {"image": "0.04"}},
         {"id": "json-painter", "targets": ["far-json/far-model"], "price": {"image": "0.04"}},
         {"id": "voice", "targets": ["far-openai/far-model"], "price": {"character": "0.00001"}},
-        *({"id": name, "targets": [f"script/{name}"]} for name in SCRIPTS),
+        *({"id": name, "targets": [f"script/{name}"]} for name in (*SCRIPTS, "linked")),
     ]
+    document["fetch"] = {
+        "allow_http": True,
+        "ports": [simulator.port],
+        "allowed_networks": ["127.0.0.1/32"],
+    }
     program = Gateway(tmp_path_factory.mktemp("media"), document, env=SECRETS)
     try:
         yield program
@@ -214,6 +225,27 @@ async def test_uploaded_image_is_edited_by_its_id_and_the_answer_is_a_link(
     shown = httpx.get(link, trust_env=False)
     assert (shown.status_code, shown.headers["content-type"]) == (200, "image/png")
     assert shown.content.startswith(PNG)
+
+
+@pytest.mark.parametrize("form", ["b64_json", "url"])
+async def test_link_of_the_provider_reaches_no_client_and_no_log(
+    media: Gateway, plain: httpx.AsyncClient, simulator: Program, form: str
+) -> None:
+    """agbcloud/agbcloud-sdk#14. Its image is fetched, and answered as it was asked for."""
+    body = {"model": "linked", "prompt": "a gate", "response_format": form}
+    answer = await plain.post("/images/generations", json=body)
+    assert answer.status_code == 200, answer.text
+    (image,) = answer.json()["data"]
+    if form == "url":
+        assert image["url"].startswith(f"{media.url}/v1/links/")
+        assert httpx.get(image["url"], trust_env=False).content.startswith(PNG)
+    else:
+        assert base64.b64decode(image["b64_json"]).startswith(PNG)
+    media.request_line(answer.headers["x-request-id"])
+    for text in (answer.text, media.stderr, httpx.get(f"{media.url}/metrics").text):
+        for word in ("X-Amz-", "canary-7d1f", "canary-22aa", f":{simulator.port}/"):
+            assert word not in text
+    assert "sig=" not in media.stderr  # nor that of our own link
 
 
 async def test_large_event_passes_while_the_upstream_holds_the_next(
