@@ -99,6 +99,28 @@ def test_ai_sdk_edits_an_image(vercel_seen: Any) -> None:
     assert vercel_seen["edit"] == [PICTURE]
 
 
+def test_openai_sdk_transcribes_into_every_form_and_from_a_stream(openai_seen: Any) -> None:
+    transcripts = openai_seen["transcripts"]
+    assert transcripts.pop("srt").startswith("1\n00:00:00,000 --> ")
+    assert transcripts == {
+        "json": TEXT,
+        "text": f"{TEXT}\n",
+        "verbose": ["The gate opens. ", "The water runs."],
+        "streamed": TEXT,
+        "fromStream": TEXT,
+    }
+
+
+def test_ai_sdk_transcribes_with_segments_that_the_model_may_not_know(vercel_seen: Any) -> None:
+    for name, segments in {
+        "transcript": [],
+        "verbose": ["The gate opens. ", "The water runs."],
+        "derived": [TEXT],
+        "words": ["The", "gate", "opens.", "The", "water", "runs."],
+    }.items():
+        assert vercel_seen[name] == {"text": TEXT, "segments": segments, "seconds": 2.07}, name
+
+
 def test_openai_sdk_shows_an_uploaded_image_to_a_model(openai_seen: Any) -> None:
     seen = openai_seen["fileInChat"]
     assert seen["output_text"].startswith("I see 1 media: image image/png 64x48 157 bytes sha256 ")
