@@ -30,6 +30,7 @@ from edge.management.http import AdminApp
 from edge.media.fetch.rules import FetchRules
 from edge.observability.log_setup import dropped_lines, info_logger
 from edge.proxy.attachments.attachments import Attachments
+from edge.proxy.attachments.named_audio import NamedAudio
 from edge.proxy.describing.build import media_steps
 from edge.proxy.edit_source import EditSource
 from edge.proxy.forwarder import MediaSteps
@@ -466,6 +467,7 @@ class Gateway:
             sandbox=shared.sandbox,
             uploads=shared.uploads,
             metrics=shared.metrics,
+            named_files=NamedAudio(shared.resolver),
             form_sources={"images": EditSource(shared.files, shared.fetcher)},
             estimator=shared.estimator,
             log=info_logger(),

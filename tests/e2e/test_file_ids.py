@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from edge.upstreams.simulator.media.pictures import png
+from edge.upstreams.simulator.media.sounds import wav
 
 from .conftest import SECRETS, UPSTREAM_KEY
 from .program import DEADLINE, Gateway, Program, stats, until
@@ -338,6 +339,8 @@ BODIES: list[tuple[str, dict[str, Any], str]] = [
         "reference_images",
     ),
     ("/v1/videos", {"prompt": "x", "input_reference": {"file_id": "ID"}}, "image"),
+    ("/v1/audio/transcriptions", {"file_id": "ID"}, "file_id"),
+    ("/v1/audio/translations", {"file_id": "ID"}, "file_id"),
 ]
 
 
@@ -366,6 +369,25 @@ def test_a_file_of_another_key_is_not_read_by_media_routes(
     assert answers[0][0] == 404, answers
     assert answers[0] == answers[1]
     assert stats(simulator)["requests"] == before
+
+
+def test_a_transcription_reads_audio_by_id_and_by_link(eyes: Gateway, web: FileServer) -> None:
+    sound = wav("words of a sound", 2.0)
+    web.contents["/a.wav"] = sound
+    file_id = upload(eyes, "a.wav", sound)
+    for named_by in ({"file_id": file_id}, {"url": web.url("/a.wav")}):
+        answer = eyes.post("/v1/audio/transcriptions", {"model": "media", **named_by})
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["text"] == "words of a sound"
+    for named_by, status in (
+        ({"url": web.url("/a.png")}, 400),
+        ({"url": "file-x"}, 400),
+        ({"url": "file:///etc/passwd"}, 400),
+        ({"file_id": upload(eyes, "a.png", picture("no sound", 8, 8))}, 400),
+    ):
+        answer = eyes.post("/v1/audio/transcriptions", {"model": "media", **named_by})
+        assert answer.status_code == status, answer.text
+        assert answer.json()["error"]["param"] == next(iter(named_by))
 
 
 def test_a_url_in_a_file_id_is_fetched_and_inlined(eyes: Gateway, web: FileServer) -> None:
