@@ -41,6 +41,10 @@ def serve(
     given = {"host": host, "port": port, "workers": workers}
     source = Source(config, {name: value for name, value in given.items() if value is not None})
     settings = source.load()
+    from edge.media.extras import missing_extras
+
+    for sentence in missing_extras(settings):
+        say(f"warning: {sentence}")
     from edge.server.serve import serve as run
 
     run(settings, source=source)
@@ -80,6 +84,7 @@ def simulate(
 def check(config: Config) -> None:
     """Check the configuration and the stores it names; exit 0 when there is no error."""
     from edge.management.advice import advice
+    from edge.media.extras import missing_extras
     from edge.runtime.memory_limits import low_memory_limits
 
     settings = load(config)
@@ -87,7 +92,7 @@ def check(config: Config) -> None:
         f"ok: {config}: {len(settings.upstreams)} upstreams, {len(settings.models)} models, "
         f"{len(settings.plans)} plans"
     )
-    for sentence in low_memory_limits(settings.server.workers):
+    for sentence in (*missing_extras(settings), *low_memory_limits(settings.server.workers)):
         say(f"warning: {sentence}")
     for sentence in advice(settings):
         say(f"note: {sentence}")
