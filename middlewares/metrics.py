@@ -234,7 +234,7 @@ class Metrics(Shared):
         )
         self.jobs = Gauge(
             f"{namespace}_jobs",
-            "Video and music jobs by state; those in a final state until they are removed.",
+            "Video and music jobs by state; those in a final state until their webhook was taken.",
             ("state",),
             registry=registry,
             multiprocess_mode="livemax",

@@ -134,6 +134,7 @@ async def replicas(
 async def test_each_job_has_one_end_one_bill_and_its_result(
     replicas: tuple[Replicas, JobVendor], full: bool, figures: Figures
 ) -> None:
+    """QuantumNous/new-api#6074: two workers ended one job, and it was refunded twice."""
     home, vendor = replicas
     kills = KILLS if full else 1
     lives = {

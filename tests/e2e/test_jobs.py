@@ -201,6 +201,7 @@ async def test_image_of_a_form_and_of_a_file_reach_the_vendor_as_data(
 
 
 async def test_failed_and_filtered_jobs_cost_nothing(caller: Caller) -> None:
+    """QuantumNous/new-api#2050: failures were charged."""
     for word, code in (("fail", "upstream_error"), ("filter", "content_filtered")):
         job = await caller.create(f"[{word}]")
         done = await caller.ended(job["poll_url"])
@@ -239,6 +240,7 @@ async def test_cost_of_the_vendor_is_charged_up_to_the_reservation(caller: Calle
 async def test_dropped_connection_after_acceptance_is_one_job_and_one_charge(
     vendor: JobVendor, caller: Caller
 ) -> None:
+    """Comfy-Org/ComfyUI#16204: 426 jobs were sent and paid twice in a week."""
     job = await caller.create("unique [drop]")
     done = await caller.ended(job["poll_url"])
     assert done["status"] == "succeeded", done
@@ -307,6 +309,7 @@ async def test_idempotency_key_names_one_job(vendor: JobVendor, caller: Caller) 
 async def test_thousand_polls_ask_no_upstream_and_cost_nothing(
     home: Gateway, vendor: JobVendor, caller: Caller, full: bool
 ) -> None:
+    """BerriAI/litellm#25015: each question was charged."""
     job = await caller.create("polled")
     await caller.ended(job["poll_url"])
     await caller.settles(0.3)

@@ -94,7 +94,7 @@ class Results:
         self._store = store
         self._files = files
         self._fetcher = fetcher
-        self._keep = keep
+        self.keep = keep
 
     async def copy(
         self, job: Job, number: int, provider: Provider, vendor: Vendor, work: Work, now: float
@@ -125,7 +125,7 @@ class Results:
             limit=None,  # its room was reserved when the job was created
             max_size=max(1, left),
             file_id=file_id,
-            expires_at=None if self._keep is None else now + self._keep,
+            expires_at=None if self.keep is None else now + self.keep,
         )
         try:
             if not stored.mime.startswith(_MEDIA[job.kind]) and work.format != "pcm":

@@ -432,6 +432,7 @@ class Steps:
             due=now,
             tries=0,
             media=b"",
+            expires_at=self._expiry(now) if state == "succeeded" else None,
             progress=100 if state == "succeeded" else job.progress,
         )
         _log.info(
@@ -445,6 +446,10 @@ class Steps:
             reason=_short(reason),
         )
         await self._after(job)
+
+    def _expiry(self, now: float) -> float | None:
+        """When the files of results that are stored now expire."""
+        return None if self._results.keep is None else now + self._results.keep
 
     async def _after(self, job: Job) -> None:
         """The counters, then the webhook. Each is tried until it works, the webhook six times."""

@@ -139,7 +139,8 @@ class JobExists(Exception):
 
 
 class JobFigures(msgspec.Struct, frozen=True):
-    """Jobs by state, and the age in seconds of the oldest that is due and not claimed."""
+    """Jobs that something is still to be done for, by state, and the age in seconds of the oldest
+    that is due and not claimed."""
 
     states: Mapping[str, int]
     overdue: float

@@ -96,7 +96,7 @@ class Bench:
         self.steps = Steps(
             self.store,
             providers=lambda: providers,
-            results=Results(self.store, self.files, self.web, keep=None),
+            results=Results(self.store, self.files, self.web, keep=3600.0),
             notices=Notices(Signer(MemorySecretStore()), self.web),
             settle=self._settle,
             lost=self._lose,
@@ -207,6 +207,7 @@ async def test_job_goes_through_its_states(bench: Bench) -> None:
     done = await bench.step()
     assert (done.state, done.charged, done.progress, done.due) == ("succeeded", 140, 100, None)
     assert bench.settled == ["alice"]
+    assert done.expires_at == bench.now + 3600
     (result,) = done.results
     assert bench.files.files[result.file].data == MP4
     entry = await bench.row()
