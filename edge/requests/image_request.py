@@ -40,6 +40,7 @@ _FOREIGN_COUNTS = frozenset(
     ("numimages", "nimages", "numberofimages", "imagecount", "batchsize", "numoutputs", "samples")
 )
 """Numbers of images of other servers, in the form of `plain`; they can only raise the count."""
+_MOST_COUNT = 1 << 20
 _DRAWN = "svg"
 
 _decode_text = msgspec.json.Decoder(str | None).decode
@@ -117,7 +118,9 @@ def _number(fields: Fields, name: str, default: int) -> int:
         number = None if raw is None else _decode_lenient(raw)
     except _UNREADABLE:
         number = None
-    return default if number is None else max(default, min(int(number), 1 << 20))
+    if number is None or number != number:  # "nan"
+        return default
+    return int(max(default, min(number, _MOST_COUNT)))
 
 
 def _text(fields: Fields, name: str) -> str | None:

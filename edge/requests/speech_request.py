@@ -13,6 +13,8 @@ CHARACTERS_A_SECOND = 12
 """Of slow speech; most voices say 15."""
 _SLOWEST = 0.25
 """The lowest `speed` of OpenAI's API, also taken where the figure cannot be read."""
+_FASTEST = 4.0
+"""The highest one; servers that take more do not lower the bound."""
 _DEFAULT_FORMAT = "mp3"
 
 _decode_text = msgspec.json.Decoder(str).decode
@@ -49,7 +51,7 @@ def _speed(fields: Fields) -> float:
         return _SLOWEST
     if speed is None:
         return 1.0
-    return max(_SLOWEST, speed)
+    return min(speed, _FASTEST) if speed > _SLOWEST else _SLOWEST
 
 
 def _format(fields: Fields) -> str:

@@ -214,6 +214,35 @@ async def test_one_event_at_most_is_held() -> None:
     assert home.upstream.responses[0].closed.is_set()
 
 
+@pytest.mark.simulated_time
+async def test_drained_stream_drops_what_its_client_will_not_read() -> None:
+    """And is charged for what the upstream counted."""
+    gate = asyncio.Event()
+    partial = event("partial_image", b64_json=LARGE)
+    models = [
+        {
+            "id": "painter",
+            "targets": ["oai/x"],
+            "price": {"output": "40"},
+            "on_hangup": "drain",
+        }
+    ]
+    done = event("completed", b64_json=LARGE, usage=USAGE)
+    home = gateway(Answer([partial, gate, partial, done]), document={"models": models})
+    await home.ledger_writer.start()
+    asked = {**ASKED, "stream": True}
+    async with Call(home.app, http_scope("POST", PATH), body=json.dumps(asked).encode()) as call:
+        await call.chunk()
+        call.hang_up()
+        await asyncio.sleep(1)  # the disconnect is noticed meanwhile
+        gate.set()
+        await call.done()
+    await home.ledger_writer.aclose()
+    assert long_strings.HELD_BYTES.held == 0
+    (entry,) = await home.ledger.page()
+    assert (entry.ended, entry.output, entry.measured) == ("drained", 1056, True)
+
+
 async def test_too_much_for_one_answer_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         long_strings.LongStrings.__init__, "__kwdefaults__", {"lines": False, "limit": 100_000}
