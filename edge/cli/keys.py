@@ -63,6 +63,10 @@ Concurrency = Annotated[
         help="Requests in flight at once, in place of the plan's.",
     ),
 ]
+Storage = Annotated[
+    str | None,
+    typer.Option(metavar="SIZE", help="Bytes of its files, in place of the plan's: 5GiB."),
+]
 OnExcess = Annotated[
     Literal["reject", "throttle"] | None,
     typer.Option(help="Over a rate: refuse a request, or let it wait for its turn."),
@@ -133,6 +137,7 @@ def create_key(
     burst: Burst = None,
     tokens: Tokens = None,
     concurrency: Concurrency = None,
+    storage: Storage = None,
     on_excess: OnExcess = None,
     window: Windows = None,
     overflow: Overflow = None,
@@ -151,7 +156,7 @@ def create_key(
     from edge.management import keys
 
     settings = load(config)
-    limits = _limits(requests, burst, tokens, concurrency, on_excess, window, overflow)
+    limits = _limits(requests, burst, tokens, concurrency, storage, on_excess, window, overflow)
     expires_in = seconds("--expires", expires)
     models = _granted(settings, model or ())
     brought = sys.stdin.read(_MOST_READ).rstrip("\r\n") if secret_stdin else None
@@ -227,6 +232,7 @@ def edit_key(
     burst: Burst = None,
     tokens: Tokens = None,
     concurrency: Concurrency = None,
+    storage: Storage = None,
     on_excess: OnExcess = None,
     window: Windows = None,
     overflow: Overflow = None,
@@ -240,7 +246,7 @@ def edit_key(
     from edge.management import keys
 
     settings = load(config)
-    own = _limits(requests, burst, tokens, concurrency, on_excess, window, overflow)
+    own = _limits(requests, burst, tokens, concurrency, storage, on_excess, window, overflow)
     cleared = {"expires_in" if field == "expires" else str(field) for field in clear or ()}
     fields: dict[str, Any] = dict.fromkeys(cleared)
     given = {
@@ -333,6 +339,7 @@ def _limits(
     burst: int | None,
     tokens: str | None,
     concurrency: int | None,
+    storage: str | None,
     on_excess: str | None,
     windows: Sequence[str] | None,
     overflow: str | None,
@@ -343,6 +350,7 @@ def _limits(
         "burst": burst,
         "tokens": tokens,
         "concurrency": concurrency,
+        "storage": storage,
         "on_excess": on_excess,
         "windows": [_window(window) for window in windows] if windows else None,
         "overflow": overflow,

@@ -30,10 +30,26 @@ def advice(settings: Settings) -> list[str]:
             and model.max_output is None
             and model.output_modalities != ("embedding",)
         ),
+        *_objects(settings),
         *_nameless(settings),
         *_unpriced(settings.models, settings.plans),
         *_uncharged(settings.models, settings.plans),
     ]
+
+
+def _objects(settings: Settings) -> Iterator[str]:
+    """Notes about the place of files."""
+    store = settings.store
+    if store.objects.startswith("s3:"):
+        yield (
+            "store.objects: the bucket needs a rule that aborts incomplete multipart uploads "
+            "(AbortIncompleteMultipartUpload), for what a killed process leaves; it is not checked"
+        )
+    elif store.objects.startswith("file:") and not store.sql.startswith("sqlite:"):
+        yield (
+            "store.objects: is a folder of this machine; other hosts that share store.sql do not "
+            "see its files. Name a bucket, or mount the folder on each of them"
+        )
 
 
 def _nameless(settings: Settings) -> Iterator[str]:

@@ -30,7 +30,7 @@ _BUCKET_PIECE = 5 << 20
 """The least bytes of a part in S3; 10,000 parts make 48 GiB."""
 _BUCKET_WRITERS = 16
 """Most objects that a process writes to a bucket at once; each holds two pieces in memory."""
-_PATIENCE = 60.0
+PATIENCE = 60.0
 """Seconds for one step of a stream."""
 SCHEMES = ("file", "s3", "gs", "az")
 
@@ -85,7 +85,7 @@ class Objects(Shared):
                 with suppress(Exception):
                     await writer.__aexit__(type(raised), raised, raised.__traceback__)
                 raise
-            async with _failures(), asyncio.timeout(_PATIENCE):
+            async with _failures(), asyncio.timeout(PATIENCE):
                 await writer.__aexit__(None, None, None)
         finally:
             if self._writers is not None:
@@ -99,12 +99,12 @@ class Objects(Shared):
             return
         store = await self._store()
         async with _failures():
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(PATIENCE):
                 found = await get_async(store, key, options={"range": (start, end)})
             pieces = aiter(found.stream(min_chunk_size=PIECE))
             while True:
                 try:
-                    async with asyncio.timeout(_PATIENCE):
+                    async with asyncio.timeout(PATIENCE):
                         piece = await anext(pieces)
                 except StopAsyncIteration:
                     return
@@ -115,7 +115,7 @@ class Objects(Shared):
         from obstore import delete_async
 
         store = await self._store()
-        async with _failures(), asyncio.timeout(_PATIENCE):
+        async with _failures(), asyncio.timeout(PATIENCE):
             with suppress(FileNotFoundError):
                 await delete_async(store, key)
             if self._folder is not None:
@@ -166,7 +166,7 @@ class Objects(Shared):
             client_options={
                 "allow_http": options.get("endpoint", "").startswith("http://"),
                 "connect_timeout": timedelta(seconds=5),
-                "read_timeout": timedelta(seconds=_PATIENCE),
+                "read_timeout": timedelta(seconds=PATIENCE),
                 "timeout": timedelta(days=1),  # of a whole download, which a client may slow down
             },
             retry_config={"max_retries": 2, "retry_timeout": timedelta(seconds=10)},
@@ -183,7 +183,7 @@ class _Writer:
         self._opened = opened
 
     async def write(self, data: bytes) -> None:
-        async with _failures(), asyncio.timeout(_PATIENCE):
+        async with _failures(), asyncio.timeout(PATIENCE):
             await self._opened.write(data)  # type: ignore[attr-defined]
 
 

@@ -55,13 +55,19 @@ class FilesApp:
                 return await self._upload(exchange, owner, scope, receive, send)
             if not below:
                 return await self._list(exchange, owner, scope, send)
-            await self._one(exchange, owner, below, scope, send)
+            await self._one(exchange, owner, below, scope, receive, send)
         except Problem as problem:
             await add_storage(problem, self._files, exchange, self._storage(exchange.principal))
             raise
 
     async def _one(
-        self, exchange: Exchange, owner: str, below: str, scope: Scope, send: Send
+        self,
+        exchange: Exchange,
+        owner: str,
+        below: str,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
     ) -> None:
         file_id = below.removesuffix(_CONTENT)
         of_content = file_id != below
@@ -78,7 +84,7 @@ class FilesApp:
             raise await self._missing(exchange, owner, file_id)
         if of_content:
             headers = await self._headers(exchange, owner)
-            return await send_file(record, self._files.read, scope, send, more=headers)
+            return await send_file(record, self._files.read, scope, receive, send, more=headers)
         await self._answer(exchange, owner, shown(record, exchange.dialect), scope, send)
 
     async def _missing(self, exchange: Exchange, owner: str, file_id: str) -> Problem:

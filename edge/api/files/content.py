@@ -4,11 +4,13 @@ A browser must not run what a caller uploaded, so the headers always make it a d
 that was read from the bytes, from an origin without scripts.
 """
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Iterable
 
 from edge.media.filenames import attachment
-from middlewares.asgi import Header, Scope, Send, header
+from middlewares.asgi import Header, Message, Receive, Scope, Send, header
+from middlewares.disconnects import receive_or_disconnect
 from middlewares.exchange import exchange_of
 from middlewares.problem import Problem
 from middlewares.stores.files.base import FileRecord
@@ -27,6 +29,7 @@ async def send_file(
     record: FileRecord,
     read: Callable[[FileRecord, int, int], AsyncIterator[bytes]],
     scope: Scope,
+    receive: Receive,
     send: Send,
     *,
     more: Iterable[Header] = (),
@@ -34,14 +37,16 @@ async def send_file(
     """Answer a GET or HEAD with a file. read: its bytes from one place to before another. more:
     further headers.
 
-    Raises Problem, before the answer begins and, when a store fails, after it.
+    It ends when the client disconnects. Raises Problem, before the answer begins and, when a store
+    fails, after it.
     """
+    exchange = exchange_of(scope)
     etag = f'"{record.sha256}"'.encode()
     headers = [(b"etag", etag), *_SAFE, *more]
     if _is_known(scope, record):
         await send({"type": "http.response.start", "status": 304, "headers": headers})
         await send({"type": "http.response.body", "body": b""})
-        exchange_of(scope).outcome = "completed"
+        exchange.outcome = "completed"
         return
     start, end = 0, record.size
     span = _span(scope, record, etag)
@@ -60,19 +65,39 @@ async def send_file(
     if scope["method"] == "HEAD":
         await send(message)
         await send({"type": "http.response.body", "body": b""})
-    else:
-        pieces = read(record, start, end)
-        piece = await anext(pieces)  # a store that fails now still gets its own status
-        await send(message)
-        at = start
-        while True:
-            at += len(piece)
-            if at >= end:
-                await send({"type": "http.response.body", "body": piece})
-                break
-            await send({"type": "http.response.body", "body": piece, "more_body": True})
-            piece = await anext(pieces)
-    exchange_of(scope).outcome = "completed"
+        exchange.outcome = "completed"
+        return
+    leaving = asyncio.create_task(_disconnected(receive), name="file-disconnect")
+    try:
+        whole = await _send_pieces(read(record, start, end), end - start, message, send, leaving)
+        exchange.outcome = "completed" if whole else "hung_up"
+    finally:
+        leaving.cancel()
+
+
+async def _send_pieces(
+    pieces: AsyncIterator[bytes],
+    left: int,
+    message: Message,
+    send: Send,
+    leaving: "asyncio.Task[None]",
+) -> bool:
+    """Send the head and then `left` bytes. False: the client has disconnected."""
+    piece = await anext(pieces)  # a store that fails now still gets its own status
+    await send(message)
+    while not leaving.done():
+        left -= len(piece)
+        await send({"type": "http.response.body", "body": piece, "more_body": left > 0})
+        if left <= 0:
+            return True
+        piece = await anext(pieces)
+    return False
+
+
+async def _disconnected(receive: Receive) -> None:
+    """Wait until the client disconnects: a server takes what is sent to it all the same."""
+    while (await receive_or_disconnect(receive))["type"] != "http.disconnect":
+        pass
 
 
 def _content_type(mime: str) -> bytes:

@@ -25,4 +25,4 @@ class LinksApp:
         )
         if record is None:
             raise Problem("not_found", message="This link is not valid, or not any more.")
-        await send_file(record, self._files.read, scope, send)
+        await send_file(record, self._files.read, scope, receive, send)

@@ -186,7 +186,7 @@ class JobsApp:
             case "GET", "":
                 await self._show(scope, send, job, ours=ours)
             case "GET", "content":
-                await self._content(scope, send, job)
+                await self._content(scope, receive, send, job)
             case "DELETE", "":
                 await self._delete(scope, send, job, ours=ours)
             case "POST", "cancel":
@@ -225,7 +225,7 @@ class JobsApp:
         shown = own(job, self._base(scope)) if ours else openai_video(job)
         await _reply(scope, send, shown, 200, _waits(job, self._clock()))
 
-    async def _content(self, scope: Scope, send: Send, job: Job) -> None:
+    async def _content(self, scope: Scope, receive: Receive, send: Send, job: Job) -> None:
         query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
         variant = query.get("variant", ["video"])[-1]
         if variant not in _VARIANTS:
@@ -239,7 +239,7 @@ class JobsApp:
         record = await self._files.find(job.owner, job.results[at].file)
         if record is None:
             raise Problem("not_found", message="The content of this job was deleted.")
-        await send_file(record, self._files.read, scope, send)
+        await send_file(record, self._files.read, scope, receive, send)
 
     async def _delete(self, scope: Scope, send: Send, job: Job, *, ours: bool) -> None:
         deleted = await self._jobs.store.delete(job.owner, job.id, self._clock())

@@ -287,14 +287,15 @@ def test_create_invalid_limit_is_named_and_creates_nothing(
 
 
 def test_edit_changes_the_given_fields(commands: Commands) -> None:
-    key = commands.key("ann", "--requests", "60/min", "--concurrency", "3", "--model", "m")
+    options = ("--requests", "60/min", "--concurrency", "3", "--storage", "5GiB", "--model", "m")
+    key = commands.key("ann", *options)
     message = commands.ok(
         "keys", "edit", "ann", "--requests", "30/min", "--plan", "max", "--disable"
     )
     assert message == f"ok: {key} is changed\n"
     shown = commands.json("keys", "show", key)
     assert (shown["plan"], shown["state"], shown["models"]) == ("max", "disabled", ["m"])
-    assert shown["limits"] == {"requests": "30/min", "concurrency": 3}
+    assert shown["limits"] == {"requests": "30/min", "concurrency": 3, "storage": "5GiB"}
     commands.ok("keys", "edit", key, "--enable", "--clear", "limits", "--clear", "models")
     commands.ok("keys", "edit", key, "--name", "anna", "--expires", "1d", "--owner", "ops")
     shown = commands.json("keys", "show", "anna")

@@ -16,6 +16,18 @@ def test_advice_base_url_without_path() -> None:
     assert said("https://api.example.com/v1") == []
 
 
+def test_advice_place_of_files() -> None:
+    def said(**store: str) -> list[str]:
+        return [one for one in advice(parse({"store": store})) if "store.objects" in one]
+
+    (sentence,) = said(objects="s3://bucket/files")
+    assert "AbortIncompleteMultipartUpload" in sentence
+    (sentence,) = said(sql="postgresql://host/db")
+    assert "other hosts" in sentence
+    assert said() == []
+    assert said(sql="postgresql://host/db", objects="gs://bucket") == []
+
+
 def test_advice_azure_deployment_of_unknown_model() -> None:
     azure = {**UPSTREAM, "base_url": "https://res.openai.azure.com/openai/v1"}
     other = {**UPSTREAM, "name": "other", "base_url": "https://api.example.com/v1"}
