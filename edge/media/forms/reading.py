@@ -30,7 +30,7 @@ _BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,\-./:=? ]*[0-9A-Za-z'()+_,\-./:=?]").fu
 _MOST_PARTS = 128
 _PREAMBLE = 64 << 10
 """Bytes before the first part; clients send none."""
-_PIECE = 256 << 10
+_PIECE = 64 << 10
 """Bytes that are parsed between two turns of the event loop."""
 _LONGEST_NAME = 256
 _CHARSETS = {

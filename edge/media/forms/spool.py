@@ -23,11 +23,12 @@ from middlewares.uploads import Upload
 
 T = TypeVar("T")
 
-MEMORY = 256 << 10
+MEMORY = 128 << 10
 """Bytes that are held in memory; a larger file is on disk, except for what is being written."""
-PIECE = 128 << 10
-"""Bytes of one read."""
-_THREADS = ThreadPoolExecutor(max_workers=4, thread_name_prefix="spool")
+PIECE = 64 << 10
+"""Bytes of one read, and of one write to the disk at least."""
+_THREADS = ThreadPoolExecutor(max_workers=2, thread_name_prefix="spool")
+"""Few: each has memory of its own, and reads and writes are short."""
 
 
 class Spool:
@@ -79,8 +80,11 @@ class Spool:
         if len(self._head) < HEAD:
             self._head += data[: HEAD - len(self._head)]
         self.size += len(data)
+        if self._file is not None and not self._buffer and len(data) >= PIECE:
+            await self._store(data)
+            return
         self._buffer += data
-        if len(self._buffer) > self._memory:
+        if len(self._buffer) > (self._memory if self._file is None else PIECE):
             await self._flush()
 
     async def finish(self) -> None:
@@ -150,6 +154,9 @@ class Spool:
     async def _flush(self) -> None:
         """Move what is in memory to the temporary file."""
         data, self._buffer = self._buffer, bytearray()
+        await self._store(data)
+
+    async def _store(self, data: bytes | bytearray) -> None:
         try:
             await self._in_thread(partial(self._append, data))
         except OSError as error:
@@ -158,7 +165,7 @@ class Spool:
             ) from None
         self._release(len(data))
 
-    def _append(self, data: bytearray) -> None:
+    def _append(self, data: bytes | bytearray) -> None:
         if self._file is None:
             self._file = TemporaryFile(buffering=0)  # noqa: SIM115 - `close` closes it
         self._hash.update(data)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from edge.media.forms import FormBody, FormBounds, FormFile, read_form
+from edge.proxy.audio_source import AudioSource
 from edge.upstreams import Disconnected, Request, Response
 from tests.asgi import Call, Recorded, http_scope, request
 from tests.edge.media.forms.wire import deleted_files, form, part, scope, sender
@@ -118,6 +119,7 @@ def gateway(*answers: Answer, price: Any = PER_MINUTE, **known: Any) -> Scripted
         **known.pop("model", {}),
     }
     document = {"models": [model], **known.pop("document", {})}
+    known.setdefault("form_sources", {"transcription": AudioSource()})
     return ScriptedGateway(Listening(*answers), document=document, **known)
 
 
@@ -590,6 +592,7 @@ async def test_transcription_in_json_is_sent_as_a_form(member: str, prefix: str)
         ({"audio": "data:audio/wav,abc"}, "audio"),
         ({"audio": "YWJj", "file": "YWJj"}, "audio"),
         ({"file": "YWJj", "format": 5}, "format"),
+        ({"file_id": "file-1"}, "file"),  # nothing opens it here
     ],
 )
 async def test_transcription_in_json_without_audio_is_refused_by_name(

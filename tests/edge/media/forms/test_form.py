@@ -86,6 +86,7 @@ async def test_form_body_is_sent_from_its_beginning_each_time() -> None:
         "FormField",
     ]
     big.spool.close()
+    read_back.close()
 
 
 async def test_form_body_file_without_a_name_or_type_gets_them_from_its_bytes() -> None:
