@@ -27,6 +27,7 @@ from edge.dialects import data_urls, json_schema
 from edge.endpoints import ENDPOINTS
 from edge.observability.metric_memory import MetricMemory
 from edge.proxy import answer_memory, edit_source, intake, long_strings
+from edge.proxy.attachments import named_files
 from edge.requests import body_limits, image_request, json_body
 from edge.routing.paths import OPEN
 from edge.upstreams import provider
@@ -96,6 +97,7 @@ def test_bounds() -> None:
         edit_source,
         image_request,
         long_strings,
+        named_files,
         expand,
         intake,
         json_body,

@@ -44,6 +44,8 @@ def upstream_faults(upstream: UpstreamConfig) -> Iterator[tuple[str, str]]:
         for key in ("base_url", "api_key", "ca", "client_cert", "proxy"):
             if getattr(upstream, key) is not None:
                 yield key, f"is not used by dialect {upstream.dialect}; remove it"
+    if upstream.files and not remote and upstream.dialect != "simulator":
+        yield "files", f"is not used by dialect {upstream.dialect}; remove it"
     yield from _client_faults(upstream)
     if upstream.base_url is not None:
         path = urlsplit(upstream.base_url).path

@@ -35,6 +35,7 @@ from middlewares.stores.files.base import FileRecord
 
 from .encoding import encoded_size, with_base64
 from .forms import form_of, is_text, takes_file, takes_link, with_data, with_file, with_text
+from .named_files import MOST_FILES, too_many
 from .originals import members_at
 from .target import Destination, destination_of
 from .vendor_files import VendorFiles
@@ -65,8 +66,8 @@ class Attachments:
         file_limit: int = 20 << 20,
         request_limit: int = 30 << 20,
     ) -> None:
-        self._resolver = resolver
-        self._vendor_files = vendor_files
+        self.resolver = resolver
+        self.vendor_files = vendor_files
         self._file_limit = file_limit
         self._request_limit = request_limit
 
@@ -90,7 +91,7 @@ class Attachments:
         record = await self._record(part, exchange)
         if record.size > limit:
             raise too_large(part.param, limit)
-        pieces = [piece async for piece in self._resolver.files.read(record)]
+        pieces = [piece async for piece in self.resolver.files.read(record)]
         return Loaded(b"".join(pieces), record.filename)
 
     async def resolve(
@@ -101,12 +102,17 @@ class Attachments:
         wanted = [part for part in parts if self._is_written(part, destination)]
         if not wanted:
             return {}
+        surplus, wanted = wanted[:-MOST_FILES], wanted[-MOST_FILES:]
+        written: dict[MediaPart, msgspec.Raw] = {}
+        for part in surplus:
+            if part.recent:
+                raise too_many(part.param)
+            written[part] = part.as_text(unread(part.kind))
         originals = await run_in_thread(
             partial(members_at, exchange.fields, [part.location for part in wanted])
         )
         writing = _Writing(exchange, self._request_limit)
         downloads = await self._downloads(wanted, exchange)
-        written: dict[MediaPart, msgspec.Raw] = {}
         for part, original in zip(wanted, originals, strict=True):
             try:
                 found = downloads.get(part)
@@ -151,7 +157,7 @@ class Attachments:
 
     async def _fetch(self, part: MediaPart, exchange: Exchange, limit: int) -> Download:
         assert isinstance(part.source, Link)
-        return await self._resolver.fetch(
+        return await self.resolver.fetch(
             owner_of(exchange.principal),
             part.source.url,
             param=part.param,
@@ -163,7 +169,7 @@ class Attachments:
     async def _record(self, part: MediaPart, exchange: Exchange) -> FileRecord:
         assert isinstance(part.source, FileReference)
         owner = owner_of(exchange.principal)
-        return await self._resolver.record(owner, part.source.id, param=part.param)
+        return await self.resolver.record(owner, part.source.id, param=part.param)
 
     async def _inline_link(
         self,
@@ -188,11 +194,11 @@ class Attachments:
         record = await self._record(part, exchange)
         part = _as_stored(part, record)
         if destination.files and takes_file(destination.dialect, part):
-            vendor_id = await self._vendor_files.copy_of(record, provider, destination.dialect)
+            vendor_id = await self.vendor_files.copy_of(record, provider, destination.dialect)
             if vendor_id:
                 return with_file(part, original, vendor_id)
         return await self._inline(
-            part, original, record.size, self._resolver.files.read(record), writing
+            part, original, record.size, self.resolver.files.read(record), writing
         )
 
     async def _inline(

@@ -106,6 +106,10 @@ from .documents import CANARY, MODEL, UPSTREAM, faults, model, upstream
             "request is computed from it",
         ),
         (
+            {"upstreams": [{"name": "cli", "dialect": "claude-cli", "files": True}]},
+            "upstreams[0].files: is not used by dialect claude-cli; remove it",
+        ),
+        (
             {"upstreams": [{"name": "cli", "dialect": "claude-cli", "drop_body": ["user"]}]},
             "upstreams[0].drop_body: is not used by dialect claude-cli; remove it",
         ),

@@ -474,6 +474,16 @@ async def test_an_id_that_is_no_media_of_a_part_reaches_no_upstream(part: dict[s
         assert not gateway.upstream.requests
 
 
+async def test_more_than_a_hundred_files_are_refused_unread() -> None:
+    gateway = ScriptedGateway(Scripted(Answer()))
+    parts = [{"type": "input_file", "file_id": f"f{n}"} for n in range(101)]
+    body = {"model": "m1", "input": [{"role": "user", "content": parts}]}
+    answer = await request(gateway.app, "POST", "/v1/responses", json=body)
+    assert answer.status == 400
+    assert answer.json()["error"]["param"] == "input[0].content[100].file_id"
+    assert "at most 100 files" in answer.json()["error"]["message"]
+
+
 async def test_messages_with_container_is_refused() -> None:
     gateway = ScriptedGateway(Scripted(Answer()))
     body = {

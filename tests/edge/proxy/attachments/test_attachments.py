@@ -497,6 +497,28 @@ async def test_in_older_turns_a_note_stands_for_what_is_gone(bench: Bench) -> No
         await bench.resolve(exchange, "openai", fetches_urls=False)
 
 
+async def test_of_many_links_the_newest_are_fetched(bench: Bench) -> None:
+    links = [{"type": "image_url", "image_url": {"url": URL}}] * 60
+    turns = [
+        {"role": "user", "content": links},
+        {"role": "assistant", "content": "x"},
+        {"role": "user", "content": links},
+    ]
+    bench.attachments = Attachments(
+        bench.attachments.resolver, bench.attachments.vendor_files, request_limit=1 << 20
+    )
+    exchange = bench.exchange({"messages": turns}, "openai")
+    exchange.upload = None
+    written = await bench.resolve(exchange, "openai", fetches_urls=False)
+    messages = json.loads(bytes(replace_media(exchange.fields, written)["messages"]))
+    kinds = [part["type"] for message in messages[::2] for part in message["content"]]
+    assert kinds == ["text"] * 20 + ["image_url"] * 100
+    exchange = bench.exchange({"messages": [{"role": "user", "content": links * 2}]}, "openai")
+    with pytest.raises(Problem) as raised:
+        await bench.resolve(exchange, "openai", fetches_urls=False)
+    assert raised.value.param == "messages[0].content[0].image_url.url"
+
+
 async def test_bytes_sent_inline_count_as_body_once_for_all_attempts(bench: Bench) -> None:
     part = {"type": "input_image", "file_id": bench.ids["png"]}
     body = {"input": [{"role": "user", "content": [part]}]}
