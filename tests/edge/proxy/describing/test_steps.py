@@ -703,3 +703,66 @@ async def test_describer_over_the_budget_is_a_429(make: Maker) -> None:
     assert error["code"] == "budget_exceeded" and error["reset_at"]
     assert "eye" not in answer.text
     assert not door.eye.requests and not door.main.requests
+
+
+# Every part
+
+
+DATA = b64encode(PNG).decode()
+PDF = url(samples.pdf("Words on a page of a PDF."), "application/pdf")
+LINK = "https://127.0.0.1/a"
+PARTS: list[dict[str, Any]] = [
+    image(),
+    {"type": "image_url", "image_url": url(PNG)},
+    {"type": "input_image", "image_url": url(PNG)},
+    {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": DATA}},
+    {"type": "image", "source": {"type": "url", "url": LINK}},
+    {"type": "image_url", "image_url": {"url": LINK}},
+    {"type": "input_audio", "input_audio": {"data": DATA, "format": "mp3"}},
+    {"type": "audio_url", "audio_url": {"url": LINK}},
+    {"type": "video_url", "video_url": {"url": url(PNG, "video/mp4")}},
+    {"type": "video_url", "video_url": {"url": LINK}},
+    {"type": "video", "video": [url(PNG)]},
+    {"type": "file", "file": {"filename": "a.pdf", "file_data": PDF}},
+    {"type": "file", "file": {"file_data": PDF.partition(",")[2]}},
+    {"type": "input_file", "filename": "a.png", "file_data": url(PNG)},
+    {"type": "input_file", "file_url": LINK},
+    {"type": "document", "source": {"type": "url", "url": LINK}},
+    {
+        "type": "document",
+        "source": {
+            "type": "base64",
+            "media_type": "application/pdf",
+            "data": PDF.partition(",")[2],
+        },
+    },
+    {"inlineData": {"mimeType": "image/png", "data": DATA}},
+    {"fileData": {"mimeType": "image/png", "fileUri": LINK}},
+    {"type": "image_url", "image_url": None},
+]
+
+
+@pytest.mark.parametrize("recent", [True, False])
+async def test_every_part_before_a_text_model_is_text_or_a_refusal(
+    make: Maker, recent: bool
+) -> None:
+    """router-for-me/CLIProxyAPI#1684, NousResearch/hermes-agent#85994: none is dropped."""
+    door = make()
+    for part in PARTS:
+        body = asked({"type": "text", "text": "?"}, part)
+        if not recent:
+            body["messages"] += [
+                {"role": "assistant", "content": "."},
+                {"role": "user", "content": "so"},
+            ]
+        before = len(door.main.requests)
+        answer = await door.post(body)
+        if answer.status == 400 and recent:
+            error = answer.json()["error"]
+            assert error["param"].startswith("messages[0].content[1]"), (part, error)
+            assert len(door.main.requests) == before
+            continue
+        assert answer.status == 200, (part, answer.text)
+        first, second = door.sent()["messages"][0]["content"]
+        assert first["text"] == "?" and second["type"] == "text", part
+        assert "<media kind=" in second["text"], part
