@@ -114,6 +114,18 @@ from .documents import CANARY, MODEL, UPSTREAM, faults, model, upstream
             "upstreams[0].drop_body: is not used by dialect claude-cli; remove it",
         ),
         (
+            {"upstreams": [{"name": "own", "dialect": "local-media", "extra_body": {"a": 1}}]},
+            "upstreams[0].extra_body: is not used by dialect local-media; remove it",
+        ),
+        (
+            {"upstreams": [{"name": "own", "dialect": "local-media", "api_key": "k-12345678"}]},
+            "upstreams[0].api_key: is not used by dialect local-media; remove it",
+        ),
+        (
+            {"upstreams": [{"name": "own", "dialect": "local-media", "prewarm": 2}]},
+            "upstreams[0].prewarm: is not used by dialect local-media; remove it",
+        ),
+        (
             upstream(headers={"x y": "1"}),
             "upstreams[0].headers.x y: expected a header name (RFC 9110 token)",
         ),
