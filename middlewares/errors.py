@@ -144,8 +144,11 @@ async def _answer(
     elif state.streaming and not state.ended:
         event = problem.event(exchange_of(scope))
         await send({"type": "http.response.body", "body": event})
+    elif state.ended:
+        return True
     else:
-        return state.ended
+        problem.cut(exchange_of(scope))
+        return False
     return True
 
 

@@ -295,9 +295,13 @@ class Problem(Exception):
             }
         return {"error": error}
 
+    def cut(self, exchange: Exchange) -> None:
+        """Note that it broke off an answer that had begun and cannot say so."""
+        self._record(exchange, "cut")
+
     def event(self, exchange: Exchange) -> bytes:
         """The error as the last event of a stream that has begun; nothing follows it."""
-        self._record(exchange, "cut")
+        self.cut(exchange)
         content = self.content(exchange)
         if exchange.failure_encoder is not None:
             encoded = exchange.failure_encoder.encode_failure(content)

@@ -7,6 +7,8 @@ internal used here.
 """
 
 import asyncio
+import logging
+import re
 import signal
 import socket
 from collections.abc import Callable
@@ -23,6 +25,9 @@ from granian.log import LogLevels
 from granian.server import MPServer
 
 _BACKLOG = 2048
+_PROBLEM = re.compile(
+    r"\AApplication callable raised an exception\n.*\n(?:[\w.]+\.)?Problem: [^\n]*\s*\Z", re.DOTALL
+)
 _HEAD_MILLISECONDS = 10_000
 """For a request head; a connection caught without one can hold a stopping worker for so long."""
 _LOGGING: dict[str, Any] = {
@@ -30,9 +35,25 @@ _LOGGING: dict[str, Any] = {
     "disable_existing_loggers": False,
     "handlers": {},
     "formatters": {},
-    "loggers": {"_granian": {"handlers": [], "propagate": True}},
+    "filters": {"broken": {"()": "edge.server.granian_server.BrokenAnswers"}},
+    "loggers": {
+        "_granian": {"handlers": [], "propagate": True},
+        "_granian.utils": {"filters": ["broken"], "propagate": True},
+    },
 }
 """Granian's lines go to our log."""
+
+
+class BrokenAnswers(logging.Filter):
+    """Drops the tracebacks of answers that were broken off on purpose.
+
+    Bytes such as audio cannot say that their upstream failed, so the connection is closed by an
+    exception. The line of the request says why.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether a record is logged."""
+        return not _PROBLEM.search(record.getMessage())
 
 
 class Parent(Protocol):

@@ -16,7 +16,7 @@ import pytest
 
 from .conftest import SECRETS, over_http
 from .curl import curl
-from .program import Gateway, Program
+from .program import Gateway, Program, until
 
 
 def png(number: int) -> bytes:
@@ -133,6 +133,25 @@ def test_curl_edits_an_image(media: Gateway, tmp_path: Path) -> None:
     assert status == 200, body
     revised = json.loads(body)["data"][0]["revised_prompt"]
     assert revised == f"bluer (1 images: {seen(png(5))})"
+
+
+# Speech
+
+
+def test_speech_that_breaks_off_leaves_the_line_of_its_request_and_no_traceback(
+    media: Gateway,
+) -> None:
+    text = "many words to say [[sim fault=cut:2]]"
+    body = {"model": "painter", "voice": "alloy", "input": text}
+    with pytest.raises(httpx.RemoteProtocolError):
+        media.post("/v1/audio/speech", body)
+    line = until(
+        lambda: next((line for line in media.log if line.get("path") == "/v1/audio/speech"), None),
+        what="the line of the request",
+    )
+    assert (line["outcome"], line["problem"]) == ("cut", "upstream_error")
+    assert "closed the connection during the body" in line["reason"]
+    assert not [line for line in media.log if "Traceback" in str(line)]
 
 
 # Files in conversations

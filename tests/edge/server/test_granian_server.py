@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import logging
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -206,3 +207,20 @@ def test_stop_once_two_stop_signals_set_the_event_once(monkeypatch: pytest.Monke
     loop.handlers[signal.SIGTERM]()
     loop.handlers[signal.SIGTERM]()
     assert happened == ["stop", "set"]
+
+
+@pytest.mark.parametrize(
+    ("text", "logged"),
+    [
+        (
+            "Application callable raised an exception\nTraceback\n  File x\nProblem: ('a', 'b')",
+            False,
+        ),
+        ("Application callable raised an exception\nTraceback\n  File x\nValueError: no", True),
+        ("Application callable raised an exception\nProblem: x\nValueError: no", True),
+        ("[INFO] Problem: none", True),
+    ],
+)
+def test_broken_answers_traceback_of_a_problem_is_not_logged(text: str, logged: bool) -> None:
+    record = logging.LogRecord("_granian.utils", logging.ERROR, "", 0, text, (), None)
+    assert granian_server.BrokenAnswers().filter(record) is logged
