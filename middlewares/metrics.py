@@ -158,7 +158,7 @@ class Metrics(Shared):
         )
         self.vendor_files = Counter(
             f"{namespace}_vendor_files",
-            "Copies of callers' files at upstreams, by outcome: uploaded, refused or deleted.",
+            "Copies of files at upstreams, by outcome: uploaded, refused, lost or deleted.",
             ("upstream", "outcome"),
             registry=registry,
         )

@@ -3,7 +3,8 @@
 A file is uploaded once for each account of an upstream, when a request names it. The row of the
 copy is in SQL, so that every worker and replica uses the same one. The vendor's id is sent to the
 vendor only. Copies end with their files: a sweep deletes them at the vendor. Their own expiry at
-the vendor is for copies that no sweep reaches any more.
+the vendor is for copies that no sweep reaches any more. A vendor may lose a copy, and each request
+with it would fail: so each worker asks for it every ten minutes while it is used.
 """
 
 import logging
@@ -18,6 +19,7 @@ from edge.media.library import Files
 from edge.upstreams import Header, Request, UpstreamFailure
 from edge.upstreams.bodies import read_all
 from edge.upstreams.provider import Provider
+from middlewares.bounded_map import ExpiringMap
 from middlewares.exchange import Dialect
 from middlewares.problem import Problem
 from middlewares.shared import Shared
@@ -32,6 +34,8 @@ KEPT = 30 * 86400
 """Seconds after which a vendor may delete a copy. It is uploaded again if it is needed later."""
 _EARLIER = 3600.0
 """Seconds before a copy expires at the vendor from which it is not used any more."""
+_BELIEVED = 600.0
+"""Seconds for which a copy that was there is not asked for again."""
 _LARGEST_ANSWER = 64 << 10
 _ANTHROPIC: tuple[Header, ...] = (
     (b"anthropic-version", b"2023-06-01"),
@@ -64,6 +68,7 @@ class VendorFiles(Shared):
         self._files = files
         self._store = store
         self._clock = clock
+        self._there: ExpiringMap[str, bool] = ExpiringMap(4096, _BELIEVED, clock)
         self._flights: SingleFlight[tuple[str, str], str] = SingleFlight()
 
     async def aclose(self) -> None:
@@ -75,6 +80,8 @@ class VendorFiles(Shared):
         account = provider.account
         try:
             found = await self._store.find(account, record.id, self._clock())
+            if found is not None and await self._is_lost(found, record, provider, dialect):
+                found = None
             if found is None:
                 found = await self._flights.do(
                     (account, record.id), lambda: self._upload(record, provider, dialect)
@@ -85,6 +92,26 @@ class VendorFiles(Shared):
             _log.warning("upstream %s took no copy of a file: %s", provider.name, reason)
             return ""
         return found
+
+    async def _is_lost(
+        self, vendor_id: str, record: FileRecord, provider: Provider, dialect: Dialect
+    ) -> bool:
+        """Whether the vendor says that it has no such file. Its row is then removed."""
+        if self._there.get(vendor_id):
+            return False
+        if await _status(provider, dialect, b"GET", vendor_id) == 404:
+            self._count(provider.name, "lost")
+            await self._store.remove(
+                VendorFile(
+                    account=provider.account,
+                    file_id=record.id,
+                    vendor_id=vendor_id,
+                    expires_at=0.0,
+                )
+            )
+            return True
+        self._there.put(vendor_id, True)
+        return False
 
     async def _upload(self, record: FileRecord, provider: Provider, dialect: Dialect) -> str:
         spool = Download()
@@ -102,6 +129,7 @@ class VendorFiles(Shared):
             expires_at=now + KEPT - _EARLIER,
         )
         kept = await self._store.add(copy, now)
+        self._there.put(kept, True)
         if kept != vendor_id:  # another worker was faster
             await _delete(provider, dialect, vendor_id)
         return kept
@@ -172,10 +200,16 @@ async def _post(provider: Provider, dialect: Dialect, body: FormBody) -> str:
 
 async def _delete(provider: Provider, dialect: Dialect, vendor_id: str) -> bool:
     """Whether the vendor does not have the file any more."""
+    status = await _status(provider, dialect, b"DELETE", vendor_id)
+    return 200 <= status < 300 or status == 404
+
+
+async def _status(provider: Provider, dialect: Dialect, method: bytes, vendor_id: str) -> int:
+    """The status of a request for one file; 0 without an answer."""
     target = provider.target(b"/files/" + vendor_id.encode("ascii", "replace"))
     try:
-        response = await provider.open(Request(b"DELETE", target, _headers(provider, dialect)))
+        response = await provider.open(Request(method, target, _headers(provider, dialect)))
         response.close()
     except (UpstreamFailure, ValueError):
-        return False
-    return 200 <= response.status < 300 or response.status == 404
+        return 0
+    return response.status

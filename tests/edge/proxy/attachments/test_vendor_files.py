@@ -108,6 +108,22 @@ async def test_an_expired_copy_is_made_again(
     assert await copies.copy_of(record, provider, "openai") == "vendor-2"
 
 
+async def test_a_copy_that_the_vendor_lost_is_made_again_within_ten_minutes(
+    copies: VendorFiles, files: Files, vendor: Vendor, clock: Clock, outcomes: list[str]
+) -> None:
+    record, provider = await saved(files), provider_of(vendor)
+    assert await copies.copy_of(record, provider, "openai") == "vendor-1"
+    vendor.files.clear()
+    assert await copies.copy_of(record, provider, "openai") == "vendor-1"
+    assert len(vendor.requests) == 1
+    clock.now += 601
+    assert await copies.copy_of(record, provider, "openai") == "vendor-2"
+    assert outcomes == ["uploaded", "lost", "uploaded"]
+    clock.now += 601
+    vendor.refuses = 500  # which says nothing of the file
+    assert await copies.copy_of(record, provider, "openai") == "vendor-2"
+
+
 @pytest.mark.parametrize("how", ["refuses", "gone"])
 async def test_a_vendor_that_takes_no_file_gives_no_copy(
     copies: VendorFiles,

@@ -43,6 +43,9 @@ class Vendor:
         if request.method == b"DELETE":
             gone = self.files.pop(request.target.rpartition(b"/")[2].decode(), None)
             return Answered(404 if gone is None else 200, b"{}")
+        if request.method == b"GET":
+            there = request.target.rpartition(b"/")[2].decode() in self.files
+            return Answered(200 if there else 404, b"{}")
         self.forms.append(body)
         id_ = f"vendor-{next(self._numbers)}"
         found = re.search(rb'name="file"[^\n]*\r\n[^\n]*\r\n\r\n(.*)\r\n--', body, re.DOTALL)
