@@ -55,20 +55,21 @@ class DescribingSlots(Shared):
         self.semaphore = asyncio.Semaphore(most)
         self._size = size
         self._held = 0
-        self._released = asyncio.Condition()
+        self._released = asyncio.Event()
 
     @asynccontextmanager
     async def memory(self, size: int) -> AsyncIterator[None]:
         """Room for `size` bytes, for as long as the block runs."""
-        async with self._released:
-            await self._released.wait_for(lambda: not self._held or self._held + size <= self._size)
-            self._held += size
+        while self._held and self._held + size > self._size:
+            await self._released.wait()
+        self._held += size
         try:
             yield
         finally:
+            # Without a wait, which a cancellation could end before the others are woken.
             self._held -= size
-            async with self._released:
-                self._released.notify_all()
+            self._released.set()
+            self._released = asyncio.Event()
 
 
 class _Unmade(Exception):

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from edge.media.decode.sandbox import Sandbox
+from edge.proxy.describing.steps import DescribingSlots
 from edge.proxy.describing.wording import NOTE
 from edge.upstreams import ConnectFailed
 from middlewares.stores.descriptions.sql import SqlDescriptionStore
@@ -703,6 +704,27 @@ async def test_describer_over_the_budget_is_a_429(make: Maker) -> None:
     assert error["code"] == "budget_exceeded" and error["reset_at"]
     assert "eye" not in answer.text
     assert not door.eye.requests and not door.main.requests
+
+
+async def test_memory_of_media_is_waited_for_and_given_back_by_cancelled_holders() -> None:
+    slots = DescribingSlots(size=10)
+    entered: list[int] = []
+
+    async def hold(size: int, until: asyncio.Event) -> None:
+        async with slots.memory(size):
+            entered.append(size)
+            await until.wait()
+
+    never, now = asyncio.Event(), asyncio.Event()
+    now.set()
+    first = asyncio.create_task(hold(50, never))  # alone, a file of any size
+    await asyncio.sleep(0)
+    others = [asyncio.create_task(hold(size, now)) for size in (6, 5)]
+    await asyncio.sleep(0)
+    assert entered == [50]
+    first.cancel()
+    await asyncio.wait_for(asyncio.gather(*others), 10)
+    assert sorted(entered) == [5, 6, 50]
 
 
 # Every part
