@@ -399,6 +399,7 @@ def _cors(app: ASGIApp, origins: tuple[str, ...]) -> ASGIApp:
             *("x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"),
             *("idempotent-replayed", "x-storage-used-bytes", "x-storage-limit-bytes"),
             *("content-disposition", "content-range", "accept-ranges", "etag"),
+            *("location", "openai-poll-after-ms"),
         ),
         max_age=600,
     )

@@ -7,6 +7,7 @@ are never included.
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 from edge.config.units import Duration
@@ -14,6 +15,7 @@ from middlewares.exchange import Principal
 from middlewares.limits import Budget, Limits, PlanLimits
 from middlewares.pricing import decimal
 from middlewares.stores.counters.base import AccountStatus, Check, RateCounters
+from middlewares.stores.errors import StoreUnavailable
 from middlewares.stores.ledger.base import Entry, LedgerStore, Sum
 
 from .period import Period, moment
@@ -106,8 +108,11 @@ class UsageReport:
         if self._accounts is None or not budget.limited:
             return [], None
         status = await self._accounts.status(principal.id, budget)
-        # Jobs that run: the counters have what they reserve among what is spent.
-        running = await self._running(principal.id)
+        # Jobs that run: the counters have what they reserve among what is spent, and it is shown so
+        # while the store is away.
+        running: Sequence[Entry] = ()
+        with suppress(StoreUnavailable):
+            running = await self._running(principal.id)
         held = status.held.get("windows", 0)
         windows = []
         for level in status.windows:
