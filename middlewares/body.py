@@ -64,7 +64,6 @@ async def read_body(
     parts: list[bytes] = []
     size = 0
     timeout = _BodyTimeout(idle, longest)
-    timeout.start()
     try:
         while True:
             message = await receive()
@@ -96,12 +95,7 @@ class BodyReader:
     """
 
     __slots__ = (
-        "_expected",
-        "_limit",
-        "_pieces",
-        "_receive",
-        "_scope",
-        "_timeout",
+        *("_expected", "_idle", "_limit", "_longest", "_pieces", "_receive", "_scope", "_timeout"),
         "ended",
         "size",
     )
@@ -119,12 +113,17 @@ class BodyReader:
         self._limit = limit
         self._expected = _announced(scope, limit, None)
         self._pieces = 0
-        self._timeout = _BodyTimeout(idle, longest)
+        self._idle = idle
+        self._longest = longest
+        self._timeout: _BodyTimeout | None = None
 
     async def read(self) -> bytes:
         """The next piece; it may be empty. See `ended`."""
         timeout = self._timeout
-        timeout.start()
+        if timeout is None:
+            self._timeout = timeout = _BodyTimeout(self._idle, self._longest)
+        else:
+            timeout.resume()
         try:
             message = await self._receive()
             body = _piece(message, self.size, self._limit, None)
@@ -180,28 +179,35 @@ class _BodyTimeout:
 
     _why = ""
     _over = False
-    _left = 0.0
     _size = 0
     _began = _last = -inf
     _before = 0
     _expired = False
 
     def __init__(self, idle: float, longest: float) -> None:
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop = asyncio.get_running_loop()
         self._idle = idle
         self._longest = longest
+        task = asyncio.current_task(loop)
+        if task is None:
+            raise RuntimeError("a body is read in a task")
+        self._task = task
+        reads = _reads.get(loop)
+        if reads is None:
+            reads = _start_checks(loop)
+        self._reads = reads
+        reads.add(self)
 
-    def start(self) -> None:
-        """Start the checks of the running task; the time since they ended does not count."""
+    def resume(self) -> None:
+        """Start the checks again, of the running task; the time since `end` does not count."""
         loop = self._loop
         task = asyncio.current_task(loop)
         if task is None:
             raise RuntimeError("a body is read in a task")
         self._task = task
-        if self._left:
-            outside = loop.time() - self._left
-            self._began += outside
-            self._last += outside
+        outside = loop.time() - self._last
+        self._began += outside
+        self._last += outside
         reads = _reads.get(loop)
         if reads is None:
             reads = _start_checks(loop)
@@ -212,7 +218,7 @@ class _BodyTimeout:
         """Record an arrived message. size, pieces: bytes and messages so far. Raises Problem."""
         if pieces > FREE_PIECES and pieces - FREE_PIECES > size // LEAST_PIECE:
             raise _too_many_pieces()
-        self._last = self._left = self._loop.time()
+        self._last = self._loop.time()
         self._size = size
 
     def check(self) -> None:
@@ -244,7 +250,7 @@ class _BodyTimeout:
         return ours and self._task.uncancel() <= self._before
 
     def end(self) -> None:
-        """Stop the checks, until the next `start`."""
+        """Stop the checks, until `resume`."""
         self._reads.discard(self)
         if self._expired:
             self._task.uncancel()

@@ -16,6 +16,7 @@ from middlewares.body import FREE_PIECES
 from middlewares.problem import Problem
 from middlewares.uploads import Upload, Uploads
 
+from .hostile import HOSTILE
 from .wire import Sender, deleted_files, form, part, pieces, scope, sender
 
 BOUNDS = FormBounds(size=8 << 20, file=4 << 20, names={"file": 1}, files=3)
@@ -232,17 +233,6 @@ async def test_read_form_counts_its_memory_and_gives_it_back() -> None:
     read_back.close()
     upload.close()
     assert uploads.held == 0
-
-
-HOSTILE = {
-    "preamble": [b"x" * (64 << 10)] * 320,
-    "preamble of line ends": [b"\r\n" * (32 << 10)] * 320,
-    "many headers": pieces(b"--B\r\n" + b"A: b\r\n" * 100_000, 64 << 10),
-    "many parts": pieces(form(*[part("a", b"")] * 100_000), 64 << 10),
-    "endless header": [b"--B\r\nA: ", *[b"x" * (64 << 10)] * 300],
-    "long continuation": pieces(b"--B\r\nA: b\r\n" + b" c\r\n" * 100_000, 64 << 10),
-    "half boundaries": pieces(b"--B\r\n" + part("f", b"\r\n--" * 3_000_000, "f"), 64 << 10),
-}
 
 
 @pytest.mark.parametrize("name", HOSTILE)
