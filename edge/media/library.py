@@ -254,7 +254,7 @@ class Files(Shared):
         size = 0
         digest = hashlib.sha256()
         head = b""
-        async with self._objects.writing(record.key) as writer:
+        async with self._objects.writing(record.key, record.owner) as writer:
             async for piece in pieces:
                 size += len(piece)
                 if size > most:

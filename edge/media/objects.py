@@ -28,8 +28,11 @@ PIECE = 256 << 10
 _FOLDER_PIECE = 1 << 20
 _BUCKET_PIECE = 5 << 20
 """The least bytes of a part in S3; 10,000 parts make 48 GiB."""
-_BUCKET_WRITERS = 16
-"""Most objects that a process writes to a bucket at once; each holds two pieces in memory."""
+_WRITERS = 128, 32
+"""Most objects that a process writes to a folder at once, and of one owner; each holds two pieces
+in memory. Further ones wait."""
+_BUCKET_WRITERS = 32, 8
+"""The same for a bucket."""
 PATIENCE = 60.0
 """Seconds for one step of a stream."""
 SCHEMES = ("file", "s3", "gs", "az")
@@ -58,7 +61,7 @@ class Objects(Shared):
         self._options = dict(options or {})
         self._folder = Path(path) if scheme == "file" else None
         self._piece = _BUCKET_PIECE if self._folder is None else _FOLDER_PIECE
-        self._writers = None if self._folder is not None else asyncio.Semaphore(_BUCKET_WRITERS)
+        self._writers = _Turns(*(_BUCKET_WRITERS if self._folder is None else _WRITERS))
         self._opened: ObjectStore | None = None
 
     @property
@@ -67,15 +70,13 @@ class Objects(Shared):
         return self._folder
 
     @asynccontextmanager
-    async def writing(self, key: str) -> AsyncIterator[Writer]:
+    async def writing(self, key: str, owner: str = "") -> AsyncIterator[Writer]:
         """Write the object `key`, which exists when the block has ended without an exception. After
-        an exception nothing of it is left."""
+        an exception nothing of it is left. owner: whose turn it is, where many write at once."""
         from obstore import open_writer_async
 
         store = await self._store()
-        if self._writers is not None:
-            await self._writers.acquire()
-        try:
+        async with self._writers.turn(owner):
             async with _failures():
                 writer = open_writer_async(store, key, buffer_size=self._piece, max_concurrency=1)
                 opened = await writer.__aenter__()
@@ -87,9 +88,6 @@ class Objects(Shared):
                 raise
             async with _failures(), asyncio.timeout(PATIENCE):
                 await writer.__aexit__(None, None, None)
-        finally:
-            if self._writers is not None:
-                self._writers.release()
 
     async def read(self, key: str, start: int, end: int) -> AsyncIterator[bytes]:
         """The bytes from `start` to before `end`. Raises FileNotFoundError."""
@@ -172,6 +170,32 @@ class Objects(Shared):
             retry_config={"max_retries": 2, "retry_timeout": timedelta(seconds=10)},
         )
         return store
+
+
+class _Turns:
+    """Bounds how many write at once, in all and for each owner: one that starts many slow uploads
+    does not keep others from theirs."""
+
+    __slots__ = ("_all", "_each", "_owners")
+
+    def __init__(self, total: int, each: int) -> None:
+        self._all = asyncio.Semaphore(total)
+        self._each = each
+        self._owners: dict[str, tuple[asyncio.Semaphore, list[object]]] = {}
+
+    @asynccontextmanager
+    async def turn(self, owner: str) -> AsyncIterator[None]:
+        """Wait for a place, and keep it while the block runs."""
+        mark = object()
+        own, users = self._owners.setdefault(owner, (asyncio.Semaphore(self._each), []))
+        users.append(mark)
+        try:
+            async with own, self._all:
+                yield
+        finally:
+            users.remove(mark)
+            if not users:
+                del self._owners[owner]
 
 
 class _Writer:

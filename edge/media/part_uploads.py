@@ -120,7 +120,7 @@ class PartUploads(Shared):
             await self._store.begin_part(part, now=now, until=now + self._lease, slack=PART)
             async with self._leased(part):
                 written = 0
-                async with self._objects.writing(part.key) as writer:
+                async with self._objects.writing(part.key, part.owner) as writer:
                     async for piece in pieces:
                         written += len(piece)
                         if written > part.size:

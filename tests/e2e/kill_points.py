@@ -42,8 +42,8 @@ def install():
     writing = objects.Objects.writing
 
     @asynccontextmanager
-    async def watched(self, key):
-        async with writing(self, key) as writer:
+    async def watched(self, key, owner=""):
+        async with writing(self, key, owner) as writer:
             class Writer:
                 written = 0
                 async def write(self, data):

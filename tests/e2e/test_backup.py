@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from tests.pages import block, page
 
 from .conftest import SECRETS, Start
@@ -30,6 +32,19 @@ def follow(lines: str, folder: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def upload(gateway: Gateway, key: str) -> str:
+    """A file, and its id."""
+    made = httpx.post(
+        f"{gateway.url}/v1/files",
+        headers={"authorization": f"Bearer {key}"},
+        data={"purpose": "user_data"},
+        files={"file": ("a", b"kept")},
+        trust_env=False,
+    )
+    assert made.status_code == 200, made.text
+    return str(made.json()["id"])
+
+
 async def spent(gateway: Gateway, key: str) -> Any:
     return (await ask(gateway.url, "/v1/usage", headers=bearer(key))).json()["total"]["requests"]
 
@@ -50,6 +65,7 @@ async def test_a_backup_of_a_running_gateway_restores_it(
     body = chat("Hello [[sim tokens=5]]", "chat")
     assert (await ask(gateway.url, CHAT, body, bearer(key))).status == 200
     await rows_when(gateway, 1)
+    file_id = await asyncio.to_thread(upload, gateway, key)
     async with line(gateway.url) as connection:
         running = chat("Hello [[sim tokens=40 fault=hold:20]]", "chat", stream=True)
         await connection.send(request(CHAT, running, bearer(key)))
@@ -65,4 +81,6 @@ async def test_a_backup_of_a_running_gateway_restores_it(
     found = await rows_when(again, 2)
     assert sorted(row.ended for row in found) == ["completed", "lost"]
     assert await spent(again, key) == 2
+    content = await ask(again.url, f"/v1/files/{file_id}/content", headers=bearer(key))
+    assert (content.status, content.body) == (200, b"kept")
     assert (await ask(again.url, CHAT, body, bearer(key))).status == 200

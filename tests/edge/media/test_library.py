@@ -262,3 +262,27 @@ async def test_link_is_valid_for_its_time_and_file_alone(
         assert await files.find_linked(*wrong) is None
     clock.now += 60
     assert await files.find_linked(saved.id, "1000060", signature) is None
+
+
+async def test_writing_many_of_one_owner_wait_and_others_do_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge.media.objects._WRITERS", (3, 2))
+    objects = Objects(f"file:{tmp_path}/objects")
+    begun: list[str] = []
+    go_on = asyncio.Event()
+
+    async def write(owner: str, key: str) -> None:
+        async with objects.writing(key, owner) as writer:
+            begun.append(key)
+            await go_on.wait()
+            await writer.write(b"x")
+
+    writes = [asyncio.create_task(write("alice", f"a{number}")) for number in range(4)]
+    writes.append(asyncio.create_task(write("bob", "b")))
+    while len(begun) < 3:
+        await asyncio.sleep(0)
+    assert set(begun) == {"a0", "a1", "b"}
+    go_on.set()
+    await asyncio.gather(*writes)
+    assert len(objects_in(tmp_path)) == 5

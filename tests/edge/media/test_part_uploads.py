@@ -1,4 +1,4 @@
-"""Files that come in parts, over a real folder and a real database."""
+"""Files that come in parts, over a real folder and both databases."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -15,6 +15,8 @@ from middlewares.stores.files.sql import SqlFileStore
 from middlewares.stores.files.uploads import SqlUploadStore, UploadRecord
 from middlewares.stores.responses.sql import SqlSecretStore
 from middlewares.stores.sql.database import Database
+from middlewares.stores.sql.migrations import migrate
+from tests.middlewares.stores.postgres_server import Postgres
 
 from .stored import check_balance
 
@@ -32,9 +34,14 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    opened = await Database.open(f"sqlite:///{tmp_path}/penstock.db")
+@pytest.fixture(params=["sqlite", "postgres"])
+async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
+    url = f"sqlite:///{tmp_path}/penstock.db"
+    if request.param == "postgres":
+        server: Postgres = request.getfixturevalue("postgres")
+        url = await server.new_database()
+        await migrate(url)
+    opened = await Database.open(url)
     yield opened
     await opened.aclose()
 
