@@ -92,17 +92,20 @@ class Upload:
 
     def remove(self, less: int) -> None:
         """Count `less` bytes no more: they were dropped, or are on disk now."""
-        less = min(less, self.size)
-        if not less:
-            return
-        uploads, subject = self._uploads, self._subject
-        self.size -= less
-        uploads.held -= less
-        left = uploads._held_by[subject] - less
-        if left:
-            uploads._held_by[subject] = left
+        size = self.size
+        if less < size:
+            self.size = size - less
+        elif size:
+            less, self.size = size, 0
         else:
-            del uploads._held_by[subject]
+            return
+        uploads, held_by = self._uploads, self._uploads._held_by
+        uploads.held -= less
+        left = held_by[self._subject] - less
+        if left:
+            held_by[self._subject] = left
+        else:
+            del held_by[self._subject]
 
     def extend(self, more: int) -> None:
         """Count stored bytes that the body refers to. Raises Problem where there is no room.
