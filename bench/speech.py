@@ -49,10 +49,10 @@ class _Counter(asyncio.Protocol):
             self.head += data[:64]
 
 
-def request_of(running: Running, pieces: int) -> bytes:
-    """A request for so many pieces of audio."""
+def request_of(running: Running, pieces: int, rate: float = RATE) -> bytes:
+    """A request for so many pieces of audio. rate: pieces a second."""
     words = "water runs " * (_CHARACTERS // 11)
-    text = f"{words} [[sim tokens={pieces} rate={RATE}]]"
+    text = f"{words} [[sim tokens={pieces} rate={rate:g}]]"
     body = msgspec.json.encode(
         {
             "model": running.target.model,
