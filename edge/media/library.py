@@ -8,6 +8,7 @@ import asyncio
 import hashlib
 import hmac
 import logging
+import re
 from base64 import urlsafe_b64encode
 from collections.abc import (
     AsyncIterable,
@@ -52,6 +53,7 @@ _BASE62 = ascii_letters + digits
 _RANDOM = 27
 """Characters of an id: 160 bits."""
 _LINK_KEY = "file-links"
+_SECONDS = re.compile("[0-9]{1,12}").fullmatch
 
 Bytes = AsyncIterable[bytes]
 
@@ -433,7 +435,7 @@ class Files(Shared):
 
     async def find_linked(self, file_id: str, until: str, signature: str) -> FileRecord | None:
         """The file of a link that is valid now; None for any other link."""
-        if not until.isdigit() or len(until) > 12 or int(until) <= self._clock():
+        if _SECONDS(until) is None or int(until) <= self._clock():
             return None
         good = await self._signature(file_id, int(until))
         if not hmac.compare_digest(good.encode(), signature.encode("utf-8", "replace")):
@@ -462,7 +464,7 @@ def unknown(file_id: str) -> str:
 
 
 def _too_large(most: int) -> Problem:
-    return Problem("request_too_large", message=f"The file is larger than {most} bytes.")
+    return Problem("request_too_large", message=f"The file is larger than {most:d} bytes.")
 
 
 async def _single(data: bytes) -> AsyncIterator[bytes]:

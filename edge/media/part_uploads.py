@@ -31,6 +31,8 @@ _log = logging.getLogger(__name__)
 
 PART = 64 << 20
 """Bytes of one part."""
+_FORMS = 64 << 10
+"""Bytes that the forms of parts may add to the sizes that are announced of them."""
 LIFE = 3600.0
 """Seconds until an upload expires."""
 
@@ -105,19 +107,25 @@ class PartUploads(Shared):
         self, upload: UploadRecord, pieces: Bytes, *, size: int | None = None
     ) -> PartRecord:
         """Store a part. size: its bytes at most, if known. Raises `invalid_request`,
-        `request_too_large`."""
+        `request_too_large`.
+
+        All parts together have at most twice the bytes of the file, since some are sent again.
+        """
         now = self._clock()
+        most = min(PART, upload.size)
         part_id = new_id("part_")
         part = PartRecord(
             id=part_id,
             upload=upload.id,
             owner=upload.owner,
             key=object_key(part_id),
-            size=min(size or PART, PART),
+            size=min(size or most, most),
             created_at=now,
         )
         try:
-            await self._store.begin_part(part, now=now, until=now + self._lease, slack=PART)
+            await self._store.begin_part(
+                part, now=now, until=now + self._lease, slack=most + _FORMS
+            )
             async with self._leased(part):
                 written = 0
                 async with self._objects.writing(part.key, part.owner) as writer:

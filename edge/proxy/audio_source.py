@@ -128,5 +128,5 @@ def _text(fields: Fields, name: str) -> str:
 
 
 def _too_large(name: str, limit: int) -> Problem:
-    message = f"The file `{name}` is larger than {limit} bytes."
+    message = f"The file `{name}` is larger than {limit:d} bytes."
     return Problem("request_too_large", message=message, param=name)

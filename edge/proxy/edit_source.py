@@ -203,6 +203,6 @@ def _text(raw: Raw, path: str) -> str:
 def _too_large(path: str, limit: int) -> Problem:
     return Problem(
         "request_too_large",
-        message=f"The image `{path}` is larger than {limit} bytes.",
+        message=f"The image `{path}` is larger than {limit:d} bytes.",
         param=path,
     )

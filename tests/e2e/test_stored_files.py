@@ -194,7 +194,13 @@ def test_upload_empty_missing_double_and_large_files_are_refused(tenant: Tenant)
         files=[("purpose", (None, "user_data")), ("file", ("a", b"x")), ("file", ("b", b"y"))],
     )
     assert (twice.status_code, twice.json()["error"]["param"]) == (400, "file")
-    assert tenant.upload(bytes(16 * MIB + 1)).status_code == 413
+    large = tenant.upload(bytes(16 * MIB + 1))
+    assert large.status_code == 413
+    assert f"larger than {16 * MIB} bytes" in large.json()["error"]["message"]
+    for purpose in ("x" * 65536, "a\0b"):
+        form = {"file": ("a", b"x"), "purpose": (None, purpose)}
+        odd = post("/v1/files", files=form, headers=ANTHROPIC)
+        assert (odd.status_code, "`purpose`" in odd.text) == (400, True)
     json_body = post("/v1/files", json={"purpose": "user_data"})
     assert json_body.status_code == 415
     assert "multipart/form-data" in json_body.json()["error"]["message"]

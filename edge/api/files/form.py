@@ -76,6 +76,7 @@ class FileForm:
                 options_of(self._fields["purpose"], None, None)
             _seconds(self._fields, "expires_after[seconds]", *OPENAI_KEEP)
         else:
+            options_of(self._fields.get("purpose") or USUAL_PURPOSE, None, None)
             _seconds(self._fields, "expires_in_seconds", *_ANTHROPIC_KEEP)
 
     def options(self, dialect: str) -> FileOptions:
@@ -83,7 +84,8 @@ class FileForm:
         fields = self._fields
         if dialect == "anthropic":
             keep = _seconds(fields, "expires_in_seconds", *_ANTHROPIC_KEEP)
-            return FileOptions(fields.get("purpose") or USUAL_PURPOSE, keep)
+            usual = options_of(fields.get("purpose") or USUAL_PURPOSE, None, None)
+            return FileOptions(usual.purpose, keep)
         return options_of(
             fields.get("purpose"),
             fields.get("expires_after[anchor]"),

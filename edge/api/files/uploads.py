@@ -89,11 +89,11 @@ class UploadsApp:
         if not isinstance(size, int) or isinstance(size, bool) or size < 1:
             raise expected("bytes", "a number of bytes, at least 1")
         if size > most:
-            message = f"The file is larger than {most} bytes."
+            message = f"The file is larger than {most:d} bytes."
             raise Problem("request_too_large", message=message, param="bytes")
         if not isinstance(filename, str) or not filename:
             raise expected("filename", "the name of the file")
-        if not isinstance(mime, str) or len(mime) > 255:
+        if not isinstance(mime, str) or len(mime) > 255 or not mime.isprintable():
             raise expected("mime_type", "the media type of the file")
         after = body.get("expires_after") or {}
         if not isinstance(after, dict):

@@ -250,7 +250,7 @@ def is_one_of(kinds: Collection[str], media_type: str) -> bool:
 def problem_of(refused: Refused, param: str, limit: int) -> Problem:
     """The problem for the caller: one message for all but a file that is too large."""
     if refused.outcome == "too_large":
-        message = f"The file at `{param}` is larger than {limit} bytes."
+        message = f"The file at `{param}` is larger than {limit:d} bytes."
         issue = f"expected at most {limit} bytes"
     else:
         issue = "expected an https URL of a public host that answers in time"

@@ -244,7 +244,7 @@ class _FormParser:
             raise Problem(
                 "request_too_large",
                 message=f"The file `{plain_name(self._name)}` is larger than "
-                f"{self._bounds.file} bytes.",
+                f"{self._bounds.file:d} bytes.",
                 param=plain_name(self._name),
             )
         return data

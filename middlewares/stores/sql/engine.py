@@ -58,7 +58,7 @@ def connect(url: str, *, patience: float | None) -> AsyncEngine:
             await looked_up(url, patience)
             return await asyncpg.connect(url, timeout=patience or 60, command_timeout=patience)
 
-        return create_async_engine(
+        engine = create_async_engine(
             "postgresql+asyncpg://",
             async_creator=connected,
             hide_parameters=True,
@@ -67,8 +67,28 @@ def connect(url: str, *, patience: float | None) -> AsyncEngine:
             max_overflow=0,
             pool_timeout=patience or 60,
         )
+        event.listen(engine.sync_engine, "before_cursor_execute", _without_nul, retval=True)
+        return engine
     named = f" {scheme!r}" if found else ""  # without "://" it may be anything, a password even
     raise ValueError(f"store.sql{named}: expected sqlite:///PATH or postgresql://…")
+
+
+def _without_nul(
+    _connection: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, many: bool
+) -> tuple[str, Any]:
+    """PostgreSQL keeps no NUL in a text, and answers one with an error, which would count as a
+    database that does not answer. A caller may send one as an id, so it is replaced."""
+    if many:
+        return statement, [_replaced(each) for each in parameters]
+    return statement, _replaced(parameters)
+
+
+def _replaced(values: Any) -> Any:
+    if not isinstance(values, tuple) or not any(
+        isinstance(value, str) and "\0" in value for value in values
+    ):
+        return values
+    return tuple(v.replace("\0", "\ufffd") if isinstance(v, str) else v for v in values)
 
 
 async def looked_up(url: str, patience: float | None) -> None:

@@ -258,6 +258,8 @@ async def test_link_is_valid_for_its_time_and_file_alone(
         (saved.id, "1000060", "é"),
         (saved.id, "", signature),
         (saved.id, "1" * 30, signature),
+        (saved.id, "\u00b2", signature),
+        (saved.id, "\u0661" * 9, signature),
     ):
         assert await files.find_linked(*wrong) is None
     clock.now += 60

@@ -116,13 +116,13 @@ async def test_complete_that_fails_keeps_the_upload(
 async def test_parts_of_more_bytes_than_the_file_are_refused(
     uploads: PartUploads, database: Database, objects: Objects
 ) -> None:
-    upload = await begin(uploads, 10)
-    half = PART // 2
+    size = 300_000
+    upload = await begin(uploads, size)
     for _ in range(2):  # a part that is sent again fits too
-        await uploads.add_part(upload, data(b"x"), size=half)
+        await uploads.add_part(upload, data(bytes(size)), size=size + 400)
     await uploads.add_part(upload, data(bytes(9)), size=9)
     with pytest.raises(Problem) as raised:
-        await uploads.add_part(upload, data(b"x"), size=PART + 1)
+        await uploads.add_part(upload, data(bytes(size)), size=size + 400)
     assert (raised.value.kind, raised.value.param) == ("invalid_request", "data")
     with pytest.raises(Problem) as raised:
         await uploads.add_part(upload, data(bytes(9)), size=8)
@@ -131,6 +131,18 @@ async def test_parts_of_more_bytes_than_the_file_are_refused(
         await uploads.add_part(upload, data(b""))
     assert raised.value.param == "data"
     assert len(await check_balance(database, objects)) == 3
+
+
+async def test_part_of_more_bytes_than_the_file_is_not_kept(
+    uploads: PartUploads, files: Files, database: Database, objects: Objects
+) -> None:
+    upload = await begin(uploads, 1, limit=1)
+    for size in (None, 400, PART):
+        with pytest.raises(Problem) as raised:
+            await uploads.add_part(upload, data(bytes(2)), size=size)
+        assert raised.value.kind == "request_too_large"
+    assert await check_balance(database, objects) == set()
+    assert await files.use("alice") == StorageUse(0, 1)
 
 
 async def test_cancel_gives_back_what_was_reserved(

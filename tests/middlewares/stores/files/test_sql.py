@@ -54,6 +54,20 @@ async def test_finish_reserved_more_than_the_size_counts_the_size(files: SqlFile
     assert await files.total() == StorageUse(30, 0)
 
 
+async def test_id_with_a_nul_is_an_id_that_does_not_exist(sql_url: str) -> None:
+    """PostgreSQL has no such text; its refusal would count as an outage for all callers."""
+    database = await Database.open(sql_url)
+    files = SqlFileStore(database)
+    await save(files, record("f1", filename="a\0b"))
+    assert await files.get("alice", "f1\0") is None
+    assert await files.several("alice", ["\0", "f1"], now=NOW) == [await files.get("alice", "f1")]
+    assert await files.delete("alice", "\0", NOW + 60, now=NOW) is None
+    after = Cursor(NOW + 1, "\0")
+    assert len(await files.page("alice", now=NOW, limit=9, after=after, newest_first=True)) == 1
+    assert database.up
+    await database.aclose()
+
+
 async def test_begin_beyond_the_limit_changes_nothing(files: SqlFileStore) -> None:
     await save(files, record("f1", size=60), limit=100)
     with pytest.raises(StorageFull) as raised:
