@@ -449,6 +449,16 @@ def test_without_the_setting_an_address_of_this_network_is_not_fetched(
             line = program.request_line(answer.headers["x-request-id"])
             assert "127.0.0.1 is not public (loopback)" in line["reason"]
         assert program.metrics()["penstock_fetches_total", (("outcome", "refused"),)] == 2
+        url = web.url("/a.png")
+        for odd, where in (
+            ({"image_url": {"url": url}}, ".image_url.url"),
+            ({"type": "image_url", "image_url": {"url": f"\n{url}"}}, ".image_url.url"),
+            ({"type": "image_url", "image_url": {"url": url + "?" * 9000}}, ".image_url.url"),
+            ({"type": "video", "video": [url, url]}, ".video[0]"),
+        ):
+            answer = ask(program, "openai", body_of("openai", "own", odd))
+            assert answer.status_code == 400, answer.text
+            assert answer.json()["error"]["param"] == f"messages[0].content[1]{where}"
         assert "query-canary" not in program.stdout + program.stderr
     finally:
         assert program.stop() == 0, program.stderr

@@ -198,8 +198,8 @@ def test_upload_empty_missing_double_and_large_files_are_refused(tenant: Tenant)
     assert large.status_code == 413
     assert f"larger than {16 * MIB} bytes" in large.json()["error"]["message"]
     for purpose in ("x" * 65536, "a\0b"):
-        form = {"file": ("a", b"x"), "purpose": (None, purpose)}
-        odd = post("/v1/files", files=form, headers=ANTHROPIC)
+        form = {"purpose": purpose}
+        odd = post("/v1/files", files={"file": ("a", b"x")}, data=form, headers=ANTHROPIC)
         assert (odd.status_code, "`purpose`" in odd.text) == (400, True)
     json_body = post("/v1/files", json={"purpose": "user_data"})
     assert json_body.status_code == 415

@@ -13,6 +13,7 @@ import msgspec
 from edge.dialects.codec import TargetModel
 from edge.dialects.passthrough import Fields
 from edge.media.kinds import HEAD
+from edge.media.left_links import refuse_left_links
 from edge.media.part import FileReference, Frames, Inline, MediaKind, MediaPart
 from edge.media.parts import find_media, replace_media
 from edge.proxy.subrequests import SubrequestFailed
@@ -114,6 +115,13 @@ class DescribingSteps:
 
     async def prepare(self, exchange: Exchange, model: TargetModel, provider: Provider) -> Fields:
         """See `MediaSteps`."""
+        fields = await self._prepared(exchange, model, provider)
+        if not provider.fetches_urls:
+            await _in_thread(exchange, partial(refuse_left_links, fields))
+        return fields
+
+    async def _prepared(self, exchange: Exchange, model: TargetModel, provider: Provider) -> Fields:
+        """The body of an attempt, its media resolved or described."""
         fields = exchange.fields
         found = await _in_thread(exchange, partial(find_media, fields))
         if not found:
