@@ -6,7 +6,7 @@ behind white space or escapes. So every member that holds media is checked, what
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -16,6 +16,13 @@ from middlewares.problem import Problem, expected
 from .part import path_of
 
 _TURNS = ("messages", "input", "system")
+_PROSE = frozenset(
+    (
+        *("model", "prompt", "negative_prompt", "input", "instructions", "text", "style", "suffix"),
+        *("keywords", "known_speaker_names", "user", "metadata", "safety_identifier"),
+    )
+)
+"""Members of other bodies than conversations in which a link is a word like any other."""
 _HOLDERS = frozenset(
     (
         *("image_url", "file_url", "video_url", "audio_url", "file", "file_id", "file_data"),
@@ -49,15 +56,27 @@ Location = tuple[str | int, ...]
 
 
 def refuse_left_links(fields: Mapping[str, msgspec.Raw]) -> None:
-    """Raise Problem with `param` for the first link in a member that holds media."""
+    """Raise Problem with `param` for the first link in a conversation, in a member that holds
+    media."""
     for name in _TURNS:
         raw = fields.get(name)
         if raw is not None:
-            try:
-                _enter(raw, (name,))
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-                message = "The body is not valid JSON, or nested too deeply."
-                raise Problem("invalid_request", message=message, param=name) from None
+            _check(_enter, raw, name)
+
+
+def refuse_links_beside(fields: Mapping[str, msgspec.Raw]) -> None:
+    """The same for a body that is no conversation, such as of images or speech: no member but
+    those of prose has a link."""
+    for name, raw in fields.items():
+        _check(_enter if name in _PROSE else _hold, raw, name)
+
+
+def _check(step: Callable[[msgspec.Raw, Location], None], raw: msgspec.Raw, name: str) -> None:
+    try:
+        step(raw, (name,))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        message = "The body is not valid JSON, or nested too deeply."
+        raise Problem("invalid_request", message=message, param=name) from None
 
 
 def _enter(raw: msgspec.Raw, at: Location) -> None:

@@ -17,6 +17,7 @@ from edge.dialects.codec import ClientSide, TargetModel
 from edge.dialects.passthrough import Fields
 from edge.endpoints import Codec
 from edge.media.forms import FormBody
+from edge.media.left_links import refuse_links_beside
 from edge.proxy.attachments.refusal import refuse_files
 from edge.proxy.corrections.form_remedy import apply_form_corrections
 from edge.proxy.corrections.learned import LearnedCorrections
@@ -118,6 +119,9 @@ class Forwarder:
                 exchange.outcome = "hung_up"
                 return
             limits = limits.after(perf_counter() - began)
+        if not provider.fetches_urls and not exchange.row.translated:
+            checking = partial(refuse_links_beside, fields)
+            await run_in_thread(checking) if exchange.large else checking()
         if exchange.large:
             prepared = await run_in_thread(
                 partial(self._prepare, exchange, candidate, provider, scope, fields)

@@ -459,6 +459,17 @@ def test_without_the_setting_an_address_of_this_network_is_not_fetched(
             answer = ask(program, "openai", body_of("openai", "own", odd))
             assert answer.status_code == 400, answer.text
             assert answer.json()["error"]["param"] == f"messages[0].content[1]{where}"
+        for path, body, param in (
+            ("images/generations", {"prompt": url, "image": url}, "image"),
+            ("audio/speech", {"input": url, "voice": "alloy", "ref_audio": url}, "ref_audio"),
+        ):
+            headers = {"authorization": f"Bearer {program.key}"}
+            with httpx.Client(headers=headers, timeout=DEADLINE, trust_env=False) as client:
+                to = f"{program.url}/v1/{path}"
+                answer = client.post(to, json={"model": "own", **body})
+                assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
+                del body[param]
+                assert client.post(to, json={"model": "own", **body}).status_code == 200
         assert "query-canary" not in program.stdout + program.stderr
     finally:
         assert program.stop() == 0, program.stderr

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from edge.media.left_links import refuse_left_links
+from edge.media.left_links import refuse_left_links, refuse_links_beside
 from middlewares.problem import Problem
 
 LINK = "http://169.254.169.254/latest"
@@ -102,3 +102,29 @@ def test_link_wherever_it_stands_is_refused(part: dict[str, Any], param: str) ->
 )
 def test_words_and_data_are_no_links(part: dict[str, Any]) -> None:
     check([part, {"type": "image_url", "image_url": {"url": "data:,x"}}])
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"prompt": "x", "image": LINK}, "image"),
+        ({"prompt": "x", "image_url": {"url": LINK}}, "image_url.url"),
+        ({"prompt": "x", "images": ["data:,x", LINK]}, "images[1]"),
+        ({"input": "x", "ref_audio": LINK}, "ref_audio"),
+        ({"url": LINK}, "url"),
+        (
+            {"input": [{"content": [{"image_url": {"url": LINK}}]}]},
+            "input[0].content[0].image_url.url",
+        ),
+    ],
+)
+def test_link_beside_the_prose_of_another_body_is_refused(body: dict[str, Any], param: str) -> None:
+    fields = {name: msgspec.Raw(json.dumps(value).encode()) for name, value in body.items()}
+    with pytest.raises(Problem) as raised:
+        refuse_links_beside(fields)
+    assert raised.value.param == param
+
+
+def test_link_in_the_prose_of_another_body_passes() -> None:
+    body = {"model": "m", "prompt": LINK, "input": [LINK], "n": 1, "user": LINK, "mask": None}
+    refuse_links_beside({name: msgspec.Raw(json.dumps(v).encode()) for name, v in body.items()})
