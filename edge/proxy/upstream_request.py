@@ -11,7 +11,7 @@ from time import time
 import msgspec
 
 from edge.dialects.codec import Spelled
-from edge.media.forms import FormBody
+from edge.media.forms import Form, FormBody, plain_name
 from edge.proxy.corrections.change import Correction
 from edge.proxy.corrections.form_remedy import FormRemedy, find_form_remedy
 from edge.proxy.corrections.learned import LearnedCorrections
@@ -97,12 +97,14 @@ def _problem_of(
     spelled: Spelled | None,
 ) -> Problem:
     """The problem of a refusal. Sets its reason for the log, also on `attempt`."""
+    form = exchange.form
     problem = problem_of(
         response.status,
         response.headers,
         refusal,
         dialect=exchange.dialect,
         fields=exchange.fields,
+        files={plain_name(file.name) for file in form.files()} if isinstance(form, Form) else (),
         spelled=None if spelled is None else spelled(),
         chosen=exchange.model if exchange.catalog_id.endswith("*") else "",
         disclosing=provider.disclose,

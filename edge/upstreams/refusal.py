@@ -15,7 +15,7 @@ Modules of `edge.vendors.errors`:
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from msgspec import Raw
 
@@ -48,6 +48,8 @@ _CALLERS = (400, 413, 422)
 """Statuses that the caller may have caused."""
 _OF_MODELS = (400, 403, 404, 422)
 """Statuses of an unknown model."""
+_FILE = Raw(b"null")
+"""Stands for a file of a form, which is no parameter: its format may be what is not supported."""
 
 
 def problem_of(
@@ -58,6 +60,7 @@ def problem_of(
     dialect: Dialect,
     fields: Mapping[str, Raw],
     spelled: Mapping[str, str] | None = None,
+    files: Collection[str] = (),
     chosen: str = "",
     disclosing: bool = False,
     now: float,
@@ -69,11 +72,14 @@ def problem_of(
         of them; any other may be an internal name of the upstream.
     spelled: for a translated request, the caller's field for each field of the upstream. Only that
         name is reported, since anything below it belongs to another dialect.
+    files: names of the files of the caller's form, which are members too.
     chosen: the model's name if the caller chose it through a wildcard of the catalog. An unknown
         model is then the caller's fault and does not count against the target's health.
     disclosing: whether the caller gets the upstream's message, redacted.
     now: Unix seconds.
     """
+    if files:
+        fields = {**fields, **dict.fromkeys(files, _FILE)}
     said = read_error(body)
     reason = f"upstream said {status}: {redacted(body[:500].decode('utf-8', 'replace'))}"
     wait = retry_after(headers, now)
@@ -181,7 +187,7 @@ def _client_fault(
     if _SYSTEM_ROLE.search(text):
         said_so = "messages: role `system` is not supported"
         return Problem("invalid_request", message=said_so, param="messages")
-    if UNSUPPORTED.search(text):
+    if UNSUPPORTED.search(text) and (param is None or fields.get(param) is not _FILE):
         return _unsupported(param, text)
     if "signature" in text and "thinking" in text:
         said_so = f"{param or 'messages'}: Invalid `signature` in `thinking` block"

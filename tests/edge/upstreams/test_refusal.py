@@ -492,3 +492,22 @@ def test_another_refusal_of_a_chosen_model_means_what_it_says() -> None:
     body = json.dumps({"error": {"message": "Incorrect API key provided"}}).encode()
     found = problem_of(400, [], body, dialect="openai", fields=FIELDS, chosen="gpt-9", now=NOW)
     assert (found.kind, found.held) == ("upstream_error", True)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Unrecognized file format. Supported formats: ['flac', 'mp3']",
+        "The audio file could not be decoded or its format is not supported.",
+        "Invalid file",
+    ],
+)
+def test_file_of_a_form_at_fault_is_named_without_the_words_of_the_upstream(text: str) -> None:
+    def refused(*files: str) -> Problem:
+        body = json.dumps({"error": {"message": text, "param": "file"}}).encode()
+        return problem_of(400, [], body, dialect="openai", fields=FIELDS, files=files, now=NOW)
+
+    named = refused("file")
+    assert (named.kind, named.param) == ("invalid_request", "file")
+    assert named.message == "The model did not accept the value of `file`."
+    assert refused().param is None
