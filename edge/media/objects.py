@@ -28,10 +28,10 @@ PIECE = 256 << 10
 _FOLDER_PIECE = 1 << 20
 _BUCKET_PIECE = 5 << 20
 """The least bytes of a part in S3; 10,000 parts make 48 GiB."""
-_WRITERS = 128, 32
+WRITERS = 128, 32
 """Most objects that a process writes to a folder at once, and of one owner; each holds two pieces
 in memory. Further ones wait."""
-_BUCKET_WRITERS = 32, 8
+BUCKET_WRITERS = 32, 8
 """The same for a bucket."""
 PATIENCE = 60.0
 """Seconds for one step of a stream."""
@@ -61,7 +61,7 @@ class Objects(Shared):
         self._options = dict(options or {})
         self._folder = Path(path) if scheme == "file" else None
         self._piece = _BUCKET_PIECE if self._folder is None else _FOLDER_PIECE
-        self._writers = _Turns(*(_BUCKET_WRITERS if self._folder is None else _WRITERS))
+        self._writers = _Turns(*(BUCKET_WRITERS if self._folder is None else WRITERS))
         self._opened: ObjectStore | None = None
 
     @property

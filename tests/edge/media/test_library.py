@@ -269,7 +269,7 @@ async def test_link_is_valid_for_its_time_and_file_alone(
 async def test_writing_many_of_one_owner_wait_and_others_do_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edge.media.objects._WRITERS", (3, 2))
+    monkeypatch.setattr("edge.media.objects.WRITERS", (3, 2))
     objects = Objects(f"file:{tmp_path}/objects")
     begun: list[str] = []
     go_on = asyncio.Event()
