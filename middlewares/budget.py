@@ -139,6 +139,8 @@ outcome, status, on_hangup
         opened = _open_entry(exchange, principal, quote, hold, entry_id, self._clock())
         if exchange.parent:
             opened = replace(opened, parent=exchange.parent, purpose=exchange.purpose)
+        if quote.units is not None:
+            opened = _with_quoted_units(opened, quote.units)
         unopened = self._open(opened, hold)
         if unopened is not None:
             return await unopened(scope, receive, send)
@@ -279,6 +281,18 @@ def _open_entry(
     )
 
 
+def _with_quoted_units(opened: Entry, units: Usage) -> Entry:
+    """`opened` with the units that its cost is of; they are settled at the end."""
+    return replace(
+        opened,
+        images=units.images,
+        audio_ms=units.audio_ms,
+        jobs=units.jobs,
+        characters=units.characters,
+        video_ms=units.video_ms,
+    )
+
+
 def _closed_entry(
     exchange: Exchange,
     quote: Quote,
@@ -333,7 +347,7 @@ def _closed_entry(
         measured=exchange.usage_reported,
         attempts=attempts,
     )
-    if _has_more(usage) or exchange.fallback_from:
+    if _has_more(usage) or exchange.fallback_from or quote.units is not None:
         row = replace(
             row,
             cache_write=usage.cache_write,

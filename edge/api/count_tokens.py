@@ -4,6 +4,7 @@ The model's upstream counts if it speaks the caller's dialect; only its number i
 Otherwise the answer is an estimate, which errs high:
 
     upstream of another dialect     its counter does not read the caller's request
+    parts that name files           the ids are ours, which no upstream knows
     no such endpoint, or no count   404, 405, 501, or a 2xx without a number; the upstream is not
                                     asked again for ten minutes
     it fails, or refuses us         5xx, 401, 403, 429, unreachable, too slow: a prompt that counts
@@ -23,6 +24,7 @@ from edge.billing.token_estimate import UNSEEN, Estimator, Weight, weigh
 from edge.dialects.conversation import Conversation
 from edge.dialects.passthrough import UNREADABLE, Fields, decode_fields, encode
 from edge.endpoints import Endpoint
+from edge.media.parts import find_media, has_media
 from edge.proxy.translate import PASSTHROUGH
 from edge.proxy.watchdog import FirstTokenTimeout, Watchdog
 from edge.routing.catalog import Model
@@ -133,6 +135,9 @@ class CountingApp:
             or self._without_counter.get(counter, 0.0) > self._clock()
         ):
             return None
+        naming = partial(_names_files, exchange.fields)
+        if await run_in_thread(naming) if exchange.large else naming():
+            return None
         attempt = Attempt(target=target, started=perf_counter())
         exchange.attempts.append(attempt)
         write = partial(
@@ -164,6 +169,11 @@ class CountingApp:
         finally:
             attempt.ended = perf_counter()
         return None
+
+
+def _names_files(fields: Fields) -> bool:
+    """Whether media parts of a prompt are files by their ids."""
+    return has_media(fields) and any(part.param.endswith("file_id") for part in find_media(fields))
 
 
 def _weight_of(read: Read, fields: Fields) -> Weight:

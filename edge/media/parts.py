@@ -101,8 +101,11 @@ def count_media(fields: Fields) -> int:
     return sum(1 for raw in lists for _ in matches(_MARK, raw))
 
 
-def find_media(fields: Fields) -> list[MediaPart]:
-    """The media parts of a body, in its order. Raises Problem for a name that is not UTF-8."""
+def find_media(fields: Fields, *, compacting: bool = False) -> list[MediaPart]:
+    """The media parts of a body, in its order. Raises Problem for a name that is not UTF-8.
+
+    compacting: whether nothing is asked about the last turn, so that it is old once it is answered.
+    """
     parts: list[MediaPart] = []
     for name in _TURNS:
         raw = fields.get(name)
@@ -111,7 +114,7 @@ def find_media(fields: Fields) -> list[MediaPart]:
         finder = _Finder("input_text" if name == "input" else "text")
         try:
             finder.enter(raw, (name,))
-            parts += _dated(finder.parts, raw, name, fields)
+            parts += _dated(finder.parts, raw, name, fields, compacting)
         except RecursionError:
             raise Problem("invalid_request", message="The body is nested too deeply.") from None
         except (msgspec.DecodeError, UnicodeDecodeError):
@@ -120,22 +123,25 @@ def find_media(fields: Fields) -> list[MediaPart]:
     return parts
 
 
-def _dated(parts: list[MediaPart], raw: msgspec.Raw, name: str, fields: Fields) -> list[MediaPart]:
+def _dated(
+    parts: list[MediaPart], raw: msgspec.Raw, name: str, fields: Fields, compacting: bool
+) -> list[MediaPart]:
     """The parts, each marked whether it is recent."""
     if not parts:
         return parts
     if name == "system":
-        begun = _first_recent(fields.get("messages")) == 0
+        begun = _first_recent(fields.get("messages"), compacting) == 0
         return parts if begun else [msgspec.structs.replace(part, recent=False) for part in parts]
-    first = _first_recent(raw)
+    first = _first_recent(raw, compacting)
     return [
         part if int(part.location[1]) >= first else msgspec.structs.replace(part, recent=False)
         for part in parts
     ]
 
 
-def _first_recent(raw: msgspec.Raw | None) -> int:
-    """Index of the first turn after the model's last, or of the user's last if that is earlier."""
+def _first_recent(raw: msgspec.Raw | None, compacting: bool) -> int:
+    """Index of the first turn after the model's last, or of the user's last if that is earlier and
+    not `compacting`."""
     if raw is None or memoryview(raw)[0] != _LIST:
         return 0
     try:
@@ -149,7 +155,7 @@ def _first_recent(raw: msgspec.Raw | None) -> int:
             after_model = at + 1
         else:
             last_user = at
-    return min(last_user, after_model)
+    return after_model if compacting else min(last_user, after_model)
 
 
 class _Finder:

@@ -253,6 +253,47 @@ def test_a_stored_response_is_continued_with_its_file(eyes: Gateway) -> None:
     assert digest(image) in second.text
 
 
+def test_a_conversation_whose_file_was_deleted_is_compacted_and_counted(
+    eyes: Gateway, simulator: Program
+) -> None:
+    file_id = upload(eyes, "gone.png", picture("gone", 20, 30))
+    part = named("responses", file_id, image=True)
+    conversations = []
+    for model in ("inline-responses", "inline-openai"):
+        first = ask(eyes, "responses", body_of("responses", model, part))
+        assert first.status_code == 200, first.text
+        conversations.append((model, first.json()["id"]))
+    headers = eyes.bearer
+    url = f"{eyes.url}/v1/files/{file_id}"
+    assert httpx.delete(url, headers=headers, trust_env=False).status_code == 200
+    for model, id_ in conversations:
+        body = {"model": model, "previous_response_id": id_}
+        compacted = eyes.post("/v1/responses/compact", body)
+        assert compacted.status_code == 200, compacted.text
+        before = stats(simulator)["requests"]
+        counted = eyes.post("/v1/responses/input_tokens", {**body, "input": "And now?"})
+        assert counted.status_code == 200, counted.text
+        assert stats(simulator)["requests"] == before  # the id is ours
+    new = body_of("responses", "inline-openai", part)
+    assert eyes.post("/v1/responses/compact", new).status_code == 404
+
+
+@pytest.mark.parametrize("dialect", ["anthropic", "responses"])
+def test_a_prompt_with_a_file_is_counted_here(
+    eyes: Gateway, simulator: Program, dialect: str
+) -> None:
+    path = "/v1/messages/count_tokens" if dialect == "anthropic" else "/v1/responses/input_tokens"
+    own = upload(eyes, "counted.png", picture("counted", 20, 30))
+    before = stats(simulator)["requests"]
+    for file_id in (own, "file_011CNha8iCJcU1wXNR6q4V8w"):  # a vendor's id reaches no upstream
+        body = body_of(dialect, f"inline-{dialect}", named(dialect, file_id, image=True))
+        body.pop("max_tokens", None)
+        counted = eyes.post(path, body)
+        assert counted.status_code == 200, counted.text
+        assert counted.json()["input_tokens"] > 1000
+    assert stats(simulator)["requests"] == before
+
+
 def test_a_file_is_uploaded_to_the_vendor_once_and_deleted_with_ours(
     eyes: Gateway, simulator: Program
 ) -> None:

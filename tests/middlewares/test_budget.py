@@ -536,6 +536,24 @@ async def test_units_are_reserved_before_the_request(billing: Billing) -> None:
     assert await billing.settled(budget) == 8 * NANO // 10
 
 
+async def test_the_open_row_has_the_units_of_its_cost_and_the_closed_row_what_came() -> None:
+    opening: list[Entry] = []
+
+    class Recording(LedgerWriter):
+        def open(self, entry: Entry) -> None:
+            opening.append(entry)
+            super().open(entry)
+
+    async with opened(Billing(MemoryCounters, Recording)) as billing:
+        inner = Scripted({**attempts(503), "tariff": IMAGES, "outcome": "failed"})
+        units = Usage(images=4)
+        app = billing.app(inner, five_hours(NANO), tokens=(0, 0), price=IMAGES, units=units)
+        await billing.ask(app)
+        (row,) = await billing.rows()
+    assert (opening[0].images, opening[0].cost) == (4, IMAGES.cost(units))
+    assert (row.images, row.cost) == (0, 0)
+
+
 async def test_units_that_no_answer_counted_are_charged_as_quoted(billing: Billing) -> None:
     inner = Scripted({**ASKED, "tariff": IMAGES, "first_content": 1.0, "outcome": "hung_up"})
     budget = five_hours(NANO)

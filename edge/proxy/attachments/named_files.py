@@ -27,7 +27,8 @@ def too_many(param: str) -> Problem:
 
 def check_with_files(row: Endpoint, fields: dict[str, msgspec.Raw]) -> bool:
     """See `check_contents`. Conversations that are forwarded may have ids in their media parts:
-    each attempt resolves those (`edge.proxy.attachments`). Jobs may have them in their images.
+    each attempt resolves those (`edge.proxy.attachments`), and a count asks no upstream about them
+    (`edge.api.count_tokens`). Jobs may have them in their images.
     Every other id is refused."""
     try:
         return check_contents(fields)
@@ -35,7 +36,7 @@ def check_with_files(row: Endpoint, fields: dict[str, msgspec.Raw]) -> bool:
         named = (problem.param or "").endswith("file_id")
         if named and row.handler == "jobs":
             return check_contents({name: fields[name] for name in fields.keys() - _JOB_IMAGES})
-        if not named or row.handler != "forward" or not row.conversation:
+        if not named or row.handler not in ("forward", "count") or not row.conversation:
             raise
     parts = [
         part

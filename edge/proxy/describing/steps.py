@@ -123,7 +123,8 @@ class DescribingSteps:
     async def _prepared(self, exchange: Exchange, model: TargetModel, provider: Provider) -> Fields:
         """The body of an attempt, its media resolved or described."""
         fields = exchange.fields
-        found = await _in_thread(exchange, partial(find_media, fields))
+        compacting = exchange.row.codec == "compaction"
+        found = await _in_thread(exchange, partial(find_media, fields, compacting=compacting))
         if not found:
             return fields
         identified = [await self._identified(part, exchange) for part in found]

@@ -224,6 +224,9 @@ def test_recent_parts_stand_after_the_model_or_in_the_last_user_turn() -> None:
     ):
         found = find_media(fields_of({"messages": turns}))
         assert [part.recent for part in found] == expected, turns
+    for turns, expected in (([asked, answered], [False]), ([answered, asked], [True])):
+        found = find_media(fields_of({"messages": turns}), compacting=True)
+        assert [part.recent for part in found] == expected, turns
     items = [
         {"role": "user", "content": [{"type": "input_image", "image_url": URL}]},
         {"type": "function_call", "call_id": "1", "name": "f", "arguments": "{}"},
