@@ -56,6 +56,32 @@ def test_ten_lines_of_configuration_serve_the_curl_line(tmp_path: Path) -> None:
     assert answer.text.rstrip().endswith("data: [DONE]")
 
 
+def test_media_lines_work_with_the_demo(tmp_path: Path) -> None:
+    """Bash runs them as written, but for the port."""
+    demo = Program("demo", "--port", "0", folder=tmp_path)
+    try:
+        key = re.search(r"sk-penstock-live-\w+", demo.stdout)
+        assert key, demo.stdout
+        script = block(README, "sh", "/v1/images/generations")
+        done = subprocess.run(
+            ["bash", "-ec", script.replace("http://127.0.0.1:8080", demo.url)],
+            cwd=tmp_path,
+            env=environment({"PENSTOCK_KEY": key[0], "NO_PROXY": "*"}),
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE,
+        )
+    finally:
+        demo.stop()
+    assert done.returncode == 0, done.stderr
+    assert "error" not in done.stdout
+    assert f"{demo.url}/v1/links/file-" in done.stdout
+    assert (tmp_path / "talk.mp3").read_bytes()[:3] == b"ID3"
+    assert "00:00:01" in done.stdout and "The gate is open." in done.stdout
+    assert '"filename":"talk.mp3"' in done.stdout
+    assert '"poll_url"' in done.stdout
+
+
 def test_endpoints_table_has_every_path_of_the_router() -> None:
     shown = [
         path for row in table(README, "Endpoints") for path in re.findall(r"`([^`]+)`", row[0])

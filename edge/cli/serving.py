@@ -96,7 +96,7 @@ def check(config: Config) -> None:
         say(f"warning: {sentence}")
     for sentence in advice(settings):
         say(f"note: {sentence}")
-    checks = (_check_sql, _check_counters, _check_journal, _check_descriptors)
+    checks = (_check_sql, _check_counters, _check_journal, _check_objects, _check_descriptors)
     faults = [fault for check_one in checks if (fault := check_one(settings))]
     for fault in faults:
         say(f"error: {fault}")
@@ -174,6 +174,29 @@ def _check_journal(settings: "Settings") -> str | None:
         say(f"warning: store.journal: {folder}: any user of this machine can add ledger rows to it")
     state = "is writable" if folder.exists() else "will be created at the first start"
     typer.echo(f"ok: store.journal: {folder} {state}")
+    return None
+
+
+def _check_objects(settings: "Settings") -> str | None:
+    """Write, read and remove an object of a bucket; open a temporary file of a folder."""
+    from edge.server.preflight import objects_fault
+    from edge.services import objects_of
+    from middlewares.stores.errors import StoreUnavailable
+
+    location = settings.store.objects
+    objects = objects_of(settings.store)
+    if objects.folder is not None:
+        if fault := objects_fault(objects.folder):
+            return fault
+        state = "is writable" if objects.folder.exists() else "will be created with the first file"
+    else:
+        try:
+            asyncio.run(objects.check())
+        except StoreUnavailable as error:
+            reason = str(error.__cause__ or error).partition("\n")[0]
+            return f"store.objects: {location.shown}: {reason}"
+        state = "can be written to and read"
+    typer.echo(f"ok: store.objects: {location.shown} {state}")
     return None
 
 

@@ -4,6 +4,7 @@ Each function yields sentences that begin with the path of the key at fault. Not
 files or changes anything.
 """
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from urllib.parse import urlsplit
@@ -14,6 +15,7 @@ from .model import AllowanceConfig, Configuration, ModelConfig
 from .upstream_checks import BOUNDS, NEEDED, is_visible, upstream_faults
 
 _WELL_KNOWN = ("admin", "changeme", "change-me", "default", "example", "password", "secret", "test")
+_OBJECTS = re.compile(r"file:.|(s3|gs|az)://[^/]")
 _SQL = ("sqlite:///", "postgresql://", "postgres://")
 _POSITIVE_DURATIONS = (
     ("fallback", "deadline"),
@@ -112,8 +114,11 @@ def _service_faults(configuration: Configuration) -> Iterator[str]:
             'store.counters: expected "redis://HOST:PORT/0"; write / ? # @ : % in a password as '
             "%2F %3F %23 %40 %3A %25"
         )
-    if not store.objects.startswith(("file:", "s3://", "gs://", "az://")):
-        yield 'store.objects: expected "file:FOLDER" or "s3://BUCKET/PREFIX"'
+    if not _OBJECTS.match(store.objects):
+        yield (
+            'store.objects: expected "file:FOLDER", "s3://BUCKET/PREFIX", "gs://BUCKET/PREFIX" or '
+            '"az://CONTAINER/PREFIX"'
+        )
     if auth.admin_token is not None:
         token = auth.admin_token.reveal()
         letters = token.lower().strip("0123456789!-_. ")

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from edge.config.load import Settings
 from edge.config.model import ModelConfig, PlanConfig
+from edge.media.local_models.call import OCR, VOICE, WHISPER
 from edge.vendors.claude_models import claude
 from edge.vendors.openai_models import is_openai, reasons
 
@@ -31,6 +32,7 @@ def advice(settings: Settings) -> list[str]:
             and model.output_modalities != ("embedding",)
         ),
         *_objects(settings),
+        *_local_media(settings),
         *_nameless(settings),
         *_unpriced(settings.models, settings.plans),
         *_uncharged(settings.models, settings.plans),
@@ -50,6 +52,17 @@ def _objects(settings: Settings) -> Iterator[str]:
             "store.objects: is a folder of this machine; other hosts that share store.sql do not "
             "see its files. Name a bucket, or mount the folder on each of them"
         )
+
+
+def _local_media(settings: Settings) -> Iterator[str]:
+    """Notes about targets that no model of this machine has."""
+    local = {upstream.name for upstream in settings.upstreams if upstream.dialect == "local-media"}
+    known = (VOICE, WHISPER, OCR)
+    for n, model in enumerate(settings.models):
+        for target in model.targets:
+            upstream, _, name = target.partition("/")
+            if upstream in local and name not in known:
+                yield f"models[{n}].targets: {target} does not exist; expected {', '.join(known)}"
 
 
 def _nameless(settings: Settings) -> Iterator[str]:
@@ -87,7 +100,7 @@ def _unpriced(models: Sequence[ModelConfig], plans: Sequence[PlanConfig]) -> Ite
         ]
         if not (limited or sold) or not free.isdisjoint((model.id, *model.aliases)):
             continue
-        whose = f"the budgets of {', '.join(limited)}" if limited else "the budget of any key"
+        whose = f"the budgets of {', '.join(limited)}" if limited else "the budgets of keys"
         if model.price is None:
             yield (
                 f"models[{n}].price: is not given; requests to {model.id} cost nothing, and "

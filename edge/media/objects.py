@@ -144,10 +144,8 @@ class Objects(Shared):
 
     async def _store(self) -> "ObjectStore":
         if self._opened is None:
-            try:
+            async with _failures():
                 self._opened = await asyncio.to_thread(self._open)
-            except OSError as raised:
-                raise StoreUnavailable(f"objects: {raised.strerror or raised}") from raised
         return self._opened
 
     def _open(self) -> "ObjectStore":

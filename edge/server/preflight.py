@@ -106,7 +106,18 @@ def journal_fault(settings: Settings, *, full: bool = True) -> str | None:
 
     full: a full disk is a fault too; a gateway starts without it.
     """
-    folder = Path(settings.store.journal)
+    fault = _unwritable(Path(settings.store.journal), full=full)
+    return fault and f"store.journal: {fault}"
+
+
+def objects_fault(folder: Path) -> str | None:
+    """The fault of a folder of `store.objects` that cannot be written to. Does not create it."""
+    fault = _unwritable(folder, full=True)
+    return fault and f"store.objects: {fault}"
+
+
+def _unwritable(folder: Path, *, full: bool) -> str | None:
+    """Why no file can be made in a folder, or in the one where the folder will be."""
     there = next((path for path in (folder, *folder.absolute().parents) if path.exists()), folder)
     try:
         TemporaryFile(dir=there).close()
@@ -114,5 +125,5 @@ def journal_fault(settings: Settings, *, full: bool = True) -> str | None:
         if error.errno in (ENOSPC, EDQUOT) and not full:
             return None
         at = "" if there == folder else f"{there}: "
-        return f"store.journal: {folder} cannot be written to: {at}{error.strerror}"
+        return f"{folder} cannot be written to: {at}{error.strerror}"
     return None

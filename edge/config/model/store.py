@@ -71,7 +71,8 @@ class StoreConfig(Struct, frozen=True, kw_only=True):
         Meta(
             description='Where the bytes of files are: "file:var/objects" (a folder of this '
             'machine, which all its workers share), "s3://bucket/prefix", "gs://bucket/prefix" or '
-            '"az://account/container/prefix", which several hosts can share.',
+            '"az://container/prefix", which several hosts can share. The environment has the '
+            "credentials of the last two, such as `AZURE_STORAGE_ACCOUNT_NAME`.",
             extra={"reloadable": False},
         ),
     ] = Location("file:var/objects")

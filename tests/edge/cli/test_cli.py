@@ -397,6 +397,44 @@ def test_check_redis_down_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "hunter2" not in checked.err + checked.out
 
 
+OBJECTS = """
+[store]
+objects = "%s"
+objects_endpoint = "http://127.0.0.1:%d"
+objects_access_key = "key-1"
+objects_secret_key = "hunter2"
+"""
+
+
+def test_check_bucket_that_does_not_answer_is_an_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    config = tmp_path / "penstock.toml"
+    config.write_text(OBJECTS % ("s3://media/files", port))
+    checked = Penstock(config, capsys).on("check")
+    assert checked.status == 1
+    assert "error: store.objects: s3://media/files: " in checked.err
+    assert "hunter2" not in checked.err + checked.out
+
+
+def test_check_folder_of_files_that_cannot_be_made_is_an_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "penstock.toml"
+    (tmp_path / "there").write_text("a file")
+    config.write_text('[store]\nobjects = "file:there"\n')
+    checked = Penstock(config, capsys).on("check")
+    assert checked.status == 1
+    assert f"error: store.objects: {tmp_path}/there cannot be written to: " in checked.err
+    config.write_text('[store]\nobjects = "file:new/files"\n')
+    checked = Penstock(config, capsys).on("check")
+    assert checked.status == 0
+    assert f"ok: store.objects: file:{tmp_path}/new/files will be created" in checked.out
+    assert not (tmp_path / "new").exists()
+
+
 def test_check_unknown_redis_option_is_an_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

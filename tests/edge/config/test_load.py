@@ -112,7 +112,11 @@ def test_default_file_commented_values_are_the_defaults() -> None:
     text = uncommented((CONFIG / "penstock.toml").read_text())
     settings = parse(tomllib.loads(text), CONFIG, env=ENV)
     plain = load(CONFIG / "penstock.toml", env={})
-    for name in ("server", "store", "limits", "errors", "log"):
+    tables = (
+        *("server", "store", "auth", "limits", "errors", "log"),
+        *("files", "fetch", "images", "audio", "jobs"),
+    )
+    for name in set(tables) - {"auth"}:
         shown = getattr(settings, name)
         if name == "server":  # which has no value that could be shown
             assert shown.public_url == "https://llm.example.com"
@@ -121,11 +125,15 @@ def test_default_file_commented_values_are_the_defaults() -> None:
             assert shown.responses_ttl == plain.keep_responses
             shown = msgspec.structs.replace(shown, responses_ttl=None)
             shown = msgspec.structs.replace(shown, **dict.fromkeys(BUCKET))
+        if name == "jobs":  # results are kept without a bound unless one is given
+            shown = msgspec.structs.replace(shown, keep_results=None)
         assert shown == getattr(plain, name), name
     document = tomllib.loads(text)
-    for name in ("server", "store", "auth", "limits", "errors", "log"):
+    for name in tables:
         known = {field.name for field in msgspec.structs.fields(getattr(plain, name))}
         assert set(document[name]) == known, name
+    known = {field.name for field in msgspec.structs.fields(plain.media)}
+    assert set(document["media"]) == known
 
 
 def test_demo_needs_no_environment(tmp_path: Path) -> None:

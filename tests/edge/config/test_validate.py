@@ -46,9 +46,13 @@ from .documents import CANARY, MODEL, UPSTREAM, faults, model, upstream
             {"limits": {"throttle_max_memory": "0"}},
             "limits.throttle_max_memory: expected more than 0 bytes",
         ),
-        (
-            {"store": {"objects": "var"}},
-            'store.objects: expected "file:FOLDER" or "s3://BUCKET/PREFIX"',
+        *(
+            (
+                {"store": {"objects": place}},
+                'store.objects: expected "file:FOLDER", "s3://BUCKET/PREFIX", '
+                '"gs://BUCKET/PREFIX" or "az://CONTAINER/PREFIX"',
+            )
+            for place in ("var", "s3:bucket", "s3://", "gs:///prefix", "file:")
         ),
         (
             {"server": {"cors_origins": ["app.example"]}},

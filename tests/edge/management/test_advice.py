@@ -28,6 +28,20 @@ def test_advice_place_of_files() -> None:
     assert said(sql="postgresql://host/db", objects="gs://bucket") == []
 
 
+def test_advice_local_model_that_does_not_exist() -> None:
+    local = {"name": "local", "dialect": "local-media"}
+
+    def said(target: str) -> list[str]:
+        document = {"upstreams": [local], "models": [{"id": "m", "targets": [target]}]}
+        return [one for one in advice(parse(document)) if ".targets" in one]
+
+    (sentence,) = said("local/whisper")
+    assert sentence == (
+        "models[0].targets: local/whisper does not exist; expected voice, whisper-tiny, ocr"
+    )
+    assert said("local/whisper-tiny") == []
+
+
 def test_advice_azure_deployment_of_unknown_model() -> None:
     azure = {**UPSTREAM, "base_url": "https://res.openai.azure.com/openai/v1"}
     other = {**UPSTREAM, "name": "other", "base_url": "https://api.example.com/v1"}
@@ -80,7 +94,7 @@ def test_advice_models_that_no_budget_limits() -> None:
         "models[6].price",
     ]
     assert "the budgets of pro, prepaid do not limit them" in found[0]
-    assert "the budget of any key" in found[2]
+    assert "the budgets of keys" in found[2]
 
 
 def test_advice_nothing_sold_is_silent() -> None:

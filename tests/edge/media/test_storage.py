@@ -183,6 +183,12 @@ async def test_check_writes_reads_and_removes(store: Store) -> None:
     assert await store.balance() == set()
 
 
+async def test_bucket_without_its_account_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AZURE_STORAGE_ACCOUNT_NAME", raising=False)
+    with pytest.raises(StoreUnavailable):
+        await Objects("az://container/files").check()
+
+
 async def test_wrong_keys_are_refused_and_leave_nothing(
     seaweed_server: S3Server, tmp_path: Path
 ) -> None:

@@ -172,6 +172,8 @@ def _of_value(kind: str, value: Any, account: Account) -> SeenMedia:
         if isinstance(file_id := value.get("file_id"), str):
             kept = account.file(file_id)
             return SeenMedia(kind, kept.data, name or kept.filename)
+        if value.get("type") == "text" and isinstance(value.get("data"), str):
+            return SeenMedia(kind, value["data"].encode(), name)  # a plain text document
         for member in ("url", "file_url", "fileUri", "file_data", "data", "text"):
             if isinstance(value.get(member), str):
                 return _of_text(kind, value[member], name, member)

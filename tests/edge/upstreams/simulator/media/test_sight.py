@@ -53,6 +53,13 @@ RESPONSES_PARTS: list[tuple[dict[str, Any], str]] = [
 MESSAGES_PARTS: list[tuple[dict[str, Any], str]] = [
     (
         {
+            "type": "document",
+            "source": {"type": "text", "media_type": "text/plain", "data": "hello words"},
+        },
+        f"document text/plain {saw(b'hello words')}",
+    ),
+    (
+        {
             "type": "image",
             "source": {"type": "base64", "media_type": "image/png", "data": base64(PICTURE)},
         },
