@@ -13,6 +13,7 @@ from edge.upstreams.bodies import read_all
 from edge.upstreams.provider import Provider
 from middlewares import sse
 from middlewares.asgi import Message, Receive, Scope, Send
+from middlewares.disconnects import ClientDisconnected
 from middlewares.exchange import Attempt, Dialect, Exchange
 
 from .attempt import AttemptLimits, UpstreamAttempt
@@ -134,12 +135,18 @@ class MediaAttempt(UpstreamAttempt):
         send: Send,
     ) -> None:
         answer = BytesAnswer(self._exchange, translator, send)
-        async with Watchdog(receive, first_content=self._provider.first_content) as watchdog:
-            response = await opening
-            try:
-                await answer.run(response, watchdog)
-            finally:
-                response.close()
+        try:
+            async with Watchdog(receive, first_content=self._provider.first_content) as watchdog:
+                response = await opening
+                try:
+                    await answer.run(response, watchdog)
+                finally:
+                    response.close()
+        except ClientDisconnected:
+            if self._exchange.usage is None and self._record.status < 400:
+                # The upstream makes all of it, and what that costs is known before it begins.
+                self._exchange.usage, _ = translator.measured()
+            raise
         await answer.finish()
 
     async def _read_images(

@@ -106,6 +106,26 @@ async def test_disconnect_before_the_first_byte_is_charged_too() -> None:
     assert (entry.ended, entry.characters) == ("hung_up", len(TEXT))
 
 
+async def test_disconnect_before_the_first_byte_is_charged_by_tokens_as_a_whole_answer() -> None:
+    costs = []
+    for waits in (True, False):
+        home = gateway(
+            speech(asyncio.Event()) if waits else speech(), price={"input": "1", "output": "12"}
+        )
+        await home.ledger_writer.start()
+        body = json.dumps(ASKED).encode()
+        async with Call(home.app, http_scope("POST", PATH), body=body) as call:
+            await home.upstream.opening.wait()
+            if waits:
+                call.hang_up()
+            await call.done()
+        await home.ledger_writer.aclose()
+        (entry,) = await home.ledger.page()
+        assert entry.output > 0
+        costs.append(entry.cost)
+    assert costs[0] == costs[1] > 0
+
+
 async def test_request_passes_with_the_model_of_the_target() -> None:
     home = gateway(speech())
     asked = {**ASKED, "voice": {"id": "v-1"}, "instructions": "calm", "speed": 1.5, "own": [1]}
