@@ -8,7 +8,6 @@ from fractions import Fraction
 from typing import Any
 
 import httpx
-import msgspec
 
 from edge.upstreams.local_media.demo import ECHO, VOICE, WHISPER
 
@@ -75,7 +74,7 @@ def _answer(client: httpx.Client, url: str, model: str, question: str, part: dic
     response = client.post(f"{url}/v1/chat/completions", json=body)
     if response.status_code != 200:
         return response.text
-    text: str = msgspec.json.decode(response.content)["choices"][0]["message"]["content"]
+    text: str = response.json()["choices"][0]["message"]["content"]
     return text.strip()
 
 

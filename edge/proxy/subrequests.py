@@ -19,14 +19,13 @@ from edge.endpoints import Endpoint
 from edge.requests.body_limits import is_large
 from edge.routing.catalog import Model
 from edge.runtime.worker_thread import run_in_thread
+from edge.untyped_json import decode_object
 from middlewares.asgi import ASGIApp, Message, Scope
 from middlewares.exchange import Exchange, RequestForm, attach
 from middlewares.request_id import uuid7
 
 MAX_ANSWER = 1 << 20
 """Bytes of an answer."""
-
-_decode_error = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class SubrequestFailed(Exception):
@@ -166,7 +165,7 @@ class Subrequests:
 
 def _error_in(body: bytes) -> dict[str, Any]:
     try:
-        error = _decode_error(body).get("error")
+        error = decode_object(body).get("error")
     except msgspec.DecodeError:
         return {}
     return error if isinstance(error, dict) else {}

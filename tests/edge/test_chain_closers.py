@@ -2,9 +2,6 @@
 
 from typing import Any, cast
 
-import pytest
-
-from edge import chain
 from edge.chain import Layer, Parts, compose
 from middlewares.asgi import ASGIApp, Receive, Scope, Send
 
@@ -36,9 +33,7 @@ def wrapped(app: ASGIApp) -> ASGIApp:
     return plain
 
 
-async def test_chain_aclose_closes_each_layer_once_outermost_first(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_chain_aclose_closes_each_layer_once_outermost_first() -> None:
     closed: list[str] = []
 
     def closable(name: str) -> Layer:
@@ -50,18 +45,14 @@ async def test_chain_aclose_closes_each_layer_once_outermost_first(
         Layer("off", "", lambda app, _: app),
         closable("inner"),
     )
-    monkeypatch.setattr(chain, "LAYERS", layers)
-    composed = compose(bottom, PARTS)
+    composed = compose(bottom, PARTS, layers)
     await composed.aclose()
     assert closed == ["outer", "inner"]
 
 
-async def test_chain_aclose_leaves_the_app_inside_to_its_owner(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_chain_aclose_leaves_the_app_inside_to_its_owner() -> None:
     closed: list[Any] = []
-    monkeypatch.setattr(chain, "LAYERS", (Layer("off", "", lambda app, _: app),))
     app = Closable("app", bottom, closed)
-    composed = compose(app, PARTS)
+    composed = compose(app, PARTS, (Layer("off", "", lambda app, _: app),))
     await composed.aclose()
     assert (composed.app, closed) == (app, [])

@@ -104,7 +104,14 @@ def test_every_decoder_of_a_number_reads_one() -> None:
     where the gateway has written the members itself, each once."""
     scalar = (inspect.FloatType, inspect.IntType, inspect.NoneType)
     found = reading(inspect.FloatType)
-    del found["edge.upstreams.claude_cli.input._decode"]
+    own = (
+        "edge.upstreams.claude_cli.input._decode",
+        "edge.media.jobs.work._decode_work",
+        "edge.media.jobs.work.decode_terms",
+        "edge.proxy.describing.describers._decode_transcript",
+    )
+    written_here = [found[name] for name in own]
+    found = {name: one for name, one in found.items() if one not in written_here}
     for name, decoder in found.items():
         form = inspect.type_info(decoder.type)
         forms = form.types if isinstance(form, inspect.UnionType) else (form,)

@@ -10,8 +10,6 @@ from functools import cache
 from random import Random
 from typing import Any
 
-import psutil
-
 from edge.media.decode.sandbox import Sandbox
 from edge.media.decode.tasks import (
     AnyTask,
@@ -31,6 +29,7 @@ from edge.media.decode.tasks import (
 )
 from middlewares.problem import Problem
 from tests.edge.media.decode import samples
+from tests.started_processes import StartedProcesses
 
 TASKS: dict[Kind, tuple[AnyTask, ...]] = {
     "image": (NormaliseImage(), InspectImage(), DominantColours()),
@@ -62,8 +61,9 @@ def seeds(kind: Kind) -> list[bytes]:
 
 def run(kind: Kind, data: bytes) -> None:
     """Every task ends with a result, or with the one error for broken media."""
+    started = StartedProcesses()
     asyncio.run(_run(kind, data))
-    left = psutil.Process().children()
+    left = started()
     assert not left, f"processes are left: {left}"
 
 

@@ -54,9 +54,10 @@ async def test_every_kind_answers(kind: str, dialect: Dialect) -> None:
         assert answer.header("retry-after") is None
     stops = kind in (
         *("missing_key", "invalid_key", "key_misconfigured"),
-        *("budget_exceeded", "insufficient_credits"),
+        *("budget_exceeded", "insufficient_credits", "submission_unknown"),
     )
-    assert answer.header("x-should-retry") == ("false" if stops else None)
+    again = "true" if kind == "video_not_ready" else None
+    assert answer.header("x-should-retry") == ("false" if stops else again)
 
 
 @KIND

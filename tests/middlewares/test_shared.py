@@ -28,6 +28,7 @@ OWNED = {
     "Sharing",
     "Workers",
     "LastTries",
+    "Sweeper",
 }
 """Parts of one store, which are not handed to a middleware."""
 

@@ -16,6 +16,7 @@ from edge.media.forms import FileStart, FormBounds, FormField, stream_form
 from edge.media.library import Files, storage_headers
 from edge.media.part_uploads import PART, PartUploads, ended
 from edge.routing.paths import plain_path
+from edge.untyped_json import decode_any
 from middlewares.asgi import Message, Receive, Scope, Send, header, send_json
 from middlewares.body import read_body, refuse
 from middlewares.exchange import Exchange, Principal, exchange_of
@@ -163,7 +164,7 @@ class UploadsApp:
     async def _json(self, scope: Scope, receive: Receive) -> dict[str, Any]:
         raw = await read_body(scope, receive, limit=_BODY, idle=self._idle)
         try:
-            body = msgspec.json.decode(raw or b"{}")
+            body = decode_any(raw or b"{}")
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
             raise Problem("invalid_request", message="The body is not valid JSON.") from None
         if not isinstance(body, dict):

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from functools import partial
 from math import ceil
 from time import time
-from typing import Any
 from urllib.parse import parse_qs
 
 import msgspec
@@ -30,6 +29,7 @@ from edge.routing.catalog import Catalog, Model
 from edge.routing.paths import plain_path
 from edge.routing.public_url import public_url
 from edge.runtime.worker_thread import run_in_thread
+from edge.untyped_json import decode_object
 from middlewares.asgi import Header, Receive, Scope, Send
 from middlewares.body import read_body
 from middlewares.exchange import Exchange, Principal
@@ -269,8 +269,8 @@ class JobsApp:
     ) -> None:
         body = await read_body(scope, receive, limit=_REMIX_BODY, idle=30.0, longest=60.0)
         try:
-            fields = msgspec.json.decode(body, type=dict[str, Any])
-        except (msgspec.DecodeError, UnicodeDecodeError):
+            fields = decode_object(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise Problem("invalid_request", message="The body must be a JSON object.") from None
         prompt = fields.get("prompt")
         if not isinstance(prompt, str) or not 0 < len(prompt) <= LONGEST_PROMPT:

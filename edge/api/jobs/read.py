@@ -7,6 +7,7 @@ from typing import Any, TypeVar, get_args
 import msgspec
 
 from edge.media.jobs.work import Media, Work
+from edge.untyped_json import decode_any
 from middlewares.problem import Problem, expected
 from middlewares.stores.jobs.base import Kind
 
@@ -227,6 +228,6 @@ def _image(members: dict[str, Any], name: str) -> Image:
 
 def _any(raw: msgspec.Raw, name: str) -> Any:
     try:
-        return msgspec.json.decode(raw)
+        return decode_any(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise expected(name, "valid JSON") from None

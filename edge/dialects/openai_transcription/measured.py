@@ -13,10 +13,10 @@ _LONGEST = 7 * 86400.0
 
 
 class _Usage(msgspec.Struct):
-    seconds: float | None = None
+    seconds: msgspec.Raw = msgspec.Raw(b"null")
 
 
-_decode_usage = msgspec.json.Decoder(_Usage | None, strict=False).decode
+_decode_usage = msgspec.json.Decoder(_Usage | None).decode
 _decode_seconds = msgspec.json.Decoder(float | None, strict=False).decode
 
 
@@ -38,7 +38,7 @@ class Measured(msgspec.Struct, frozen=True):
         try:
             raw = fields.get("usage")
             usage = None if raw is None else _decode_usage(raw)
-            seconds = None if usage is None else usage.seconds
+            seconds = None if usage is None else _decode_seconds(usage.seconds)
         except UNREADABLE:
             pass
         if seconds is None and tokens is None:

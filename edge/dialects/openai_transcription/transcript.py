@@ -1,10 +1,13 @@
 """One transcript, read from the answer of an upstream."""
 
+from typing import Any
+
 import msgspec
 
 from edge.dialects.disclosure import undisclosed
 from edge.dialects.errors import broken, claims_failure, failed_by, says_error
 from edge.dialects.passthrough import UNREADABLE, Fields, UpstreamError, decode_fields, encode
+from edge.untyped_json import number
 
 from .measured import Measured, duration_of
 
@@ -32,10 +35,11 @@ class Transcript(msgspec.Struct, frozen=True):
 
 class _Answer(msgspec.Struct):
     text: str
-    segments: list[Segment] | None = None
+    segments: msgspec.Raw = msgspec.Raw(b"null")
 
 
 _decode = msgspec.json.Decoder(_Answer, strict=False).decode
+_decode_segments = msgspec.json.Decoder(list[dict[str, Any]] | None, float_hook=number).decode
 
 
 def read_transcript(body: bytes, model: str, *, disclose: bool = False) -> Transcript:
@@ -52,6 +56,7 @@ def read_transcript(body: bytes, model: str, *, disclose: bool = False) -> Trans
         raise UpstreamError.by(failed_by(body))
     try:
         answer = _decode(body)
+        segments = [_segment(one) for one in _decode_segments(answer.segments) or ()]
     except UNREADABLE:
         if "text" not in fields:
             raise UpstreamError.by(failed_by(body)) from None
@@ -63,10 +68,29 @@ def read_transcript(body: bytes, model: str, *, disclose: bool = False) -> Trans
     return Transcript(
         text=answer.text,
         fields=fields,
-        segments=answer.segments or [],
+        segments=segments,
         seconds=duration_of(fields),
         measured=Measured.of(fields),
     )
+
+
+def _segment(members: dict[str, Any]) -> Segment:
+    text = members.get("text", "")
+    if not isinstance(text, str):
+        raise msgspec.ValidationError("a segment's text is no string")
+    return Segment(text, _seconds(members.get("start")), _seconds(members.get("end")))
+
+
+def _seconds(value: object) -> float:
+    """A time, which some servers write as a string; 0 if there is none."""
+    if value is None:
+        return 0.0
+    if not isinstance(value, int | float | str):
+        raise msgspec.ValidationError("a segment's time is no number")
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        raise msgspec.ValidationError("a segment's time is no number") from None
 
 
 def raw(value: object) -> msgspec.Raw:

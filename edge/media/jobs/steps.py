@@ -26,6 +26,7 @@ import msgspec
 import structlog
 
 from edge.observability.log_text import LONGEST_REASON, shown
+from edge.untyped_json import decode_object
 from edge.upstreams import UpstreamFailure
 from edge.upstreams.provider import Provider
 from edge.upstreams.refusal import problem_of
@@ -44,6 +45,7 @@ from .vendors import VENDORS
 from .vendors.base import Answer, Vendor
 from .work import JobTerms, Place, Work, decode_terms, joined
 
+_decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _log = structlog.get_logger()
 
 _AS_THEY_ARE = ("content_filtered", "invalid_request", "submission_unknown", "upstream_timeout")
@@ -367,7 +369,7 @@ class Steps:
             _log.warning("job result not copied", job=job.id, reason=_short(reason))
             pause = doubled(1.0, 60.0, job.tries)
             return await self._later(job, pause, tries=job.tries + 1)
-        said = msgspec.json.decode(job.reported) if job.reported else {}
+        said = decode_object(job.reported) if job.reported else {}
         seconds, cost = said.get("seconds"), said.get("cost")
         await self._end(
             job,
@@ -540,11 +542,8 @@ def _reported(seconds: float | None, cost: float | None) -> bytes:
 
 def _fields(work: Work) -> dict[str, msgspec.Raw]:
     """Members of the caller's request, of which errors may name one."""
-    names = msgspec.json.decode(msgspec.json.encode(work), type=dict[str, msgspec.Raw])
-    return {
-        **names,
-        **msgspec.json.decode(msgspec.json.encode(work.media), type=dict[str, msgspec.Raw]),
-    }
+    names = _decode_members(msgspec.json.encode(work))
+    return {**names, **_decode_members(msgspec.json.encode(work.media))}
 
 
 def _is_audio(headers: Any) -> bool:

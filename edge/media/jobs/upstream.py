@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from edge.untyped_json import decode_any
 from edge.upstreams import Header, Request, Response
 from edge.upstreams.bodies import read_all
 from edge.upstreams.http1.wire import SizedBody
@@ -18,8 +19,6 @@ from .vendors.base import Call
 
 _LARGEST = 32 << 20
 """Bytes of an answer that is JSON."""
-
-_decode = msgspec.json.Decoder().decode
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -32,7 +31,7 @@ class Reply(msgspec.Struct, frozen=True):
     def json(self) -> Any:
         """The body, decoded; None if it is no JSON."""
         try:
-            return _decode(self.body)
+            return decode_any(self.body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
 

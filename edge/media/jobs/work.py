@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from edge.untyped_json import number
 from middlewares.pricing import Price
 from middlewares.stores.jobs.base import Kind
 
@@ -77,7 +78,7 @@ class JobTerms(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     seconds: float = 0.0
 
 
-_decode_work = msgspec.json.Decoder(Work).decode
+_decode_work = msgspec.json.Decoder(Work, float_hook=number).decode
 _decode_media = msgspec.json.Decoder(Media).decode
 decode_terms = msgspec.json.Decoder(JobTerms).decode
 encode = msgspec.json.Encoder().encode

@@ -10,6 +10,7 @@ from uuid import uuid4
 import msgspec
 
 from edge.media.decode.sandbox import Sandbox
+from edge.untyped_json import number
 
 from .call import OCR, WHISPER, Call, Refusal, send_json
 from .listening import heard
@@ -37,7 +38,7 @@ class _Chat(msgspec.Struct):
     stream_options: dict[str, Any] | None = None
 
 
-_decode = msgspec.json.Decoder(_Chat).decode
+_decode = msgspec.json.Decoder(_Chat, float_hook=number).decode
 _TYPES = {OCR: "image_url", WHISPER: "input_audio"}
 """The parts that each model reads."""
 
@@ -72,13 +73,13 @@ async def converse(call: Call, sandbox: Sandbox) -> None:
         said = f"Expected 1 to {_MAX_MEDIA} parts `{type_}`."
         raise Refusal(400, said, param="messages")
     texts = []
-    for number, (path, data, label) in enumerate(found, 1):
+    for count, (path, data, label) in enumerate(found, 1):
         content = _bytes_of(path, data)
         if asked.model == OCR:
             text = await read(sandbox, content, path)
         else:
             text = await heard(sandbox, content, path)
-        heading = label or f"{number}:"
+        heading = label or f"{count}:"
         texts.append(text if len(found) == 1 else f"{heading}\n{text}")
     await _answer(call, asked, "\n\n".join(texts), len(found))
 

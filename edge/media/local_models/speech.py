@@ -24,21 +24,23 @@ class _Speech(msgspec.Struct):
     input: Annotated[str, Meta(min_length=1, max_length=_LONGEST)]
     model: str
     response_format: Literal["mp3", "opus", "aac", "flac", "wav", "pcm"] = "mp3"
-    speed: Annotated[float, Meta(ge=0.25, le=4)] = 1.0
+    speed: msgspec.Raw = msgspec.Raw(b"1.0")
     stream_format: Literal["audio", "sse"] = "audio"
 
 
 _decode = msgspec.json.Decoder(_Speech).decode
+_decode_speed = msgspec.json.Decoder(Annotated[float, Meta(ge=0.25, le=4)]).decode
 
 
 async def speak(call: Call) -> None:
     """Answer a request for speech. Any `voice` is the one there is. Raises Refusal."""
     try:
         asked = _decode(call.body)
+        speed = _decode_speed(asked.speed)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Refusal(400, f"The request is not valid: {error}") from None
     check_model(asked.model, VOICE)
-    parts = _encoded(asked)
+    parts = _encoded(asked, speed)
     if asked.stream_format == "sse":
         await call.head("text/event-stream")
         async for part in parts:
@@ -59,8 +61,8 @@ _TYPES = {name: type_ for name, (_, _, type_) in FORMATS.items()} | {
 }
 
 
-async def _encoded(asked: _Speech) -> AsyncIterator[bytes]:
-    speed = min(max(asked.speed, _SPEEDS[0]), _SPEEDS[1])
+async def _encoded(asked: _Speech, speed: float) -> AsyncIterator[bytes]:
+    speed = min(max(speed, _SPEEDS[0]), _SPEEDS[1])
     rate: int = (await in_turn(voice)).sample_rate
     out = encoder(asked.response_format, rate)
 

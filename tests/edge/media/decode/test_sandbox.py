@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from edge.media.decode import child
@@ -28,6 +27,7 @@ from edge.media.decode.tasks import (
     Task,
 )
 from middlewares.problem import Problem
+from tests.started_processes import StartedProcesses
 from tests.waiting import until
 
 from .samples import image, pdf, sound, tone, video
@@ -157,6 +157,7 @@ async def test_run_process_sees_limits_and_no_environment(tmp_path: Path) -> Non
 
 
 async def test_run_process_that_hangs_is_killed_and_its_slot_is_free() -> None:
+    children = StartedProcesses()
     sandbox = Sandbox(1, lifetime=1.0, program=MISBEHAVING)
     for _ in range(2):
         with pytest.raises(Problem) as raised:
@@ -167,6 +168,7 @@ async def test_run_process_that_hangs_is_killed_and_its_slot_is_free() -> None:
 
 
 async def test_run_cancelled_kills_its_process() -> None:
+    children = StartedProcesses()
     sandbox = Sandbox(1, program=MISBEHAVING)
     running = asyncio.create_task(sandbox.run(InspectImage(), b"import time; time.sleep(600)"))
     waiting = asyncio.create_task(sandbox.run(InspectImage(), b"os._exit(0)"))
@@ -181,6 +183,7 @@ async def test_run_cancelled_kills_its_process() -> None:
 
 
 async def test_run_queue_is_bounded() -> None:
+    children = StartedProcesses()
     sandbox = Sandbox(1, program=MISBEHAVING, waiting=1)
     code = b"import time; time.sleep(600)"
     tasks = [asyncio.create_task(sandbox.run(InspectImage(), code)) for _ in range(2)]
@@ -253,7 +256,3 @@ async def test_run_old_ffmpeg_is_refused(caplog: pytest.LogCaptureFixture) -> No
         await sandbox.run(MeasureAudio(), code.encode())
     assert raised.value.kind == "audio_not_supported_by_model"
     assert "FFmpeg 8.1.1 has known security holes" in caplog.text
-
-
-def children() -> list[psutil.Process]:
-    return list(psutil.Process().children(recursive=True))

@@ -5,12 +5,12 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from edge.upstreams import ConnectFailed, Disconnected, Request, Response
 from edge.upstreams.local_media import LocalMediaUpstream
 from edge.upstreams.local_media.upstream import LocalMediaUnavailable
+from tests.started_processes import StartedProcesses
 from tests.waiting import until
 
 SCRIPT = str(Path(__file__).with_name("scripted_program.py"))
@@ -39,11 +39,12 @@ async def whole(response: Response) -> bytes:
 
 
 async def test_open_starts_one_process_that_answers_many(upstream: LocalMediaUpstream) -> None:
+    started = StartedProcesses()
     answers = await asyncio.gather(*(upstream.open(request("/works")) for _ in range(9)))
     assert [await whole(answer) for answer in answers] == [b"onetwo"] * 9
     assert answers[0].headers == [(b"content-type", b"audio/wav")]
     assert upstream.pid is not None
-    assert [child.pid for child in psutil.Process().children()] == [upstream.pid]
+    assert started() == [upstream.pid]
 
 
 async def test_read_after_the_process_died_raises(upstream: LocalMediaUpstream) -> None:
@@ -92,11 +93,12 @@ async def test_open_cancelled_cancels_the_work(upstream: LocalMediaUpstream) -> 
 
 @pytest.mark.parametrize("mode", ["dies", "talks"])
 async def test_open_program_that_does_not_start_raises(mode: str) -> None:
+    started = StartedProcesses()
     upstream = upstream_in(mode)
     with pytest.raises(ConnectFailed):
         await upstream.open(request("/works"))
     await upstream.aclose()
-    assert not psutil.Process().children()
+    assert not started()
 
 
 async def test_open_missing_interpreter_raises() -> None:
@@ -113,10 +115,11 @@ async def test_open_without_the_packages_says_what_to_install(
 
 
 async def test_aclose_ends_the_process_and_refuses_requests(upstream: LocalMediaUpstream) -> None:
+    started = StartedProcesses()
     response = await upstream.open(request("/opens"))
     await upstream.aclose()
     with pytest.raises(Disconnected):
         await response.read()
     with pytest.raises(ConnectFailed):
         await upstream.open(request("/works"))
-    assert not psutil.Process().children()
+    assert not started()
