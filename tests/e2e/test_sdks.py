@@ -273,7 +273,7 @@ async def test_our_own_refusals_are_the_classes_clients_know(gateway: Gateway) -
         await stranger.models.list()
     known = stranger.with_options(api_key=gateway.key)
     with pytest.raises(openai.PermissionDeniedError):
-        await known.images.create_variation(model="chat", image=b"png")
+        await known.fine_tuning.jobs.list()
     with pytest.raises(openai.NotFoundError) as unknown:
         await known.chat.completions.create(model="gpt-none", messages=user("Hello"))
     assert unknown.value.code == "model_not_found"
