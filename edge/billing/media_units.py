@@ -2,7 +2,7 @@
 units.
 
     price      upstream counts tokens    it counts none
-    tokens     its count                 the bound that was reserved: an estimate
+    tokens     its count                 an estimate
     units      units                     units
     both       its count                 units
 
@@ -11,6 +11,9 @@ characters of its text, at `price.character`; or the time that these take at a s
 `price.audio_minute`, since most formats do not say how long they are. So speech costs the same in
 each format, streamed or not, and heard out or not. The unit of a transcript is the time of its
 audio: as the upstream says, else as it was measured here, so that no format of an answer is free.
+
+The estimate for images and speech is the bound that was reserved; for a transcript, the tokens of
+its text and of its audio.
 """
 
 from math import ceil
@@ -27,6 +30,8 @@ _SPEECH_TOKENS = 25
 """Output tokens of a second of speech; OpenAI's models make about 20."""
 _HEARD_TOKENS = 25
 """Input tokens of a second of audio; OpenAI's transcribers count 10 to 17."""
+_LEAST_HEARD_TOKENS = 10
+"""Input tokens of a second of audio whose upstream counts none."""
 _SAID_TOKENS = 12
 """Output tokens of a second of audio; fast talkers say 5 words, in other scripts 10 tokens."""
 _LEAST_SAID = 200
@@ -68,6 +73,11 @@ def heard_tokens(audio_ms: int) -> int:
     return ceil(audio_ms * _HEARD_TOKENS / 1000)
 
 
+def estimated_tokens(audio_ms: int) -> int:
+    """The input tokens of audio whose upstream counts none, by the fewest that others count."""
+    return ceil(audio_ms * _LEAST_HEARD_TOKENS / 1000)
+
+
 def transcript_tokens(audio_ms: int) -> int:
     """The most output tokens of a transcript."""
     return ceil(audio_ms * _SAID_TOKENS / 1000) + _LEAST_SAID
@@ -92,13 +102,18 @@ def settled(
     reported: tokens that the upstream counted. units: what was made. input_tokens, output: the
     estimates of tokens that were not counted.
     """
-    by_tokens = price is not None and bool(price.input or price.output)
+    by_tokens = has_tokens(price)
     if by_tokens and reported is not None:
         usage = reported.with_estimates(input_tokens, output)
         return usage, usage is reported
     if not by_tokens or (price is not None and _has_unit(price)):
         return _joined(reported or Usage(), units), True
     return _joined(Usage(input_tokens, output), units), False
+
+
+def has_tokens(price: Price | None) -> bool:
+    """Whether tokens have a price."""
+    return price is not None and bool(price.input or price.output)
 
 
 def _has_unit(price: Price) -> bool:

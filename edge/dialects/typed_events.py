@@ -90,12 +90,13 @@ class TypedEventRelay:
             fields = decode_fields(parsed.data)
         except UNREADABLE:
             raise UpstreamError.by(broken("an event is no JSON object", parsed.data)) from None
-        kind = _text(fields.get("type")) or parsed.name
+        kind = text_of(fields.get("type")) or parsed.name
         failing = kind.endswith(("error", ".failed"))
         if failing or says_error(fields.get("error", b"null")):
             raise UpstreamError.by(failed_by(parsed.data))
         if kind in self._content:
             self.content = True
+            self.take_content(kind, fields)
         elif kind in self._finals:
             self.content = True
             self.end_part(fields)
@@ -104,6 +105,9 @@ class TypedEventRelay:
         if self._disclose or not (b'"model' in parsed.data or tells(parsed.data)):
             return event
         return sse.encode(encode(undisclosed(fields, self._model)), parsed.name)
+
+    def take_content(self, kind: str, fields: Fields) -> None:
+        """Read an event with a part of the answer. kind: its type. fields: its members."""
 
     def end_part(self, fields: Fields) -> None:
         """Count a part that has ended. fields: the members of its event."""
@@ -115,7 +119,8 @@ class TypedEventRelay:
             self.complete = True
 
 
-def _text(raw: msgspec.Raw | None) -> str:
+def text_of(raw: msgspec.Raw | None) -> str:
+    """The string of a member, "" if it is none."""
     try:
         return "" if raw is None else _decode_text(raw)
     except UNREADABLE:

@@ -1,7 +1,13 @@
 """The translator of transcriptions: the target is asked for the richest form of an answer, and the
 form that was requested is made of what comes."""
 
-from edge.billing.media_units import heard_tokens, most_audio, settled, transcript_tokens
+from edge.billing.media_units import (
+    estimated_tokens,
+    has_tokens,
+    most_audio,
+    settled,
+    transcript_tokens,
+)
 from edge.dialects.codec import Spelled, TargetModel
 from edge.dialects.openai_transcription import (
     Measured,
@@ -11,7 +17,7 @@ from edge.dialects.openai_transcription import (
     read_transcript,
 )
 from edge.dialects.passthrough import KEEP_ALIVE, Relay
-from edge.dialects.token_counts import plausible_usage
+from edge.dialects.token_counts import output_tokens, plausible_usage
 from edge.media.forms import Form, FormBody, FormField, Part, plain_name
 from edge.requests.transcript_request import transcript_request_of
 from middlewares.exchange import Dialect, Exchange, Usage
@@ -79,7 +85,7 @@ class TranscriptTranslator:
         form = exchange.form
         assert isinstance(form, Form)
         wanted = asked.upstream_format
-        if exchange.stream and not asked.speakers:
+        if not asked.speakers and (exchange.stream or self._needs_only_json):
             wanted = "json"
         left_out = {"models"}
         if not exchange.stream:
@@ -92,6 +98,12 @@ class TranscriptTranslator:
             if not (isinstance(part, FormField) and plain_name(part.name) in left_out)
         ]
         return FormBody(with_fields(kept, {"model": self._model, _FORMAT: wanted}))
+
+    @property
+    def _needs_only_json(self) -> bool:
+        """Whether the form `json` is enough: it has the tokens where they are priced, and
+        `verbose_json` often only seconds."""
+        return self._asked.format in ("json", "text") and has_tokens(self._price)
 
     def take_body(self) -> bytes:
         """Audio is sent as a form."""
@@ -106,7 +118,7 @@ class TranscriptTranslator:
         for words or speakers that did not come."""
         exchange, asked = self._exchange, self._asked
         transcript = read_transcript(body, exchange.model, disclose=self._disclose)
-        usage, measured = self._settled(transcript.measured)
+        usage, measured = self._settled(transcript.measured, transcript.text_size)
         if asked.words and "words" not in transcript.fields:
             raise MissingDetails(_no_words(), usage)
         if asked.speakers and "segments" not in transcript.fields:
@@ -121,16 +133,16 @@ class TranscriptTranslator:
         return made, usage, measured
 
     def settle(self, relay: Relay) -> tuple[Usage | None, bool]:
-        """A stream that broke after its first words is charged by its audio: all of it was
-        heard."""
+        """A stream that broke after its first words is charged by its audio, all of which was
+        heard, and the words that came."""
         assert isinstance(relay, TranscriptRelay)
         if relay.complete:
-            return self._settled(relay.measured)
+            return self._settled(relay.measured, relay.text_size)
         if not relay.content:
             return None, False
-        return self._settled(Measured())[0], False
+        return self._settled(Measured(), relay.text_size)[0], False
 
-    def _settled(self, measured: Measured) -> tuple[Usage, bool]:
+    def _settled(self, measured: Measured, text_size: int) -> tuple[Usage, bool]:
         exchange = self._exchange
         audio_ms, most = exchange.audio_ms, most_audio(exchange.audio_ms)
         if measured.milliseconds is not None:
@@ -142,8 +154,12 @@ class TranscriptTranslator:
             self._price,
             tokens,
             Usage(audio_ms=audio_ms),
-            input_tokens=self._asked.text_tokens + heard_tokens(exchange.audio_ms),
-            output=min(transcript_tokens(exchange.audio_ms), exchange.max_output),
+            input_tokens=self._asked.text_tokens + estimated_tokens(audio_ms),
+            output=min(
+                output_tokens(text_size),
+                transcript_tokens(exchange.audio_ms),
+                exchange.max_output,
+            ),
         )
 
 

@@ -57,9 +57,13 @@ def transcript_request_of(
     details = _texts(fields, "timestamp_granularities")
     if not set(details) <= set(_DETAILS):
         raise expected("timestamp_granularities", "a list of `segment` and `word`")
-    words = "word" in details and form == "verbose_json"
+    words = "word" in details
     if words and stream:
         raise expected("timestamp_granularities", "only `segment` with `stream`")
+    if words and form != "verbose_json":
+        raise expected(
+            "timestamp_granularities", "only `segment`, or `response_format` `verbose_json`"
+        )
     languages = _texts(fields, "languages")
     text = sum(len(fields[name]) for name in _HEARD_WITH if name in fields)
     return TranscriptRequest(

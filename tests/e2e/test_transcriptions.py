@@ -111,6 +111,11 @@ def ears(
             "targets": ["far-openai/far-model"],
             "price": {"audio_minute": "0.006"},
         },
+        {
+            "id": "counted",
+            "targets": ["far-openai/far-model"],
+            "price": {"input": "6", "output": "10"},
+        },
         {"id": "deaf", "targets": ["sink/x"], "price": {"audio_minute": "0.006"}},
     ]
     program = Gateway(tmp_path_factory.mktemp("ears"), document, env=SECRETS)
@@ -277,23 +282,41 @@ async def test_announced_file_over_the_bound_is_refused_unread(ears: Gateway) ->
 # Money and memory
 
 
-async def test_transcription_costs_the_same_in_each_format_and_streamed(
-    plain: httpx.AsyncClient,
-) -> None:
-    """3.25 s at 0.006 a minute. api7/aisix#868, api7/aisix#865."""
-    costs = set()
+async def costs_of(plain: httpx.AsyncClient, model: str) -> dict[tuple[str, str], float]:
+    """Credits of the same file, by format and `stream`."""
+    costs = {}
     for name in FORMATS:
         for stream in ("false", "true"):
             answer = await plain.post(
                 "/audio/transcriptions",
-                data={"model": "ears", "response_format": name, "stream": stream},
+                data={"model": model, "response_format": name, "stream": stream},
                 files={"file": ("talk.wav", SOUND)},
             )
             assert answer.status_code == 200, answer.text
             used = await plain.get(f"/requests/{answer.headers['x-request-id']}")
-            costs.add(used.json()["credits"])
+            costs[name, stream] = float(used.json()["credits"])
+    return costs
+
+
+async def test_transcription_costs_the_same_in_each_format_and_streamed(
+    plain: httpx.AsyncClient,
+) -> None:
+    """3.25 s at 0.006 a minute. api7/aisix#868, api7/aisix#865."""
+    costs = set((await costs_of(plain, "ears")).values())
     assert len(costs) == 1
-    assert float(costs.pop()) == pytest.approx(0.000325)
+    assert costs.pop() == pytest.approx(0.000325)
+
+
+async def test_transcription_priced_by_tokens_costs_about_the_same_in_each_format(
+    plain: httpx.AsyncClient,
+) -> None:
+    """The upstream counts 32 tokens of audio and 10 of text; in `verbose_json` only seconds."""
+    costs = await costs_of(plain, "counted")
+    estimated = {costs.pop((name, "false")) for name in ("srt", "vtt", "verbose_json")}
+    assert len(estimated) == len(set(costs.values())) == 1
+    counted = next(iter(costs.values()))
+    assert counted == pytest.approx((32 * 6 + 10 * 10) / 1_000_000)
+    assert estimated.pop() == pytest.approx(counted, rel=0.1)
 
 
 async def test_large_transcriptions_at_once_take_little_memory(

@@ -32,6 +32,11 @@ class Transcript(msgspec.Struct, frozen=True):
     seconds: float | None
     measured: Measured
 
+    @property
+    def text_size(self) -> int:
+        """Bytes of the text."""
+        return text_size(self.text)
+
 
 class _Answer(msgspec.Struct):
     text: str
@@ -91,6 +96,11 @@ def _seconds(value: object) -> float:
         return float(value)
     except (ValueError, OverflowError):
         raise msgspec.ValidationError("a segment's time is no number") from None
+
+
+def text_size(text: str) -> int:
+    """Bytes of `text`."""
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
 def raw(value: object) -> msgspec.Raw:

@@ -387,6 +387,15 @@ async def test_translation_has_its_own_path_and_no_speakers() -> None:
     [
         ([("response_format", "xml")], "response_format"),
         ([("timestamp_granularities[]", "letter")], "timestamp_granularities"),
+        ([("timestamp_granularities[]", "word")], "timestamp_granularities"),
+        *(
+            (
+                [("response_format", name), ("timestamp_granularities[]", "word")],
+                "timestamp_granularities",
+            )
+            for name in FORMATS
+            if name != "verbose_json"
+        ),
         (
             [
                 ("response_format", "verbose_json"),
@@ -479,7 +488,7 @@ async def test_transcription_costs_the_same_in_every_format_streamed_or_not(
     usage = {"usage": body["usage"]} if "usage" in body else {}
     done = event("transcript.text.done", text=body["text"], **usage)
     for name in FORMATS:
-        given = {**DIARIZED, **usage} if name == "diarized_json" else body
+        given = {**DIARIZED, "text": body["text"], **usage} if name == "diarized_json" else body
         if "usage" not in body:
             given = {key: value for key, value in given.items() if key not in ("usage", "duration")}
         for stream in ("true", "false"):
@@ -490,6 +499,63 @@ async def test_transcription_costs_the_same_in_every_format_streamed_or_not(
             costs.add(charged(home))
     assert len(costs) == 1
     assert costs.pop() > 0
+
+
+@pytest.mark.parametrize("price", [PER_TOKEN, {**PER_MINUTE, **PER_TOKEN}])
+@pytest.mark.parametrize("name", ["json", "text"])
+async def test_transcription_priced_by_tokens_is_asked_for_the_form_that_has_them(
+    name: str, price: Any
+) -> None:
+    home = gateway(answer(TOKENS), price=price)
+    assert (await post(home, ("response_format", name))).status == 200
+    assert dict(upstream(home).forms[0])["response_format"] == "json"
+    assert charged(home) == 130 * 6000 + 20 * 10_000
+
+
+@pytest.mark.parametrize("name", ["srt", "vtt", "verbose_json"])
+async def test_transcription_without_counted_tokens_is_charged_by_its_text_and_audio(
+    name: str,
+) -> None:
+    """By ten tokens of each second that the upstream says, and four bytes a token."""
+    home = gateway(answer(VERBOSE), price=PER_TOKEN)
+    assert (await post(home, ("response_format", name))).status == 200
+    assert dict(upstream(home).forms[0])["response_format"] == "verbose_json"
+    assert len(VERBOSE["text"].encode()) == 33
+    assert charged(home) == 130 * 6000 + 9 * 10_000
+    assert not home.exchanges[-1].usage_reported
+
+
+async def test_transcription_text_that_is_long_for_its_audio_is_charged_up_to_the_bound() -> None:
+    home = gateway(answer({**VERBOSE, "text": "a" * 100_000}), price=PER_TOKEN)
+    assert (await post(home, ("response_format", "srt"))).status == 200
+    assert charged(home) == 130 * 6000 + (150 + 200) * 10_000
+
+
+@pytest.mark.parametrize(
+    ("events", "tokens"),
+    [
+        ([event("transcript.text.delta", delta="ü" * 20)], 10),
+        ([event("transcript.text.segment", text="a" * 40)], 10),
+        ([event("transcript.text.delta", delta="a" * n) for n in (20, 20)], 10),
+        (
+            [
+                event("transcript.text.delta", delta="a" * 40),
+                event("transcript.text.segment", text="a" * 40),
+            ],
+            10,
+        ),
+        ([event("transcript.text.delta", delta=None, text=5)], 0),
+    ],
+    ids=["two bytes a letter", "segment", "two events", "the same twice", "no text"],
+)
+@pytest.mark.parametrize("whole", [True, False], ids=["whole", "cut"])
+async def test_transcription_stream_without_counted_tokens_is_charged_by_the_text_that_came(
+    events: list[bytes], tokens: int, whole: bool
+) -> None:
+    end: Any = event("transcript.text.done", text="") if whole else Disconnected("cut", sent=True)
+    home = gateway(Answer([*events, end], headers=[SSE]), price=PER_TOKEN)
+    assert (await post(home, ("stream", "true"))).status == 200
+    assert charged(home) == 125 * 6000 + tokens * 10_000
 
 
 @pytest.mark.parametrize(
