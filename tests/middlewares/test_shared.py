@@ -29,6 +29,7 @@ OWNED = {
     "Workers",
     "LastTries",
     "Sweeper",
+    "PeriodicSweep",
 }
 """Parts of one store, which are not handed to a middleware."""
 
