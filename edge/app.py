@@ -508,7 +508,6 @@ class Gateway:
                 catalog=catalog,
                 files=shared.files,
                 counters=shared.counters,
-                plans=plans,
             ),
             media=partial(self._media_steps, settings, shared, parts),
             image_links=ImageLinks(

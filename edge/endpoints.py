@@ -67,7 +67,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """Name in metrics, ledger, log and allow-lists of keys. Rows may share one."""
     methods: tuple[str, ...]
     path: str
-    """A path that ends in `/*` matches everything below it."""
+    """A path that ends in `/*` matches everything below it; `*` elsewhere, what is between."""
     dialect: Dialect | None
     """The caller's dialect. None: Anthropic with an `anthropic-version` header, else OpenAI."""
     body: Body
@@ -410,6 +410,16 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         documented="the same jobs in the shape of OpenAI's videos: create one, list them",
     ),
     Endpoint(
+        name="videos",
+        methods=_POST,
+        path="/v1/videos/*/remix",
+        dialect="openai",
+        body="streamed",
+        billed="job",
+        handler="jobs",
+        documented="create a video job that changes the video of another one",
+    ),
+    Endpoint(
         name="videos.jobs",
         methods=(*_GET, "DELETE", "POST"),
         path="/v1/videos/*",
@@ -418,7 +428,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         billed="free",
         handler="jobs",
         limited=False,
-        documented="one of them: state, `/content`, `/remix`",
+        documented="one of them: state, `/content`",
     ),
     Endpoint(
         name="music.generations",
@@ -594,7 +604,7 @@ BY_NAME: Final[Mapping[str, Endpoint]] = {row.name: row for row in reversed(ENDP
 TAILS: Final[Mapping[str, str]] = {
     row.path.removeprefix("/v1"): row.name
     for row in ENDPOINTS
-    if row.handler != "account" and not row.path.endswith("*")
+    if row.handler != "account" and "*" not in row.path
 }
 """Endpoints that a configuration may map to other paths: end of the path, and name."""
 

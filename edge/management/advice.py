@@ -33,6 +33,7 @@ def advice(settings: Settings) -> list[str]:
         ),
         *_objects(settings),
         *_local_media(settings),
+        *_small_storage(settings),
         *_nameless(settings),
         *_unpriced(settings.models, settings.plans),
         *_uncharged(settings.models, settings.plans),
@@ -63,6 +64,29 @@ def _local_media(settings: Settings) -> Iterator[str]:
             upstream, _, name = target.partition("/")
             if upstream in local and name not in known:
                 yield f"models[{n}].targets: {target} does not exist; expected {', '.join(known)}"
+
+
+def _small_storage(settings: Settings) -> Iterator[str]:
+    """Notes about storage that the result of a job may not fit into."""
+    upstreams = {upstream.name: upstream for upstream in settings.upstreams}
+    making = [
+        model.id
+        for model in settings.models
+        if model.jobs
+        or (model.price is not None and (model.price.job or model.price.second))
+        or "video" in model.output_modalities
+        or any(upstreams[target.partition("/")[0]].jobs for target in model.targets)
+    ]
+    if not making:
+        return
+    most = settings.jobs.max_result
+    given = [(f"plans[{n}].storage", plan.storage) for n, plan in enumerate(settings.plans)]
+    for path, storage in (*given, ("files.storage", settings.files.storage)):
+        if storage is not None and storage < most:
+            yield (
+                f"{path}: {int(storage)} bytes is less than jobs.max_result, {int(most)} bytes, "
+                f"which each job reserves; its keys cannot use {', '.join(making)}"
+            )
 
 
 def _nameless(settings: Settings) -> Iterator[str]:

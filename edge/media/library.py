@@ -73,12 +73,19 @@ def owner_of(principal: Principal | None) -> str | None:
     return None if principal is None or principal.id in ("", "unknown") else principal.id
 
 
-def storage_full(use: StorageUse, limit: int | None) -> Problem:
-    """The refusal of bytes that do not fit into the quota."""
+def storage_full(use: StorageUse, limit: int | None, *, needed: int = 0) -> Problem:
+    """The refusal of bytes that do not fit into the quota. needed: by the result of a job."""
+    message = f"The storage limit is reached: {use.total} of {limit or 0} bytes are used"
+    if needed:
+        message += f", and the result of a job needs up to {needed}"
     return Problem(
         "storage_limit_exceeded",
-        message=f"The storage limit is reached: {use.total} of {limit or 0} bytes are used. "
-        "Delete files to make room.",
+        message=f"{message}. "
+        + (
+            "Delete files to make room."
+            if needed <= (limit or 0)
+            else "It is too small for any job."
+        ),
         headers=storage_headers(use, limit),
     )
 

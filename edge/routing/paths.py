@@ -38,9 +38,9 @@ class Paths:
     __slots__ = ("_below", "_exact")
 
     def __init__(self, table: Mapping[str, Endpoint]) -> None:
-        """table: a path that ends in `*` matches everything below it."""
+        """table: a `*` in a path stands for one or more characters; the first match counts."""
         self._exact = table
-        self._below = tuple((path[:-1], row) for path, row in table.items() if path[-1] == "*")
+        self._below = tuple((*_around(path), row) for path, row in table.items() if "*" in path)
 
     @classmethod
     def of(cls, settings: Settings, endpoints: Sequence[Endpoint] = ENDPOINTS) -> Self:
@@ -72,10 +72,16 @@ class Paths:
         row = self._exact.get(path)
         if row is not None:
             return row
-        for start, row in self._below:
-            if path.startswith(start):
+        for start, end, row in self._below:
+            if path.startswith(start) and path.endswith(end) and len(path) > len(start + end):
                 return row
         return None
+
+
+def _around(path: str) -> tuple[str, str]:
+    """What is before and behind the `*` of a path."""
+    start, _, end = path.partition("*")
+    return start, end
 
 
 def plain_path(path: str) -> str:

@@ -13,9 +13,11 @@ FINAL = ("succeeded", "failed", "cancelled", "completed")
 class Caller:
     """A caller with a key of its own."""
 
-    def __init__(self, gateway: Gateway, plan: str | None = None) -> None:
+    def __init__(self, gateway: Gateway, plan: str | None = None, **fields: Any) -> None:
+        """fields: further ones of its key."""
         self.gateway = gateway
-        fields = {} if plan is None else {"plan": plan}
+        if plan is not None:
+            fields["plan"] = plan
         self.key = gateway.new_key("caller", **fields)
         self.http = httpx.AsyncClient(
             base_url=gateway.url,

@@ -190,6 +190,25 @@ async def test_image_of_a_form_and_of_a_file_reach_the_vendor_as_data(
         json={"model": "clip", "prompt": "x", "image": {"file_id": file_id}},
     )
     assert foreign.status_code == 404
+    videos = [
+        await other.http.post(
+            "/v1/videos", json={"model": "clip", "prompt": "x", "input_reference": reference}
+        )
+        for reference in (file_id, {"file_id": file_id}, {"file_id": "file-nothing"})
+    ]
+    members = {"model": "clip", "prompt": "x", "input_reference[file_id]": file_id}
+    fields = {name: (None, value) for name, value in members.items()}
+    videos.append(await other.http.post("/v1/videos", files=fields))
+    for answer in videos:
+        assert (answer.status_code, answer.json()["error"]["param"]) == (404, "input_reference")
+    text = await caller.http.post(
+        "/v1/files", data={"purpose": "vision"}, files={"file": ("c.txt", b"text")}
+    )
+    broken = await caller.http.post(
+        "/v1/videos",
+        json={"model": "clip", "prompt": "x", "input_reference": text.json()["id"]},
+    )
+    assert (broken.status_code, broken.json()["error"]["param"]) == (400, "input_reference")
     await other.http.aclose()
     async with asyncio.timeout(DEADLINE):
         while not all(map(vendor.times, ("by form", "by file", "by name"))):
@@ -360,6 +379,44 @@ async def test_remix_counts_as_a_request_and_a_question_does_not(home: Gateway) 
     assert (refused.status_code, refused.json()["error"]["code"]) == (429, "rate_limit_exceeded")
     assert (await slow.http.get(job["poll_url"])).status_code == 200
     await slow.http.aclose()
+
+
+async def test_remix_needs_and_records_the_endpoint_that_creates_videos(home: Gateway) -> None:
+    maker = Caller(home, endpoints=["videos.generations", "videos.jobs"])
+    job = await maker.create("a wheel")
+    await maker.ended(job["poll_url"])
+    count = len(await rows(home.sql))
+    refused = await maker.http.post(f"/v1/videos/{job['id']}/remix", json={"prompt": "again"})
+    assert refused.status_code == 403, refused.text
+    assert len(await rows(home.sql)) == count
+    assert (await maker.http.get(f"/v1/videos/{job['id']}")).status_code == 200
+    await maker.http.aclose()
+
+    free = Caller(home)
+    job = await free.create("a gate")
+    await free.ended(job["poll_url"])
+    made = await free.http.post(f"/v1/videos/{job['id']}/remix", json={"prompt": "again"})
+    assert made.status_code == 200, made.text
+    await free.ended(f"/v1/videos/{made.json()['id']}")
+    request_id = made.headers["x-request-id"]
+    (row,) = [one for one in await rows(home.sql) if one.id == request_id]
+    assert (row.endpoint, row.ended) == ("videos", "completed")
+    asked = await free.http.get(f"/v1/videos/{job['id']}/remix")
+    assert (asked.status_code, asked.headers["allow"]) == (405, "POST")
+    await free.http.aclose()
+
+
+async def test_job_that_the_storage_cannot_hold_says_what_it_needs(start: Start) -> None:
+    with job_vendor() as vendor:
+        config = document(vendor, max_result="2MiB")
+        gateway = start({**config, "files": {"storage": "1MiB"}})
+        caller = Caller(gateway)
+        answer = await caller.http.post("/v1/videos", json={"model": "clip", "prompt": "x"})
+        error = answer.json()["error"]
+        assert (answer.status_code, error["code"]) == (413, "storage_limit_exceeded")
+        assert f"0 of {1 << 20} bytes" in error["message"]
+        assert f"up to {2 << 20}" in error["message"]
+        await caller.http.aclose()
 
 
 async def test_unfinished_content_is_not_ready(caller: Caller) -> None:

@@ -87,8 +87,10 @@ def test_row_has_a_body_where_its_method_does(row: Endpoint) -> None:
 @EVERY
 def test_row_that_is_forwarded_says_how(row: Endpoint) -> None:
     if row.handler != "forward":
+        creates = row.required or row.path.endswith("/remix")
         assert row.codec is None
-        assert row.billed == ("job" if row.handler == "jobs" and row.required else "free")
+        assert row.billed == ("job" if row.handler == "jobs" and creates else "free")
+        assert row.limited or row.billed == "free"
         assert not (row.streams or row.bounds or row.translated or row.downgradable)
         return
     assert row.dialect is not None
@@ -219,6 +221,25 @@ def test_paths_of_responses_come_with_those_below() -> None:
     anyone = paths.find("/any")
     assert anyone is not None and anyone.dialect is None and anyone.conversation
     assert paths.find("/v1/chat/completions") is CONVERSATIONS["anthropic"]
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/v1/videos/video_x/remix", "/v1/videos/*/remix"),
+        ("/v1/v1/videos/video_x/remix/", "/v1/videos/*/remix"),
+        ("/v1/videos/remix", "/v1/videos/*"),
+        ("/v1/videos//remix", "/v1/videos/*"),
+        ("/v1/videos/video_x/content", "/v1/videos/*"),
+        ("/v1/videos/video_x/remix/content", "/v1/videos/*"),
+        ("/v1/videos/generations/video_x/remix", "/v1/videos/generations/*"),
+        ("/v1/videos/generations/remix", "/v1/videos/generations/*"),
+        ("/v1/videos", "/v1/videos"),
+    ],
+)
+def test_path_that_changes_a_job_is_not_one_of_those_that_ask(path: str, name: str) -> None:
+    row = Paths.of(parse(DOCUMENT)).find(path)
+    assert row is not None and row.path == name
 
 
 def test_a_row_is_simulated() -> None:

@@ -16,7 +16,6 @@ import msgspec
 from msgspec.structs import replace
 
 from edge.api.files.content import send_file
-from edge.billing.plans import Plans
 from edge.config.load import Settings
 from edge.endpoints import Endpoint
 from edge.media.fetch.links import Refused
@@ -41,7 +40,7 @@ from middlewares.stores.errors import CountersUnavailable, StoreUnavailable
 from middlewares.stores.jobs.base import Job, Kind
 
 from .create import Created, Creator, Draft, image_of, mark_of
-from .read import LONGEST_PROMPT, read_callback, read_work
+from .read import LONGEST_PROMPT, image_name, read_callback, read_work
 
 _GENERATIONS = "/generations/"
 _NOW = 5.0
@@ -63,7 +62,6 @@ class JobsApp:
         catalog: Catalog,
         files: Files,
         counters: RateCounters,
-        plans: Plans,
         clock: Callable[[], float] = time,
     ) -> None:
         rate = settings.jobs.polls
@@ -78,7 +76,6 @@ class JobsApp:
         self._catalog = catalog
         self._files = files
         self._counters = counters
-        self._plans = plans
         self._clock = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -91,6 +88,8 @@ class JobsApp:
             match row.name:
                 case "videos.generations" | "music.generations":
                     await self._create(scope, exchange, send, _kind(row))
+                case "videos" if row.form is None:
+                    await self._remix(scope, receive, send, exchange, principal)
                 case "videos":
                     if scope["method"] == "POST":
                         await self._create_video(scope, exchange, send)
@@ -100,7 +99,7 @@ class JobsApp:
                     secret = await self._jobs.signer.secret(principal.id)
                     await _reply(scope, send, {"object": "webhook_secret", "secret": secret})
                 case _:
-                    await self._one(scope, receive, send, exchange, principal)
+                    await self._one(scope, receive, send, principal, _kind(row))
         except StoreUnavailable as raised:
             raise Problem("store_unavailable", reason=f"jobs: {raised}") from raised
         exchange.outcome = exchange.outcome or "completed"
@@ -129,7 +128,7 @@ class JobsApp:
             image = await image_of(file.spool, file.name)
             work = replace(work, media=replace(work.media, image=image))
             mark = mark_of(mark, file.spool.sha256)
-        draft = Draft(work, self._callback(exchange))
+        draft = Draft(work, self._callback(exchange), image_name=image_name(fields))
         return await self._creator.create(scope, exchange, model, draft, mark)
 
     def _callback(self, exchange: Exchange) -> str:
@@ -170,18 +169,15 @@ class JobsApp:
     # One job
 
     async def _one(
-        self, scope: Scope, receive: Receive, send: Send, exchange: Exchange, principal: Principal
+        self, scope: Scope, receive: Receive, send: Send, principal: Principal, kind: Kind
     ) -> None:
         path = plain_path(scope["path"])
         ours = _GENERATIONS in path
         rest = path.partition(_GENERATIONS)[2] if ours else path.partition("/videos/")[2]
         job_id, _, action = rest.partition("/")
-        kind = _kind(exchange.row)
         await self._limit(principal)
         method = "GET" if scope["method"] == "HEAD" else scope["method"]
-        job = await self._jobs.store.get(principal.id, job_id) if len(job_id) <= 64 else None
-        if job is None or job.kind != kind:
-            raise _unknown(job_id)
+        job = await self._find(principal, job_id, kind)
         match method, action:
             case "GET", "":
                 await self._show(scope, send, job, ours=ours)
@@ -191,33 +187,25 @@ class JobsApp:
                 await self._delete(scope, send, job, ours=ours)
             case "POST", "cancel":
                 await self._cancel(scope, send, job, ours=ours)
-            case "POST", "remix" if not ours:
-                await self._remix(scope, receive, send, exchange, job)
-            case _, "" | "content" | "cancel" | "remix":
+            case _, "" | "content" | "cancel":
                 allowed = "GET, HEAD, DELETE" if not action else "GET, HEAD"
-                allow = "POST" if action in ("cancel", "remix") else allowed
+                allow = "POST" if action == "cancel" else allowed
                 raise Problem("method_not_allowed", headers=((b"allow", allow.encode()),))
             case _:
                 raise _unknown(job_id)
+
+    async def _find(self, principal: Principal, job_id: str, kind: Kind) -> Job:
+        """The job of this key. Raises Problem."""
+        job = await self._jobs.store.get(principal.id, job_id) if len(job_id) <= 64 else None
+        if job is None or job.kind != kind:
+            raise _unknown(job_id)
+        return job
 
     async def _limit(self, principal: Principal) -> None:
         try:
             verdict = await self._counters.admit(f"poll:{principal.id}", [self._polls])
         except CountersUnavailable:
             return  # a question costs a read
-        if not verdict.admitted:
-            raise Problem("rate_limited", retry_after=ceil(verdict.wait))
-
-    async def _count_request(self, principal: Principal) -> None:
-        """Count a request that creates a job at a path of questions, which are not counted."""
-        rate = self._plans.limits(principal).limits.requests
-        if rate is None:
-            return
-        try:
-            check = Check("requests", rate)
-            verdict = await self._counters.admit(f"key:{principal.id}", [check])
-        except CountersUnavailable as raised:
-            raise Problem("upstream_unavailable", reason=f"rates: {raised}") from raised
         if not verdict.admitted:
             raise Problem("rate_limited", retry_after=ceil(verdict.wait))
 
@@ -265,8 +253,15 @@ class JobsApp:
         await self._show(scope, send, now, ours=ours)
 
     async def _remix(
-        self, scope: Scope, receive: Receive, send: Send, exchange: Exchange, job: Job
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        exchange: Exchange,
+        principal: Principal,
     ) -> None:
+        job_id = plain_path(scope["path"]).removesuffix("/remix").rpartition("/")[2]
+        job = await self._find(principal, job_id, "video")
         body = await read_body(scope, receive, limit=_REMIX_BODY, idle=30.0, longest=60.0)
         try:
             fields = decode_object(body)
@@ -277,11 +272,10 @@ class JobsApp:
             raise expected("prompt", f"a string of 1 to {LONGEST_PROMPT} characters")
         terms = decode_terms(job.terms)
         place = next((p for p in terms.places if f"{p.upstream}/{p.model}" == job.upstream), None)
-        principal = exchange.principal
         model = self._catalog.find(job.model)
         if place is None or place.vendor != "openai-videos" or job.state != "succeeded":
             raise Problem("invalid_request", message="This video cannot be remixed.", param="id")
-        if model is None or principal is None or not self._catalog.allows(principal, model):
+        if model is None or not self._catalog.allows(principal, model):
             raise Problem("model_not_allowed")
         before = joined(job.request, b"")
         work = Work(
@@ -291,7 +285,6 @@ class JobsApp:
             size=before.size,
             remix=job.upstream_id,
         )
-        await self._count_request(principal)
         draft = Draft(work, source=job.id, place=place)
         mark = mark_of(job.id.encode(), prompt.encode())
         created = await self._creator.create(scope, exchange, model, draft, mark)

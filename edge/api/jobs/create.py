@@ -16,7 +16,6 @@ from contextlib import suppress
 from secrets import choice
 from string import ascii_letters, digits
 from time import time
-from typing import Any
 from weakref import WeakValueDictionary
 
 import msgspec
@@ -29,7 +28,7 @@ from edge.media.forms import Spool
 from edge.media.jobs.charge import most_cost
 from edge.media.jobs.placement import Placement, seconds_of
 from edge.media.jobs.service import Jobs
-from edge.media.jobs.work import JobTerms, Place, Work, encode, split
+from edge.media.jobs.work import JobTerms, Media, Place, Work, encode, split
 from edge.media.library import Files, storage_full
 from edge.routing.catalog import Model
 from edge.runtime.worker_thread import run_in_thread
@@ -62,12 +61,14 @@ class Created(msgspec.Struct, frozen=True):
 
 
 class Draft(msgspec.Struct, frozen=True):
-    """What a request asks for. source: the job that it changes. place: the only target that can."""
+    """What a request asks for. source: the job that it changes. place: the only target that can.
+    image_name: the member that gives the first image."""
 
     work: Work
     callback: str = ""
     source: str = ""
     place: Place | None = None
+    image_name: str = "image"
 
 
 class Creator:
@@ -122,7 +123,7 @@ class Creator:
             raise expected("model", f"a model that makes {_MADE[work.kind]}")
         work = replace(work, seconds=seconds_of(places, work))
         terms = self.placement.terms(model.entry, places, model.prices, work)
-        work = await self._with_files(principal.id, work)
+        work = await self._with_files(principal.id, work, draft.image_name)
         making = asyncio.create_task(
             self._once(exchange, principal, model, draft, work, terms, key, mark),
             name="job-create",
@@ -187,7 +188,7 @@ class Creator:
                         raise Problem("internal", reason=f"no such job: {raised}") from raised
                     return known
                 case StorageFull():
-                    raise storage_full(raised.use, limit) from raised
+                    raise storage_full(raised.use, limit, needed=self._room) from raised
                 case StoreUnavailable():
                     # It may be there all the same; then only the ledger knows what is reserved.
                     await self._restore(principal.id)
@@ -275,20 +276,16 @@ class Creator:
             raise Problem("idempotency_mismatch", param=_PARAM)
         return Created(job, replayed=True)
 
-    async def _with_files(self, owner: str, work: Work) -> Work:
+    async def _with_files(self, owner: str, work: Work, image_name: str) -> Work:
         """The work with the files that it names as data URLs. Raises Problem."""
         media = work.media
-        names = ("image", "last_image")
-        changes: dict[str, Any] = {
-            name: await self._inlined(owner, getattr(media, name), name) for name in names
-        }
-        changes["reference_images"] = tuple(
-            [
-                await self._inlined(owner, image, f"reference_images[{n}]")
-                for n, image in enumerate(media.reference_images)
-            ]
-        )
-        return replace(work, media=replace(media, **changes))
+        image = await self._inlined(owner, media.image, image_name)
+        last = await self._inlined(owner, media.last_image, "last_image")
+        references = [
+            await self._inlined(owner, one, f"reference_images[{n}]")
+            for n, one in enumerate(media.reference_images)
+        ]
+        return replace(work, media=Media(image, last, tuple(references)))
 
     async def _inlined(self, owner: str, image: str, path: str) -> str:
         if not image.startswith("file:"):

@@ -85,6 +85,12 @@ def _nested(fields: Fields) -> Fields:
     return found
 
 
+def image_name(fields: Fields) -> str:
+    """The name of the member that gives the image of a video."""
+    raw = fields.get("image")
+    return "input_reference" if raw is None or raw == msgspec.Raw(b"null") else "image"
+
+
 def read_callback(fields: Fields) -> str:
     """The URL at which the end is reported, "" where there is none. Raises Problem."""
     raw = fields.get("callback_url")

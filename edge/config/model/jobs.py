@@ -32,7 +32,7 @@ class JobsConfig(Struct, frozen=True, kw_only=True):
             "to a tenth of the time that the job has run.",
             extra={"reloadable": False},
         ),
-    ] = Duration(2)
+    ] = Duration(0.5)
     longest_poll: Annotated[
         Duration,
         Meta(

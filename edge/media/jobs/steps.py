@@ -69,7 +69,7 @@ class JobTimes(msgspec.Struct, frozen=True):
     unknown: float = 600.0
     expire: float = 86400.0
     store: float = 7200.0
-    first: float = 2.0
+    first: float = 0.5
     longest: float = 15.0
 
 

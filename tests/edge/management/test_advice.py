@@ -42,6 +42,38 @@ def test_advice_local_model_that_does_not_exist() -> None:
     assert said("local/whisper-tiny") == []
 
 
+def test_advice_storage_that_holds_no_result_of_a_job() -> None:
+    film = {"id": "film", "targets": ["up/film"]}
+
+    def said(model: dict[str, Any], upstream: dict[str, Any], **files: str) -> list[str]:
+        document = {
+            "upstreams": [{**UPSTREAM, **upstream}],
+            "models": [{**film, **model}],
+            "plans": [{"id": "a"}, {"id": "small", "storage": "1MiB"}, {"id": "b", "storage": 1}],
+            "jobs": {"max_result": "2MiB"},
+            "files": files,
+        }
+        return [sentence for sentence in advice(parse(document)) if "max_result" in sentence]
+
+    plans = ["plans[1].storage", "plans[2].storage"]
+    for model, upstream in (
+        ({"jobs": "xai"}, {}),
+        ({"price": {"job": "1"}}, {}),
+        ({"price": {"second": "1"}}, {}),
+        ({"output_modalities": ["video"]}, {}),
+        ({}, {"jobs": "fal"}),
+    ):
+        found = said(model, upstream)
+        assert [one.partition(":")[0] for one in found] == plans
+        assert found[0] == (
+            "plans[1].storage: 1048576 bytes is less than jobs.max_result, 2097152 bytes, which "
+            "each job reserves; its keys cannot use film"
+        )
+        assert len(said(model, upstream, storage="1MiB")) == 3
+        assert len(said(model, upstream, storage="2MiB")) == 2
+    assert said({}, {}, storage="1MiB") == []
+
+
 def test_advice_azure_deployment_of_unknown_model() -> None:
     azure = {**UPSTREAM, "base_url": "https://res.openai.azure.com/openai/v1"}
     other = {**UPSTREAM, "name": "other", "base_url": "https://api.example.com/v1"}

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from edge.api.jobs.read import read_callback, read_work
+from edge.api.jobs.read import image_name, read_callback, read_work
 from edge.media.jobs.work import Media
 from middlewares.problem import Problem
 from middlewares.stores.jobs.base import Kind
@@ -65,6 +65,20 @@ def test_image_has_many_forms(image: Any, read_as: str) -> None:
     assert found == Media(last_image=read_as, reference_images=(read_as, read_as))
 
 
+@pytest.mark.parametrize(
+    ("members", "name"),
+    [
+        ({"image": "file-a"}, "image"),
+        ({"image": "file-a", "input_reference": "file-b"}, "image"),
+        ({"image": None, "input_reference": "file-b"}, "input_reference"),
+        ({"input_reference": {"file_id": "file-b"}}, "input_reference"),
+        ({"input_reference[file_id]": "file-b"}, "input_reference"),
+    ],
+)
+def test_image_is_named_as_it_was_given(members: dict[str, Any], name: str) -> None:
+    assert image_name(fields(**members)) == name
+
+
 def test_member_of_a_form_may_be_nested() -> None:
     form = {"input_reference[image_url]": "https://i.example/a.png"}
     assert read(prompt="p", **form).media == Media(image="https://i.example/a.png")
@@ -107,6 +121,8 @@ def test_member_that_the_model_lists_passes_and_another_is_refused() -> None:
         ({"image": {}}, "image"),
         ({"image": {"url": "ftp://x"}}, "image.url"),
         ({"image": "file:///etc/passwd"}, "image"),
+        ({"input_reference": 5}, "input_reference"),
+        ({"input_reference[url]": "ftp://x"}, "input_reference.url"),
         ({"reference_images": ["https://i.example/a", 5]}, "reference_images[1]"),
         ({"reference_images": ["https://i.example/a"] * 10}, "reference_images"),
     ],
