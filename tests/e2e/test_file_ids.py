@@ -379,7 +379,7 @@ BODIES: list[tuple[str, dict[str, Any], str]] = [
         {"prompt": "x", "reference_images": [{"file_id": "ID"}]},
         "reference_images",
     ),
-    ("/v1/videos", {"prompt": "x", "input_reference": {"file_id": "ID"}}, "image"),
+    ("/v1/videos", {"prompt": "x", "input_reference": {"file_id": "ID"}}, "input_reference"),
     ("/v1/audio/transcriptions", {"file_id": "ID"}, "file_id"),
     ("/v1/audio/translations", {"file_id": "ID"}, "file_id"),
 ]

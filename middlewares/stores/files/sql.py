@@ -236,7 +236,8 @@ class SqlFileStore(Shared):
 
     async def due(self, *, now: float, until: float, limit: int) -> list[FileRecord]:
         values = {"now": now, "until": until, "most": limit}
-        async with self._database.write() as connection:
+        async with self._database.write(checked=True) as connection:
+            await self._database.confirm(connection)  # objects of another database are not ours
             rows = (await connection.execute(_TAKE_DUE, values)).all()
         return [_record(row) for row in rows]
 
@@ -252,7 +253,8 @@ class SqlFileStore(Shared):
 
     async def take_lease(self, name: str, holder: str, *, now: float, until: float) -> bool:
         values = {"called": name, "by": holder, "now": now, "to": until}
-        async with self._database.write() as connection:
+        async with self._database.write(checked=True) as connection:
+            await self._database.confirm(connection)
             await connection.execute(_NEW_LEASE, {"name": name})
             return (await connection.execute(_TAKE_LEASE, values)).one_or_none() is not None
 

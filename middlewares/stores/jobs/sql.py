@@ -157,11 +157,13 @@ class SqlJobStore(Shared):
         values = {"now": now, "whose": holder, "until": now + lease}
         if job_id is None:
             # A look first: a transaction that writes would hold up the other writers of SQLite.
-            async with self._database.read() as connection:
+            async with self._database.read(checked=True) as connection:
+                await self._database.confirm(connection)  # jobs of another database are not ours
                 found = await connection.execute(_NEXT, {"now": now})
                 if found.scalar_one_or_none() is None:
                     return None
-        async with self._database.write() as connection:
+        async with self._database.write(checked=True) as connection:
+            await self._database.confirm(connection)
             if job_id is None:
                 found = await connection.execute(_NEXT_LOCKED, {"now": now})
                 job_id = found.scalar_one_or_none()
@@ -223,7 +225,8 @@ class SqlJobStore(Shared):
         # Those with something to do have an index of their own; it does not hold all that ended.
         counts = select(_c.state, func.count()).where(_c.due.is_not(None)).group_by(_c.state)
         free = select(func.min(_c.due)).where(_FREE)
-        async with self._database.read() as connection:
+        async with self._database.read(checked=True) as connection:
+            await self._database.confirm(connection)
             states = {row[0]: row[1] for row in await connection.execute(counts)}
             oldest = (await connection.execute(free, {"now": now})).scalar_one_or_none()
         return JobFigures(
