@@ -2,10 +2,12 @@
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import httpx
+import openai
 import pytest
 
 from middlewares.stores.sql.migrations import migrate
@@ -142,3 +144,21 @@ def start(tmp_path: Path) -> Iterator[Start]:
     finally:
         for program in started:
             program.kill()
+
+
+@pytest.fixture
+async def client(media: Gateway) -> AsyncIterator[openai.AsyncOpenAI]:
+    """OpenAI's SDK at the gateway `media` of the module."""
+    async with openai.AsyncOpenAI(
+        base_url=f"{media.url}/v1", api_key=media.key, max_retries=0
+    ) as one:
+        yield one
+
+
+@pytest.fixture
+async def plain(media: Gateway) -> AsyncIterator[httpx.AsyncClient]:
+    """Plain HTTP at the gateway `media` of the module."""
+    async with httpx.AsyncClient(
+        base_url=f"{media.url}/v1", headers=media.bearer, trust_env=False, timeout=60
+    ) as one:
+        yield one

@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -102,22 +102,6 @@ def media(
         yield program
     finally:
         assert program.stop() == 0, program.stderr
-
-
-@pytest.fixture
-async def client(media: Gateway) -> AsyncIterator[openai.AsyncOpenAI]:
-    async with openai.AsyncOpenAI(
-        base_url=f"{media.url}/v1", api_key=media.key, max_retries=0
-    ) as one:
-        yield one
-
-
-@pytest.fixture
-async def plain(media: Gateway) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(
-        base_url=f"{media.url}/v1", headers=media.bearer, trust_env=False, timeout=60
-    ) as one:
-        yield one
 
 
 # Images

@@ -5,7 +5,7 @@ import hashlib
 import json
 import struct
 import zlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,22 +50,6 @@ def media(tmp_path_factory: pytest.TempPathFactory, simulator: Program) -> Itera
         yield program
     finally:
         assert program.stop() == 0, program.stderr
-
-
-@pytest.fixture
-async def client(media: Gateway) -> AsyncIterator[openai.AsyncOpenAI]:
-    async with openai.AsyncOpenAI(
-        base_url=f"{media.url}/v1", api_key=media.key, max_retries=0
-    ) as one:
-        yield one
-
-
-@pytest.fixture
-async def plain(media: Gateway) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(
-        base_url=f"{media.url}/v1", headers=media.bearer, trust_env=False, timeout=60
-    ) as one:
-        yield one
 
 
 # Edits

@@ -35,22 +35,6 @@ def media(tmp_path_factory: pytest.TempPathFactory, simulator: Program) -> Itera
         assert program.stop() == 0, program.stderr
 
 
-@pytest.fixture
-async def client(media: Gateway) -> AsyncIterator[openai.AsyncOpenAI]:
-    async with openai.AsyncOpenAI(
-        base_url=f"{media.url}/v1", api_key=media.key, max_retries=0
-    ) as one:
-        yield one
-
-
-@pytest.fixture
-async def plain(media: Gateway) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(
-        base_url=f"{media.url}/v1", headers=media.bearer, trust_env=False, timeout=60
-    ) as one:
-        yield one
-
-
 @pytest.fixture(scope="module")
 def spoken(media: Gateway) -> bytes:
     """A WAV with words that the simulated ear reads."""

@@ -169,7 +169,7 @@ class JobEngine(Shared):
         except StoreUnavailable as raised:
             _log.warning("job waits for the store", job=job.id, reason=str(raised))
         except asyncio.CancelledError:
-            if job.state != "queued":  # a lost submission is not to be repeated at once
+            if job.state != "queued":  # a submission may have arrived: its lease ends first
                 with suppress(Exception):
                     await self._store.let_go([job])
             raise
