@@ -164,13 +164,22 @@ def test_what_is_left_out_of_the_lock_is_not_in_it() -> None:
 
 
 def test_every_client_has_one_version_and_its_hash() -> None:
-    wanted = json.loads((CLIENTS / "package.json").read_text())["dependencies"]
+    project = json.loads((CLIENTS / "package.json").read_text())
     lock = json.loads((CLIENTS / "package-lock.json").read_text())["packages"]
-    assert lock.pop("")["dependencies"] == wanted
-    for name, version in wanted.items():
-        assert lock[f"node_modules/{name}"]["version"] == version
-    for path, entry in lock.items():
-        assert re.fullmatch(r"sha512-[A-Za-z0-9+/]{86}==", entry["integrity"]), path
+    root = lock.pop("")
+    for group in ("dependencies", "optionalDependencies"):
+        assert root[group] == project[group]
+        for name, version in project[group].items():
+            assert lock[f"node_modules/{name}"]["version"] == version
+    for path in lock:
+        assert re.fullmatch(r"sha512-[A-Za-z0-9+/]{86}==", integrity(lock, path)), path
+
+
+def integrity(lock: dict[str, dict[str, str]], path: str) -> str:
+    """The hash of the archive that holds a package: its own, or the one it is bundled in."""
+    while lock[path].get("inBundle"):
+        path, _, _ = path.rpartition("/node_modules/")
+    return lock[path]["integrity"]
 
 
 def test_the_lock_of_the_clients_names_no_place() -> None:
