@@ -40,11 +40,24 @@ class ErrorStyle(msgspec.Struct, frozen=True):
     details: bool = False
 
 
+class Team(msgspec.Struct, frozen=True):
+    """The team of a caller: its plan holds over all keys of the team together.
+
+    plan: id of a plan, or None. limits: the team's own, as a principal's.
+    """
+
+    id: str
+    name: str = ""
+    plan: str | None = None
+    limits: Mapping[str, Any] | None = None
+
+
 class Principal(msgspec.Struct, frozen=True):
     """The authenticated caller.
 
     models, endpoints: allow-lists; None allows all. plan: id of a plan, or None.
     limits: the key's own limits, read by the application that knows the plans.
+    team: the team that the key belongs to, or None.
     """
 
     id: str
@@ -54,6 +67,7 @@ class Principal(msgspec.Struct, frozen=True):
     models: frozenset[str] | None = None
     endpoints: frozenset[str] | None = None
     limits: Mapping[str, Any] | None = None
+    team: Team | None = None
 
 
 class Target(msgspec.Struct, frozen=True):

@@ -32,6 +32,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     allows all. `limits` is not read here, only by the limiters; `metadata` is for people. While
     `previous_until` lies ahead the secret before the last rotation is accepted too. `revoked_at` is
     final, `disabled` is not. `revision` is given by the store and grows with each write to any key.
+    `team` is the id of the team that the key belongs to.
     """
 
     id: str
@@ -52,6 +53,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     previous_digest: bytes | None = None
     previous_until: float | None = None
     revision: int = 0
+    team: str | None = None
 
     def holds(self, digest: bytes) -> bool:
         """Whether `digest` is of this key's secret, or of the one before."""

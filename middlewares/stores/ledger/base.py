@@ -58,6 +58,9 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     attempts: in order.
     granted: of a credit, what was added (negative: taken away); note: why, by whom.
     parent: id of the row of the request that this one served, and purpose: what for ("describe").
+    team: id of the team of the key, "" without; its account is charged beside `account`.
+    team_starts: as `starts`, for the windows of the team. from_team_credits: as `from_credits`, for
+    the prepaid credits of the team. tags: sorted, with commas between. key_name: of the key then.
     """
 
     id: str
@@ -100,6 +103,12 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     video_ms: int = 0
     parent: str = ""
     purpose: str = ""
+    team: str = ""
+    team_starts: dict[str, float] = {}
+    from_team_credits: int = 0
+    tags: str = ""
+    # Every row has it; it came after the others.
+    key_name: str = ""
 
 
 _WHOLE = frozenset(

@@ -40,7 +40,11 @@ from .totals import CREDITS, Period, Total, totals
 _FIELDS = Entry.__struct_fields__
 _OTHERS = _FIELDS.index("stream")
 _RARE = _FIELDS.index("fallback_from")
-_USUAL = Entry.__struct_defaults__[_RARE - len(_FIELDS) :]
+_USUAL = astuple(Entry("", "", 0.0, 0.0))[_RARE:-1]
+"""Of the fields from `_RARE` to the last, which is `key_name`."""
+_TEAM_STARTS = _FIELDS.index("team_starts") - _RARE
+_SHORT = _RARE + 1
+"""Length of a usual row: the fields before `_RARE`, and `key_name`."""
 _AT_ONCE = 25
 """Rows for which SQLite holds up the loop, for about a quarter of a millisecond."""
 _BAD_VALUE = ("22", "23", "54")
@@ -52,7 +56,8 @@ _BAD_POSTGRES = (asyncpg.DataError, TypeError, ValueError, OverflowError)
 _KNOWN_SQLITE = "SELECT id FROM ledger WHERE id IN (SELECT value FROM json_each(?))"
 _COLUMNS = ", ".join((*_FIELDS, "revision"))
 _INSERT_SQLITE = f"INSERT INTO ledger ({_COLUMNS}) VALUES (?{', ?' * len(_FIELDS)})"  # noqa: S608
-_USUAL_VALUES = f"(?{', ?' * (_RARE - 1)}, {', '.join(map(repr, _USUAL))}, NULL)"
+_USUAL_COLUMNS = [*_USUAL[:_TEAM_STARTS], "{}", *_USUAL[_TEAM_STARTS + 1 :]]
+_USUAL_VALUES = f"(?{', ?' * (_RARE - 1)}, {', '.join(map(repr, _USUAL_COLUMNS))}, ?, NULL)"
 _INSERT_USUAL_SQLITE = f"INSERT INTO ledger ({_COLUMNS}) VALUES {_USUAL_VALUES}"  # noqa: S608
 _INSERT_MANY_USUAL_SQLITE = _INSERT_USUAL_SQLITE + f", {_USUAL_VALUES}" * (_AT_ONCE - 1)
 _INSERT_POSTGRES = (
@@ -63,7 +68,8 @@ _INSERT_POSTGRES = (
     " $19::int8[], $20::int8[], $21::float8[], $22::float8[], $23::float8[], $24::bool[],"
     " $25::bool[], $26::text[], $27::text[], $28::text[], $29::int8[], $30::int8[],"
     " $31::int8[], $32::text[], $33::int8[], $34::text[], $35::int8[], $36::int8[],"
-    " $37::text[], $38::text[], $39::int8[])"
+    " $37::text[], $38::text[], $39::text[], $40::text[], $41::int8[], $42::text[],"
+    " $43::text[], $44::int8[])"
     " ON CONFLICT (id) DO NOTHING RETURNING id"
 )
 _ADD_SQLITE = (
@@ -187,9 +193,13 @@ def _rows(entries: Sequence[Entry], revision: int | None) -> list[list[Any]]:
                 periods = _text(starts or {})
             # SQLite's driver searches long for what to do with a truth value.
             row = [*values[:_OTHERS], +stream, +measured, periods, _text(tries or [])]
-            rest = values[_RARE:]
-            if rest != _USUAL:
-                row += (*rest, revision if entry.kind == "credit" else None)
+            rest = values[_RARE:-1]
+            if rest == _USUAL:
+                row.append(values[-1])
+            else:
+                row += rest
+                row[_RARE + _TEAM_STARTS] = _text(rest[_TEAM_STARTS] or {})
+                row += (values[-1], revision if entry.kind == "credit" else None)
             rows.append(row)
     except (TypeError, ValueError) as raised:  # of attempts
         raise _rejected(raised) from raised
@@ -207,6 +217,7 @@ def _rejected(raised: BaseException | None) -> RowRejected:
 def _entry(row: Row[Any]) -> Entry:
     fields = dict(row._mapping)
     fields["starts"] = _starts.decode(fields["starts"])
+    fields["team_starts"] = _starts.decode(fields["team_starts"])
     fields["attempts"] = _attempts.decode(fields["attempts"])
     return Entry(**fields)
 
@@ -355,13 +366,13 @@ async def _add_sqlite(entries: Sequence[Entry], connection: sqlite3.Connection) 
         if start:
             await asyncio.sleep(0)
         rows = _rows(entries[start : start + _AT_ONCE], revision)
-        usual = [row for row in rows if len(row) == _RARE]
+        usual = [row for row in rows if len(row) == _SHORT]
         if len(usual) == _AT_ONCE:
             # One statement for all of them takes two thirds of the time.
             connection.execute(_INSERT_MANY_USUAL_SQLITE, [*chain.from_iterable(usual)])
         else:
             connection.executemany(_INSERT_USUAL_SQLITE, usual)
-            others = [row for row in rows if len(row) > _RARE]
+            others = [row for row in rows if len(row) > _SHORT]
             connection.executemany(_INSERT_SQLITE, others)
     connection.executemany(_ADD_SQLITE, _total_rows(totals(entries)))
 
@@ -369,7 +380,10 @@ async def _add_sqlite(entries: Sequence[Entry], connection: sqlite3.Connection) 
 async def _append_postgres(
     connection: AsyncConnection, entries: Sequence[Entry], revision: int | None
 ) -> None:
-    rows = [row if len(row) > _RARE else [*row, *_USUAL, None] for row in _rows(entries, revision)]
+    rows = [
+        row if len(row) > _SHORT else [*row[:-1], *_USUAL_COLUMNS, row[-1], None]
+        for row in _rows(entries, revision)
+    ]
     columns: list[tuple[Any, ...]] = [*zip(*rows, strict=True)]
     for place in (_OTHERS, _OTHERS + 1):  # stream, measured
         columns[place] = tuple(map(bool, columns[place]))
@@ -391,7 +405,7 @@ async def write_row(connection: AsyncConnection, entry: Entry) -> None:
         await _append_postgres(connection, [entry], None)
         return
     (row,) = _rows([entry], None)
-    statement = _INSERT_SQLITE if len(row) > _RARE else _INSERT_USUAL_SQLITE
+    statement = _INSERT_SQLITE if len(row) > _SHORT else _INSERT_USUAL_SQLITE
     await connection.exec_driver_sql(statement, tuple(row))
     await _add_totals(connection, totals([entry]))
 

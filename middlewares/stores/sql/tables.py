@@ -52,13 +52,32 @@ api_keys = Table(
     Column("previous_digest", LargeBinary),
     Column("previous_until", Double),
     Column("revision", BigInteger, nullable=False),
+    Column("team", String),
     Index("api_keys_digest", "digest", unique=True),
     Index("api_keys_previous_digest", "previous_digest", unique=True),
     Index("api_keys_revision", "revision", unique=True),
     Index("api_keys_prefix", "prefix"),
     Index("api_keys_name", "name"),
+    Index("api_keys_team", "team", "created_at", "id"),
 )
 """Columns are the fields of `keys.Key`."""
+
+teams = Table(
+    "teams",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("created_at", Double, nullable=False),
+    Column("name", String, nullable=False),
+    Column("plan", String),
+    Column("limits", JSON(none_as_null=True)),
+    Column("metadata", JSON(none_as_null=True)),
+    Column("disabled", Boolean, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Index("teams_revision", "revision", unique=True),
+    Index("teams_name", "name"),
+    Index("teams_created_at", "created_at", "id"),
+)
+"""Columns are the fields of `teams.TeamRecord`. `revision` counts with that of the keys."""
 
 responses = Table(
     "responses",
@@ -239,6 +258,11 @@ ledger = Table(
     Column("video_ms", BigInteger, nullable=False, server_default="0"),
     Column("parent", String, nullable=False, server_default=""),
     Column("purpose", String, nullable=False, server_default=""),
+    Column("team", String, nullable=False, server_default=""),
+    Column("team_starts", String, nullable=False, server_default="{}"),
+    Column("from_team_credits", BigInteger, nullable=False, server_default="0"),
+    Column("tags", String, nullable=False, server_default=""),
+    Column("key_name", String, nullable=False, server_default=""),
     Column("revision", BigInteger),
     Index("ledger_account", "account", "at", "id"),
     Index("ledger_at", "at", "id"),
@@ -256,7 +280,8 @@ ledger = Table(
     ),
     sqlite_with_rowid=False,
 )
-"""Columns are the fields of `ledger.Entry` in their order, `starts` and `attempts` as JSON text.
+"""Columns are the fields of `ledger.Entry` in their order, `starts`, `team_starts` and
+`attempts` as JSON text.
 `revision` is of credits only: what `revisions` had for "credits" when the row was written."""
 
 ledger_totals = Table(

@@ -1,0 +1,1 @@
+"""Teams of API keys, kept."""
