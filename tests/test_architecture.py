@@ -65,6 +65,8 @@ def modules(*packages: str) -> list[Module]:
     found = []
     for package in packages:
         for path in sorted((ROOT / package).rglob("*.py")):
+            if "node_modules" in path.parts:
+                continue
             name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
             tree = ast.parse(path.read_text(), str(path))
             found.append(Module(name.removesuffix(".__init__"), path, tree))
