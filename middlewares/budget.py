@@ -43,9 +43,10 @@ _Exit = Literal["returned", "raised", "cancelled"]
 
 
 class Quote(msgspec.Struct, frozen=True, gc=False):
-    """The highest cost of a request, and the budget that pays it.
+    """The highest cost of a request, and the budgets that pay it.
 
-    budget: the principal's; plan: its id, for the row.
+    budget: the principal's; plan: its id, for the row. team_budget: of the team of the principal,
+        None where that has no limit.
     input: estimated tokens, rather too many; output: highest number of tokens.
     price: of the requested model; the highest one if another may serve the request.
     max_input: tokens to reserve where the upstream may read more than was sent; 0: `input`.
@@ -62,6 +63,7 @@ class Quote(msgspec.Struct, frozen=True, gc=False):
     hosted: int = 0
     runs: int = MAX_RUNS
     units: Usage | None = None
+    team_budget: Budget | None = None
 
 
 MakeQuote = Callable[[Exchange], Quote | Awaitable[Quote | None] | None]

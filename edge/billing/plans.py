@@ -1,6 +1,6 @@
-"""Limits of each principal: those of its plan, overridden by those of its key.
+"""Limits of each principal and team: those of its plan, overridden by its own.
 
-The limits of a key have the same names as those of a plan.
+The limits of a key or a team have the same names as those of a plan.
 """
 
 from collections.abc import Mapping
@@ -11,17 +11,17 @@ import msgspec
 from edge.config import units
 from edge.config.load import Settings, SettingsError, read_key_limits
 from edge.config.model import AllowanceConfig, PlanConfig
-from middlewares.exchange import Exchange, Principal
+from middlewares.exchange import Exchange, Principal, Team
 from middlewares.limits import Budget, Limits, PlanLimits, Rate, Window
 from middlewares.problem import Problem
 
 _NOTHING: Mapping[str, str] = {}
 _MAX_REMEMBERED = 10_000
-"""Principals whose limits are cached; a changed key is a new principal."""
+"""Principals and teams whose limits are cached; a changed key is a new principal."""
 
 
 class Plans:
-    """Limits per principal.
+    """Limits per principal and per team.
 
     `auth.default_plan` applies to keys without a plan and, with mode "none", to all addresses.
     These get the rate `limits.address` if that plan has none.
@@ -49,6 +49,7 @@ class Plans:
             for name, plan in self._plans.items()
         }
         self._own: dict[int, tuple[Principal, _Divided]] = {}
+        self._by_team: dict[str, tuple[Team, PlanLimits]] = {}
 
     def limits(self, principal: Principal | None) -> PlanLimits:
         """The limits of `principal`.
@@ -57,6 +58,25 @@ class Plans:
         mistake must not remove the limits.
         """
         return self._divided(principal).whole
+
+    def team_limits(self, team: Team) -> PlanLimits:
+        """The limits over all keys of `team`. `auth.default_plan` does not apply to teams.
+
+        They are the same object for all principals of the team. Raises Problem, as `limits`.
+        """
+        known = self._by_team.get(team.id)
+        if known is not None:
+            before, limits = known
+            if before is team:
+                return limits
+            if before == team:  # of another principal
+                self._by_team[team.id] = (team, limits)
+                return limits
+        limits = self._limits_of_team(team)
+        if len(self._by_team) >= _MAX_REMEMBERED:
+            self._by_team.clear()
+        self._by_team[team.id] = (team, limits)
+        return limits
 
     def storage(self, principal: Principal | None) -> int:
         """Bytes of all files of `principal`. Raises Problem, as `limits`."""
@@ -119,6 +139,15 @@ class Plans:
             return limits_of(merged(plan, own))
         except SettingsError as error:
             raise _misconfigured(principal, str(error)) from None
+
+    def _limits_of_team(self, team: Team) -> PlanLimits:
+        plan = AllowanceConfig() if team.plan is None else self._plans.get(team.plan)
+        if plan is None:
+            raise _misconfigured(team, f"plan {team.plan} is not configured")
+        try:
+            return limits_of(plan if team.limits is None else merged(plan, team.limits))
+        except SettingsError as error:
+            raise _misconfigured(team, str(error)) from None
 
 
 class _Divided(msgspec.Struct, frozen=True):
@@ -193,5 +222,6 @@ def _rate(rate: units.RateSetting, burst: int) -> Rate:
     return Rate(rate.count, rate.seconds, burst)
 
 
-def _misconfigured(principal: Principal, reason: str) -> Problem:
-    return Problem("key_misconfigured", reason=f"key {principal.id}: {reason}")
+def _misconfigured(whose: Principal | Team, reason: str) -> Problem:
+    kind = "team" if isinstance(whose, Team) else "key"
+    return Problem("key_misconfigured", reason=f"{kind} {whose.id}: {reason}")

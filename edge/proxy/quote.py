@@ -37,7 +37,7 @@ from edge.runtime.worker_thread import run_in_thread
 from edge.vendors.claude_models import claude
 from middlewares.budget import Quote
 from middlewares.exchange import MAX_RUNS, Exchange, Usage
-from middlewares.limits import OnHangup
+from middlewares.limits import Budget, OnHangup
 from middlewares.pricing import Price
 
 _DESCRIBED = 2000
@@ -66,7 +66,7 @@ class _ModelLimits(msgspec.Struct, frozen=True):
 
 
 class Quoter:
-    """Makes the quotes of exchanges, from the catalog and the plans of their principals.
+    """Makes the quotes of exchanges, from the catalog and the plans of their principals and teams.
 
     describes: whether images are described to models of which it is not known what they take.
     """
@@ -86,7 +86,7 @@ class Quoter:
     def __call__(self, exchange: Exchange) -> Quote | None:
         """The quote; None for an endpoint that is free, and for jobs, which have their own.
 
-        Raises Problem (`Plans.limits`, and for a tier that has no price).
+        Raises Problem (`Plans.limits`, `Plans.team_limits`, and for a tier that has no price).
         """
         row: Endpoint = exchange.row
         if row.billed in ("free", "job") or not exchange.model:
@@ -100,6 +100,11 @@ class Quoter:
         limits = self._limits(model, named)
         principal, fields = exchange.principal, exchange.fields
         budget = self._plans.limits(principal).budget
+        team_budget: Budget | None = None
+        if principal is not None and principal.team is not None:
+            team_budget = self._plans.team_limits(principal.team).budget
+            if not team_budget.limited:
+                team_budget = None
         price, hosted = limits.price, 0
         asked = requested_tiers(fields)
         if asked:  # of all named models: any of them may be the one that is charged
@@ -112,7 +117,7 @@ class Quoter:
             fields = {**fields, **limits.added}
         estimate = max_input = exchange.estimate
         runs = MAX_RUNS
-        if budget.limited:
+        if budget.limited or team_budget is not None:
             runs = 1
             hour = limits.hour_is_dearer and caches_for_an_hour(fields)
             if asked or hour:
@@ -146,6 +151,7 @@ class Quoter:
             hosted,
             runs,
             units,
+            team_budget,
         )
 
     def _limits(self, model: Model, named: Sequence[Model]) -> _ModelLimits:

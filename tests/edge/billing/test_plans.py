@@ -7,6 +7,7 @@ import pytest
 from edge.billing.plans import Plans
 from edge.config.load import SettingsError, parse, read_key_limits
 from middlewares import Exchange, Principal, Problem
+from middlewares.exchange import Team
 from middlewares.limits import Budget, Limits, PlanLimits, Rate, Window
 from middlewares.pricing import NANO
 
@@ -81,6 +82,47 @@ def test_terms_are_made_once_for_each_principal() -> None:
     one, other = holder("pro", concurrency=2), holder("pro", concurrency=3)
     assert known.limits(one) is known.limits(one)
     assert known.limits(other).limits.concurrency == 3
+
+
+def test_limits_of_a_team_are_its_plans_overridden_by_its_own() -> None:
+    known = plans(default_plan="free")
+    assert known.team_limits(Team("t1", plan="pro")) == known.limits(holder("pro"))
+    own = known.team_limits(Team("t2", plan="pro", limits={"windows": [], "overflow": "none"}))
+    assert own.budget == Budget(on_hangup="drain", cut_off=True)
+    assert own.limits == known.limits(holder("pro")).limits
+
+
+def test_team_without_plan_and_limits_is_unlimited_whatever_the_default_plan() -> None:
+    assert plans(default_plan="free").team_limits(Team("t")) == PlanLimits()
+    assert plans(mode="none").team_limits(Team("t")) == PlanLimits()
+    own = {"windows": [{"length": "5h", "credits": "2"}]}
+    assert plans(default_plan="free").team_limits(Team("t", limits=own)) == PlanLimits(
+        budget=Budget((Window("5h", 18000.0, 2 * NANO),))
+    )
+
+
+def test_limits_of_a_team_are_one_object_for_all_its_principals() -> None:
+    known = plans()
+    first = known.team_limits(Team("t", plan="pro", limits={"concurrency": 2}))
+    assert known.team_limits(Team("t", plan="pro", limits={"concurrency": 2})) is first
+    changed = known.team_limits(Team("t", plan="pro", limits={"concurrency": 3}))
+    assert changed.limits.concurrency == 3
+
+
+@pytest.mark.parametrize(
+    ("team", "reason"),
+    [
+        (Team("t", plan="gone"), "team t: plan gone is not configured"),
+        (Team("t", plan="gone", limits={}), "team t: plan gone is not configured"),
+        (Team("t", plan="pro", limits={"requests": "many"}), "team t: limits.requests: expected"),
+        (Team("t", limits={"speed": 1}), "team t: limits.speed: unknown key"),
+    ],
+)
+def test_team_with_a_mistake_is_refused_and_named(team: Team, reason: str) -> None:
+    with pytest.raises(Problem) as raised:
+        plans().team_limits(team)
+    assert raised.value.kind == "key_misconfigured"
+    assert raised.value.reason.startswith(reason)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from edge.proxy.quote import Quoter
 from edge.routing.catalog import Catalog
 from middlewares import Principal, Problem
 from middlewares.budget import Quote
-from middlewares.exchange import MAX_RUNS, Exchange, Usage
+from middlewares.exchange import MAX_RUNS, Exchange, Team, Usage
 from tests.edge.exchanges import exchange_at, resolve
 
 SETTINGS = parse(
@@ -391,3 +391,26 @@ def test_quote_reserves_the_texts_of_images_for_models_that_get_them(
     found = Quoter(known, Plans(settings), describes=describes)(resolve(exchange, known))
     assert found is not None
     assert found.max_input == 100 + more
+
+
+def quote_for_team(team: Team) -> Quote:
+    exchange = exchange_at("chat.completions")
+    exchange.model = "priced"
+    exchange.estimate = 100
+    exchange.principal = Principal(id="k", team=team)
+    found = APPRAISER(exchange)
+    assert found is not None
+    return found
+
+
+def test_quote_has_the_budget_of_a_limited_team_only() -> None:
+    windows = {"windows": [{"length": "5h", "credits": "2"}]}
+    limited = quote_for_team(Team("team_1", plan="pro", limits=windows))
+    assert limited.team_budget is not None and limited.team_budget.credits
+    assert [window.name for window in limited.team_budget.windows] == ["5h"]
+    assert limited.runs == 1  # what is reserved covers no more
+    unlimited = quote_for_team(Team("team_2"))
+    assert (unlimited.team_budget, unlimited.runs) == (None, MAX_RUNS)
+    with pytest.raises(Problem) as raised:
+        quote_for_team(Team("team_3", plan="gone"))
+    assert raised.value.kind == "key_misconfigured"
