@@ -36,7 +36,7 @@ def table(text: str, heading: str) -> list[list[str]]:
 
 def curl(script: str, url: str, key: str) -> list[Any]:
     """The responses to the curl calls of a block, sent to a gateway at `url`."""
-    script = script.replace("$PENSTOCK_KEY", key).replace("\\\n", " ")
+    script = script.replace("$PENSTOCK_API_KEY", key).replace("\\\n", " ")
     script = script.replace("http://127.0.0.1:8080", url)
     responses = []
     for call in script.split("curl -N ")[1:]:

@@ -1,13 +1,12 @@
-"""docs/clients.md: its curl and Python lines, against `penstock demo`."""
+"""docs/clients.md: its set-up text is the dashboard's, and its curl and Python lines work with
+`penstock demo`."""
 
 import io
-import json
 import os
 import re
 import signal
 import subprocess
 import sys
-import tomllib
 from collections.abc import Iterator
 from contextlib import redirect_stdout
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from .pages import ROOT, block, curl, page
+from .setup_text import made, written
 from .waiting import DEADLINE
 
 CLIENTS = page("docs/clients.md")
@@ -66,40 +66,27 @@ def test_demo_prints_what_the_readme_shows(demo: Demo) -> None:
     assert shown == plain(demo.said)[: len(shown)]
 
 
+def test_set_up_text_is_what_the_dashboard_shows() -> None:
+    assert written() == made(), "run `python -m tests.setup_text`"
+
+
 def test_curl_lines_stream_to_their_end(demo: Demo) -> None:
-    answers = curl(block(CLIENTS, "sh", "curl -N"), demo.url, demo.key)
-    for answer in answers:
+    ends = []
+    for dialect in ("chat/completions", "messages", "responses"):
+        (answer,) = curl(block(CLIENTS, "sh", f"/v1/{dialect} "), demo.url, demo.key)
         assert answer.status_code == 200, answer.text
         assert answer.headers["content-type"].startswith("text/event-stream")
-    ends = [answer.text.rstrip().splitlines()[-1] for answer in answers]
-    assert ends == ["data: [DONE]", 'data: {"type":"message_stop"}']
+        ends.append(answer.text.rstrip().splitlines()[-1])
+    assert ends[:2] == ["data: [DONE]", 'data: {"type":"message_stop"}']
+    assert ends[2].startswith('data: {"type":"response.completed"')
 
 
 @pytest.mark.parametrize("sdk", ["from openai import", "from anthropic import"])
 def test_sdk_lines_print_an_answer(demo: Demo, sdk: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PENSTOCK_KEY", demo.key)
+    monkeypatch.setenv("PENSTOCK_API_KEY", demo.key)
     code = block(CLIENTS, "python", sdk).replace("http://127.0.0.1:8080", demo.url)
     names: dict[str, Any] = {}
     with redirect_stdout(io.StringIO()) as printed:
         exec(compile(code, "docs/clients.md", "exec"), names)
         names["client"].close()
     assert "Hello" in printed.getvalue()
-
-
-def test_configurations_of_programs_name_the_same_gateway() -> None:
-    codex = tomllib.loads(block(CLIENTS, "toml", "model_providers"))
-    provider = codex["model_providers"][codex["model_provider"]]
-    assert (provider["base_url"], provider["env_key"]) == (
-        "http://127.0.0.1:8080/v1",
-        "PENSTOCK_KEY",
-    )
-    opencode = json.loads(block(CLIENTS, "json", "@ai-sdk"))["provider"]["penstock"]
-    assert opencode["options"] == {
-        "baseURL": "http://127.0.0.1:8080/v1",
-        "apiKey": "{env:PENSTOCK_KEY}",
-    }
-    openclaw = json.loads(block(CLIENTS, "json", "baseUrl"))
-    served = openclaw["models"]["providers"]["penstock"]
-    assert (served["baseUrl"], served["apiKey"]) == ("http://127.0.0.1:8080/v1", "${PENSTOCK_KEY}")
-    primary = openclaw["agents"]["defaults"]["model"]["primary"]
-    assert primary == "penstock/" + served["models"][0]["id"]

@@ -66,7 +66,7 @@ def test_media_lines_work_with_the_demo(tmp_path: Path) -> None:
         done = subprocess.run(
             ["bash", "-ec", script.replace("http://127.0.0.1:8080", demo.url)],
             cwd=tmp_path,
-            env=environment({"PENSTOCK_KEY": key[0], "NO_PROXY": "*"}),
+            env=environment({"PENSTOCK_API_KEY": key[0], "NO_PROXY": "*"}),
             capture_output=True,
             text=True,
             timeout=DEADLINE,

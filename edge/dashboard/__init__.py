@@ -1,0 +1,1 @@
+"""The dashboard: pages for people who hold keys and for administrators."""

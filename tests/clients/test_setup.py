@@ -1,0 +1,183 @@
+"""Set-up text of each client, pasted as shown, with the real program.
+
+The brand and the names of models hold what a syntax could mistake for its own. The gateway's log
+says which endpoint was asked and which model served.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge.config.validate import slug
+from edge.dashboard.snippets import claude_code, codex, curl, openclaw, opencode, vendor_sdks
+from edge.dashboard.snippets.guides import key_block
+from edge.dashboard.snippets.setup import Offered, Setup, key_variable
+from tests.e2e.program import Gateway, Program, until
+
+from .conftest import DIALECTS
+from .pasted import Desk
+
+BRAND = 'Pen\'$HOME "stock" \\ #1'
+SAID = "This answer was made by the simulator."
+LARGE, MODEL, SMALL = (f"it's-{name}-$HOME-${{HOME}}-{{env:HOME}}-`x`" for name in DIALECTS)
+
+
+@pytest.fixture(scope="module")
+def branded(tmp_path_factory: pytest.TempPathFactory, simulator: Program) -> Iterator[Gateway]:
+    """A gateway whose brand and names of models need escapes."""
+    document = {
+        "brand": BRAND,
+        "auth": {"admin_token": "env:ADMIN_TOKEN"},
+        "upstreams": [
+            {"name": dialect, "dialect": dialect, "base_url": f"{simulator.url}/v1"}
+            for dialect in DIALECTS
+        ],
+        "models": [
+            {"id": f"on-{dialect}", "aliases": [alias], "targets": [f"{dialect}/far-model"]}
+            for dialect, alias in zip(DIALECTS, (LARGE, MODEL, SMALL), strict=True)
+        ],
+        "plans": [
+            {
+                "id": "paid",
+                "windows": [{"length": "5h", "credits": "5.00"}],
+                "overflow": "credits",
+            }
+        ],
+    }
+    token = {"ADMIN_TOKEN": "admin-canary-5d1f0c9e2b7a4e61"}
+    program = Gateway(tmp_path_factory.mktemp("branded"), document, env=token)
+    try:
+        yield program
+    finally:
+        assert program.stop() == 0, program.stderr
+
+
+def setup(gateway: Gateway, name: str, model: str = MODEL) -> Setup:
+    """What the page would make its text from. name: of a new key."""
+    large, small, chosen = (
+        Offered(each, f'The "{each}"', 150_000, 8_000, images=True)
+        for each in (LARGE, SMALL, model)
+    )
+    return Setup(
+        brand=BRAND,
+        slug=slug(BRAND),
+        url=gateway.url,
+        key=gateway.new_key(name, plan="paid"),
+        variable=key_variable(slug(BRAND)),
+        large=large,
+        model=chosen,
+        small=small,
+        models=(large, chosen, small),
+    )
+
+
+def asked(gateway: Gateway, name: str, count: int) -> list[tuple[str, str]]:
+    """Path, and model that served or problem, of the `count` requests with the key `name`."""
+
+    def lines() -> list[dict[str, Any]]:
+        return [line for line in gateway.log if line.get("key_name") == name]
+
+    until(lambda: len(lines()) >= count, what=f"{count} requests of {name}")
+    return [(line["path"], line.get("served") or line["problem"]) for line in lines()]
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path)
+
+
+def test_python_and_javascript_of_openai_print_an_answer(branded: Gateway, desk: Desk) -> None:
+    pasted = setup(branded, "openai")
+    assert desk.paste(vendor_sdks.openai(pasted)) == []
+    printed = desk.shell(key_block(pasted).text, "python hello.py", "node hello.mjs")
+    assert printed.count(SAID) == 2
+    assert asked(branded, "openai", 2) == [("/v1/chat/completions", "on-anthropic")] * 2
+
+
+def test_python_and_javascript_of_anthropic_print_an_answer(branded: Gateway, desk: Desk) -> None:
+    pasted = setup(branded, "anthropic")
+    assert desk.paste(vendor_sdks.anthropic(pasted)) == []
+    printed = desk.shell(key_block(pasted).text, "python hello.py", "node hello.mjs")
+    assert printed.count(SAID) == 2
+    assert asked(branded, "anthropic", 2) == [("/v1/messages", "on-anthropic")] * 2
+
+
+def test_claude_code_in_a_shell_asks_for_the_chosen_models(branded: Gateway, desk: Desk) -> None:
+    pasted = setup(branded, "claude-shell")
+    variables, start = desk.paste(claude_code.guide(pasted))
+    desk.place(".claude/settings.local.json").unlink()
+    assert start == "claude\n"
+    models = [("opus", "on-openai"), ("sonnet", "on-anthropic"), ("haiku", "on-responses")]
+    for tier, _ in models:
+        result = json.loads(
+            desk.shell(variables, f"claude -p Hello --output-format json --model {tier}")
+        )
+        assert SAID in result["result"]
+    served = asked(branded, "claude-shell", 3)
+    assert {path for path, _ in served} == {"/v1/messages"}
+    assert {model for _, model in served} == {model for _, model in models}
+
+
+def test_claude_code_in_a_project_starts_with_opus(branded: Gateway, desk: Desk) -> None:
+    pasted = setup(branded, "claude-project")
+    desk.paste(claude_code.guide(pasted))
+    result = json.loads(desk.shell("claude -p Hello --output-format json"))
+    assert SAID in result["result"]
+    assert ("/v1/messages", "on-openai") in asked(branded, "claude-project", 1)
+
+
+def test_status_line_shows_what_is_left_and_the_next_reset(branded: Gateway, desk: Desk) -> None:
+    pasted = setup(branded, "status")
+    variables, _ = desk.paste(claude_code.guide(pasted))
+    desk.paste(claude_code.status_line(pasted))
+    settings = json.loads(desk.place("~/.claude/settings.json").read_text())
+    printed = desk.shell(variables, settings["statusLine"]["command"])
+    limits = branded.get("/v1/limits", headers={"authorization": f"Bearer {pasted.key}"}).json()
+    assert limits["windows"][0]["remaining"] == "5.00"
+    assert printed.startswith(f"{BRAND} | 5h: 5.00 left")
+    assert printed.endswith("| credits: 0.00\n")
+
+
+def test_codex_asks_for_the_chosen_model(branded: Gateway, desk: Desk) -> None:
+    pasted = setup(branded, "codex")
+    (start,) = desk.paste(codex.guide(pasted))
+    assert start.endswith("\ncodex\n")
+    printed = desk.shell(start.removesuffix("\n") + " exec --skip-git-repo-check Hello")
+    assert SAID in printed
+    assert set(asked(branded, "codex", 1)) == {("/v1/responses", "on-anthropic")}
+
+
+def test_opencode_asks_for_the_chosen_models(branded: Gateway, desk: Desk) -> None:
+    pasted = setup(branded, "opencode")
+    (start,) = desk.paste(opencode.guide(pasted))
+    assert SAID in desk.shell(start)
+    served = asked(branded, "opencode", 2)
+    assert set(served) == {
+        ("/v1/chat/completions", "on-anthropic"),
+        ("/v1/chat/completions", "on-responses"),
+    }
+
+
+def test_openclaw_asks_for_the_chosen_model_and_then_for_the_next(
+    branded: Gateway, desk: Desk
+) -> None:
+    """The first model is one that the key may not use."""
+    pasted = setup(branded, "openclaw", model="gone-${HOME}")
+    (start,) = desk.paste(openclaw.guide(pasted))
+    assert SAID in desk.shell(start)
+    served = asked(branded, "openclaw", 2)
+    assert served[0] == ("/v1/chat/completions", "model_not_found")
+    assert set(served[1:]) == {("/v1/chat/completions", "on-openai")}
+
+
+def test_curl_streams_each_dialect_to_its_end(branded: Gateway, desk: Desk) -> None:
+    pasted = setup(branded, "curl")
+    printed = desk.shell(key_block(pasted).text, *desk.paste(curl.guide(pasted)))
+    assert "data: [DONE]" in printed
+    assert '"type":"message_stop"' in printed
+    assert '"type":"response.completed"' in printed
+    paths = ["/v1/chat/completions", "/v1/messages", "/v1/responses"]
+    assert asked(branded, "curl", 3) == [(path, "on-anthropic") for path in paths]
