@@ -8,7 +8,8 @@ from typing import Literal
 
 from middlewares.stores.errors import StoreUnavailable
 from middlewares.stores.keys.base import LONGEST_SECRET
-from middlewares.stores.keys.directory import Grant, KeyDirectory
+from middlewares.stores.keys.directory import KeyDirectory
+from middlewares.stores.keys.known_grants import Grant
 
 from .asgi import ASGIApp, Header, Receive, Scope, Send, refuse_scope, subscriber, within
 from .exchange import Principal, client_of, exchange_of
@@ -129,7 +130,7 @@ def _refusal(grant: Grant, digest: bytes, client: str, endpoint: str, now: float
     """Why a known key may not be used; None where it may. now: Unix seconds."""
     key, principal = grant.key, grant.principal
     if now >= grant.until:
-        return _invalid(f"key {key.id} is {key.refusal(digest)}")
+        return _invalid(f"key {key.id} is {grant.refusal(digest, now)}")
     if grant.networks is not None and not within(client, grant.networks):
         return _invalid(f"key {key.id} may not be used from {client!r}")
     if principal.endpoints is not None and endpoint not in principal.endpoints:

@@ -68,6 +68,7 @@ class AuditedKeys:
         self._audit = audit
         self._action = action
         self.find = store.find
+        self.find_with_team = store.find_with_team
         self.get = store.get
         self.match = store.match
         self.every = store.every

@@ -6,7 +6,8 @@ Import the SQL stores from their modules, such as `middlewares.stores.keys.sql` 
 """
 
 from middlewares.stores.keys.base import Key, KeyStore, Mode, UnknownKey, digest, mint, prefix
-from middlewares.stores.keys.directory import Grant, KeyDirectory
+from middlewares.stores.keys.directory import KeyDirectory
+from middlewares.stores.keys.known_grants import Grant
 from middlewares.stores.responses.base import Kept, KeptTurn, ResponseStore
 
 from .errors import StoreUnavailable

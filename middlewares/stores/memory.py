@@ -8,24 +8,33 @@ import msgspec
 
 from middlewares.shared import Shared
 from middlewares.stores.counters.base import AHEAD
-from middlewares.stores.keys.base import Key, UnknownKey
+from middlewares.stores.keys.base import Change, Key, KeyWithTeam, UnknownKey, revision_of
 from middlewares.stores.responses.base import Kept, KeptTurn, Load
+from middlewares.stores.teams.memory import MemoryTeamStore, Revisions
 
 from .secret import SECRET_BYTES
 
 
 class MemoryKeyStore(Shared):
-    """A `KeyStore` that forgets when the process ends and is seen by no other process."""
+    """A `KeyStore` that forgets when the process ends and is seen by no other process.
+
+    teams: the store of the teams that keys belong to.
+    """
 
     generation = 0
 
     def __init__(self) -> None:
         self._keys: dict[str, Key] = {}
         self._ids: dict[bytes, str] = {}
-        self._revision = 0
+        self._revisions = Revisions()
+        self.teams = MemoryTeamStore(self._revisions)
 
     async def find(self, digest: bytes) -> Key | None:
         return self._keys.get(self._ids.get(digest, ""))
+
+    async def find_with_team(self, digest: bytes) -> KeyWithTeam | None:
+        key = await self.find(digest)
+        return None if key is None else await self._with_team(key)
 
     async def get(self, key_id: str) -> Key | None:
         return self._keys.get(key_id)
@@ -36,17 +45,29 @@ class MemoryKeyStore(Shared):
     async def every(self) -> list[Key]:
         return list(self._keys.values())
 
-    async def page(self, after: tuple[float, str] | None, limit: int) -> list[Key]:
-        places = ((key.created_at, key.id) for key in self._keys.values())
+    async def page(
+        self, after: tuple[float, str] | None, limit: int, *, team: str | None = None
+    ) -> list[Key]:
+        places = (
+            (key.created_at, key.id)
+            for key in self._keys.values()
+            if team is None or key.team == team
+        )
         later = sorted(place for place in places if after is None or place > after)
         return [self._keys[key_id] for _, key_id in later[:limit]]
 
     async def revision(self) -> int:
-        return self._revision
+        return self._revisions.value
 
-    async def changes(self, since: int, limit: int) -> list[Key]:
-        later = [key for key in self._keys.values() if key.revision > since]
-        return sorted(later, key=lambda key: key.revision)[:limit]
+    async def changes(self, since: int, limit: int) -> list[Change]:
+        later: list[Change] = [
+            await self._with_team(key) for key in self._keys.values() if key.revision > since
+        ]
+        later += self.teams.changes(since)
+        return sorted(later, key=revision_of)[:limit]
+
+    async def _with_team(self, key: Key) -> KeyWithTeam:
+        return KeyWithTeam(key, None if key.team is None else await self.teams.get(key.team))
 
     async def insert(self, key: Key) -> Key:
         if key.id in self._keys or key.digest in self._ids:
@@ -64,8 +85,7 @@ class MemoryKeyStore(Shared):
         return self._write(after)
 
     def _write(self, key: Key) -> Key:
-        self._revision += 1
-        key = msgspec.structs.replace(key, revision=self._revision)
+        key = msgspec.structs.replace(key, revision=self._revisions.next())
         self._keys[key.id] = key
         self._ids[key.digest] = key.id
         if key.previous_digest is not None:

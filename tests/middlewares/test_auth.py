@@ -10,7 +10,7 @@ from middlewares import AuthMiddleware, Exchange, Principal
 from middlewares.asgi import ASGIApp, Message, Receive, Scope, Send
 from middlewares.stores import Grant, Key, KeyDirectory, MemoryKeyStore, StoreUnavailable, digest
 from tests.asgi import Call, Recorded, http_scope, request
-from tests.middlewares.stores.samples import new_key
+from tests.middlewares.stores.samples import new_key, new_team
 
 NOW = 1_000_000.0
 
@@ -163,6 +163,25 @@ async def test_whatever_is_wrong_the_caller_reads_the_same(
     assert exchange.reason.startswith(f"key {key.id} ")
     assert reason in exchange.reason
     assert exchange.principal is None
+
+
+async def test_key_of_a_disabled_team_reads_as_any_wrong_key(
+    app: AuthMiddleware, store: MemoryKeyStore
+) -> None:
+    stranger, _ = await ask(app, ("x-api-key", "sk-unknown"))
+    team = await store.teams.insert(new_team(disabled=True))
+    key, secret = await put(store, team=team.id)
+    answer, exchange = await ask(app, ("x-api-key", secret))
+    assert (answer.status, answer.headers, answer.body) == (401, stranger.headers, stranger.body)
+    assert exchange.reason == f"key {key.id} is of team {team.id}, which is disabled"
+
+
+async def test_principal_of_a_key_has_its_team(app: AuthMiddleware, store: MemoryKeyStore) -> None:
+    team = await store.teams.insert(new_team(name="Search"))
+    _, secret = await put(store, team=team.id)
+    _, exchange = await ask(app, ("x-api-key", secret))
+    assert exchange.principal is not None and exchange.principal.team is not None
+    assert (exchange.principal.team.id, exchange.principal.team.name) == (team.id, "Search")
 
 
 async def test_a_key_works_until_its_expiry(app: AuthMiddleware, store: MemoryKeyStore) -> None:

@@ -26,6 +26,7 @@ OWNED = {
     "Address",
     "Breaker",
     "Sharing",
+    "KnownGrants",
     "Workers",
     "LastTries",
     "Sweeper",

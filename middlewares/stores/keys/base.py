@@ -15,6 +15,8 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
+from middlewares.stores.teams.base import TeamRecord
+
 Mode = Literal["live", "test"]
 
 _BASE62 = string.digits + string.ascii_letters
@@ -31,8 +33,8 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     Times are Unix seconds. `models`, `endpoints` and `networks` (CIDR) are allow-lists; None
     allows all. `limits` is not read here, only by the limiters; `metadata` is for people. While
     `previous_until` lies ahead the secret before the last rotation is accepted too. `revoked_at` is
-    final, `disabled` is not. `revision` is given by the store and grows with each write to any key.
-    `team` is the id of the team that the key belongs to.
+    final, `disabled` is not. `revision` is given by the store and grows with each write to any key
+    or team. `team` is the id of the team that the key belongs to.
     """
 
     id: str
@@ -83,6 +85,22 @@ class UnknownKey(LookupError):
     """No key has this id."""
 
 
+class KeyWithTeam(msgspec.Struct, frozen=True):
+    """A key and the team that it belongs to. team: None without one, and when it is missing."""
+
+    key: Key
+    team: TeamRecord | None = None
+
+
+Change = KeyWithTeam | TeamRecord
+"""A key or a team that was written."""
+
+
+def revision_of(change: Change) -> int:
+    """The revision at which it was written."""
+    return change.revision if isinstance(change, TeamRecord) else change.key.revision
+
+
 class KeyStore(Protocol):
     """Keys, kept. Every method may raise StoreUnavailable and returns within a bounded time.
 
@@ -99,6 +117,10 @@ class KeyStore(Protocol):
         """The key whose secret, or the one before, has this SHA-256; usable or not."""
         ...
 
+    async def find_with_team(self, digest: bytes) -> KeyWithTeam | None:
+        """The same with the team of the key, of one moment."""
+        ...
+
     async def get(self, key_id: str) -> Key | None:
         """The key with this id."""
         ...
@@ -111,16 +133,19 @@ class KeyStore(Protocol):
         """All keys, oldest first."""
         ...
 
-    async def page(self, after: tuple[float, str] | None, limit: int) -> list[Key]:
-        """Up to `limit` keys after `after`, oldest first by (created_at, id)."""
+    async def page(
+        self, after: tuple[float, str] | None, limit: int, *, team: str | None = None
+    ) -> list[Key]:
+        """Up to `limit` keys after `after`, oldest first by (created_at, id). team: only those of
+        the team with this id."""
         ...
 
     async def revision(self) -> int:
-        """The revision of the latest committed write."""
+        """The revision of the latest committed write of a key or a team."""
         ...
 
-    async def changes(self, since: int, limit: int) -> list[Key]:
-        """Up to `limit` keys written after revision `since`, in the order of revision.
+    async def changes(self, since: int, limit: int) -> list[Change]:
+        """Up to `limit` keys and teams written after revision `since`, in the order of revision.
 
         Revisions become visible in their order, so a reader that has seen n misses no earlier one.
         """

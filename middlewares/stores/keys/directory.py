@@ -1,10 +1,10 @@
-"""The keys a worker has seen lately, kept true to the store.
+"""The keys a worker has seen lately, with their teams, kept true to the store.
 
 Theory of operation. A request asks `peek`, a dictionary look-up that never waits; only a secret
 not seen before goes to the store (`find`). A task asks the store several times a second for its
-revision, a single number, and fetches the keys written since. So a key that any process revokes,
-edits or rotates is changed here within the period and one query, and traffic costs the store
-nothing.
+revision, a single number, and fetches the keys and teams written since. So a key that any process
+revokes, edits or rotates is changed here within the period and one query, as are the keys of a
+team that it edits or disables; traffic costs the store nothing.
 
 A row read just before a change and delivered just after it would bring the old key back. So a
 look-up during which changes were applied is repeated, and a change replaces what has a lower
@@ -23,60 +23,26 @@ next poll of the store, and new grants now and then.
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from collections.abc import Callable
 from math import inf
 from time import monotonic
 
-import msgspec
-
-from middlewares.bounded_map import BoundedMap, ExpiringMap
-from middlewares.exchange import Principal
+from middlewares.bounded_map import ExpiringMap
 from middlewares.shared import Shared
 from middlewares.single_flight import FlightRefused, SingleFlight
 from middlewares.stores.errors import StoreUnavailable
 from middlewares.stores.outage import Outage
+from middlewares.stores.teams.base import TeamRecord
 
-from .base import Key, KeyStore
-from .grants import GrantShare, Held, Sharing
+from .base import Change, KeyStore, revision_of
+from .grants import GrantShare, Sharing
+from .known_grants import Grant, KnownGrants
 
 _log = logging.getLogger(__name__)
 
 _PAGE = 500
 _LOOK_UPS = 16
 _WAITING = 1024
-
-
-class Grant(msgspec.Struct, frozen=True):
-    """What one secret opens, prepared for the hot path.
-
-    `until`: Unix seconds; -inf when the key is revoked or disabled. `networks` None allows all.
-    """
-
-    key: Key
-    principal: Principal
-    until: float
-    networks: tuple[IPv4Network | IPv6Network, ...] | None
-
-
-def _grant(key: Key, digest: bytes) -> Grant:
-    principal = Principal(
-        id=key.id,
-        owner=key.owner,
-        name=key.name,
-        plan=key.plan,
-        models=None if key.models is None else frozenset(key.models),
-        endpoints=None if key.endpoints is None else frozenset(key.endpoints),
-        limits=key.limits,
-    )
-    networks = None
-    if key.networks is not None:
-        try:
-            networks = tuple(ip_network(network) for network in key.networks)
-        except ValueError:
-            _log.warning("key %s: cannot parse its networks, so no address is allowed", key.id)
-            networks = ()
-    return Grant(key, principal, key.usable_until(digest), networks)
 
 
 class KeyDirectory(Shared):
@@ -116,10 +82,9 @@ class KeyDirectory(Shared):
         self._period = period
         self._grace = grace
         self._patience = patience
-        self._size = size
         self._clock = clock
-        self._grants: BoundedMap[bytes, Grant] = BoundedMap(size, self._dropped)
-        self._digests: dict[str, set[bytes]] = {}
+        self._known = KnownGrants(size)
+        self._grants = self._known.by_digest
         self._unknown: ExpiringMap[bytes, bool] = ExpiringMap(size, unknown, clock)
         self._flights: SingleFlight[bytes, Grant | None] = SingleFlight(_WAITING)
         self._slots = asyncio.Semaphore(_LOOK_UPS)
@@ -228,7 +193,7 @@ class KeyDirectory(Shared):
             else:
                 if self._sharing is not None:
                     now = self._clock()
-                    self._sharing.tell(self._since, self._confirmed, now, self._held)
+                    self._sharing.tell(self._since, self._confirmed, now, self._known)
 
     async def _catch_up(self) -> None:
         now = await self._store.revision()
@@ -239,8 +204,7 @@ class KeyDirectory(Shared):
                 now,
             )
             self._generation = self._store.generation
-            self._grants.clear()
-            self._digests.clear()
+            self._known.clear()
             self._unknown.clear()
             self._begin(now, reset=True)
         first = self._trusted_until == -inf
@@ -250,9 +214,9 @@ class KeyDirectory(Shared):
             self._begin(now)
         while self._since < now:
             changed = await self._store.changes(self._since, _PAGE)
-            for key in changed:
-                self._apply(key)
-                self._since = max(self._since, key.revision)
+            for change in changed:
+                await self._apply(change)
+                self._since = max(self._since, revision_of(change))
             if len(changed) < _PAGE:
                 self._since = max(self._since, now)
 
@@ -262,42 +226,36 @@ class KeyDirectory(Shared):
         if self._sharing is not None:
             self._sharing.begin(now, reset=reset)
 
-    def _apply(self, key: Key) -> None:
-        self._unknown.drop(key.digest)
-        if self._sharing is not None:
-            self._sharing.changed(key.id)
-        for digest in list(self._digests.get(key.id, ())):
-            if self._grants[digest].key.revision >= key.revision:
-                continue
-            if key.holds(digest):
-                self._grants[digest] = _grant(key, digest)
-                if self._sharing is not None:
-                    self._sharing.new(digest)
-            else:
-                self._grants.drop(digest)
+    async def _apply(self, change: Change) -> None:
+        sharing = self._sharing
+        if isinstance(change, TeamRecord):
+            if sharing is not None:
+                sharing.changed(change.id)
+            await self._known.change_team(change)
+            return
+        self._unknown.drop(change.key.digest)
+        if sharing is not None:
+            sharing.changed(change.key.id)
+        for digest in self._known.change_key(change):
+            if sharing is not None:
+                sharing.new(digest)
 
     async def _look_up(self, digest: bytes) -> Grant | None:
         try:
             async with asyncio.timeout(self._patience), self._slots:
                 while True:
                     since = self._since
-                    key = await self._store.find(digest)
+                    found = await self._store.find_with_team(digest)
                     if since == self._since:
                         break
         except TimeoutError:
             raise StoreUnavailable("the key store did not answer in time") from None
-        if key is None:
+        if found is None:
             self._unknown.put(digest, True)
             return None
         if self._sharing is not None:
             self._sharing.new(digest)
-        return self._take(digest, key)
-
-    def _take(self, digest: bytes, key: Key) -> Grant:
-        grant = _grant(key, digest)
-        self._digests.setdefault(key.id, set()).add(digest)
-        self._grants.put(digest, grant)
-        return grant
+        return self._known.put(digest, found)
 
     # What workers share
 
@@ -313,19 +271,7 @@ class KeyDirectory(Shared):
             self._begin(known.since)
             self._trusted_until = self._clock() + self._grace - known.age
         taken = [held for held in known.grants if held[0] not in self._grants]
-        for digest, key in taken[: max(0, self._size - len(self._grants))]:
-            self._take(digest, key)
+        for digest, found in taken[: max(0, self._known.room)]:
+            self._known.put(digest, found)
         if taken:
             _log.warning("loaded %d keys that other workers have shared", len(taken))
-
-    def _held(self, digests: Iterable[bytes] | None) -> list[Held]:
-        """Of what is known, these, or all, the least recently used first."""
-        grants = self._grants
-        among = grants if digests is None else digests
-        return [(digest, grants[digest].key) for digest in among if digest in grants]
-
-    def _dropped(self, digest: bytes, grant: Grant) -> None:
-        digests = self._digests[grant.key.id]
-        digests.discard(digest)
-        if not digests:
-            del self._digests[grant.key.id]

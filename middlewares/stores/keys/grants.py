@@ -1,12 +1,12 @@
 """Keys used lately, kept outside of the store of keys for workers that start while it is away.
 
 Theory of operation. `KeyDirectory` tells a `GrantShare` which secrets it knows, by digest, and
-which keys have changed, and takes from it what it knows when the store of keys does not answer.
-What is shared has the revision of the store up to which all changes are in it, and the time at
-which the store last said that this is the newest. It is believed for the grace of the directory
-after that time, as what the directory knows itself is. A key that changes is removed at once
-everywhere; a change that was not seen is found when the store answers again, or when the grace is
-over.
+which keys and teams have changed, and takes from it what it knows when the store of keys does not
+answer. What is shared has the revision of the store up to which all changes are in it, and the time
+at which the store last said that this is the newest. It is believed for the grace of the directory
+after that time, as what the directory knows itself is. A key or a team that changes is removed at
+once everywhere; a key whose team is missing is not taken. A change that was not seen is found when
+the store answers again, or when the grace is over.
 
 Secrets are never in it: digests of 256 random bits, and what a key may do.
 """
@@ -14,7 +14,7 @@ Secrets are never in it: digests of 256 random bits, and what a key may do.
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from math import inf
 from pathlib import Path
@@ -25,8 +25,9 @@ import msgspec
 
 from middlewares.shared import Shared
 from middlewares.stores.outage import Outage
+from middlewares.stores.teams.base import TeamRecord
 
-from .base import Key
+from .base import Key, KeyWithTeam
 
 _log = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ CONFIRMED = 30.0
 _CHANGES = 10_000
 """Changes that are remembered for a share that does not take them."""
 
-Held = tuple[bytes, Key]
+Held = tuple[bytes, KeyWithTeam]
 """Digest of a secret, and the key that it opens."""
 
 
@@ -57,8 +58,9 @@ class GrantChanges(msgspec.Struct, frozen=True):
     """Changes that a directory shares.
 
     since, age: as in `SharedGrants`. covered: revision since which it has sent all changes. reset:
-    what is shared is not valid any more. changed: ids of keys written since the last call. new:
-    grants since then. held: all it has, the least recently used first.
+    what is shared is not valid any more. changed: ids of keys and teams written since the last
+    call. new: grants since then. teams: those written since then that it has keys of. held: all it
+    has, the least recently used first.
     """
 
     since: int
@@ -68,10 +70,33 @@ class GrantChanges(msgspec.Struct, frozen=True):
     changed: Sequence[str]
     new: Sequence[Held]
     held: Callable[[], list[Held]]
+    teams: Sequence[TeamRecord] = ()
 
 
-Choose = Callable[[Iterable[bytes] | None], list[Held]]
-"""Of what a directory has, these, or all."""
+class Known(Protocol):
+    """What a directory has."""
+
+    def held(self, digests: Iterable[bytes] | None) -> list[Held]:
+        """Of its grants, these, or all, the least recently used first."""
+        ...
+
+    def teams(self, ids: Iterable[str]) -> list[TeamRecord]:
+        """Of these teams, those that it has keys of."""
+        ...
+
+
+def joined(grants: Iterable[tuple[bytes, Key]], teams: Mapping[str, TeamRecord]) -> Iterator[Held]:
+    """Grants with their teams, less those whose team is not among `teams`."""
+    for digest, key in grants:
+        if key.team is None:
+            yield digest, KeyWithTeam(key)
+        elif (team := teams.get(key.team)) is not None:
+            yield digest, KeyWithTeam(key, team)
+
+
+def teams_of(grants: Iterable[Held]) -> dict[str, TeamRecord]:
+    """The teams of these grants, by id."""
+    return {found.team.id: found.team for _, found in grants if found.team is not None}
 
 
 class GrantShare(Protocol):
@@ -106,20 +131,20 @@ class Sharing:
         self._new.clear()
         self._sent_at = -inf
 
-    def changed(self, key_id: str) -> None:
-        self._changed[key_id] = None
+    def changed(self, key_or_team: str) -> None:
+        self._changed[key_or_team] = None
 
     def new(self, digest: bytes) -> None:
         self._new[digest] = None
 
-    def tell(self, since: int, confirmed: float, now: float, held: Choose) -> None:
+    def tell(self, since: int, confirmed: float, now: float, known: Known) -> None:
         """Send changes at once, new grants now and then, and that nothing changed.
 
         Called after each poll of the store. Returns at once: the next poll must not wait for it.
         """
         due = NEWS if self._new else CONFIRMED
         if self._telling is None and (self._changed or now - self._sent_at >= due):
-            telling = asyncio.create_task(self._tell(since, confirmed, now, held))
+            telling = asyncio.create_task(self._tell(since, confirmed, now, known))
             self._telling = telling
             telling.add_done_callback(self._done)
 
@@ -128,7 +153,7 @@ class Sharing:
         if not telling.cancelled() and (raised := telling.exception()) is not None:
             _log.error("cannot share known keys", exc_info=raised)
 
-    async def _tell(self, since: int, confirmed: float, now: float, held: Choose) -> None:
+    async def _tell(self, since: int, confirmed: float, now: float, known: Known) -> None:
         changed, self._changed = self._changed, {}
         new, self._new = self._new, {}
         covered, reset = self._covered, self._reset
@@ -138,8 +163,9 @@ class Sharing:
             covered=covered,
             reset=reset,
             changed=list(changed),
-            new=held(new),
-            held=lambda: held(None),
+            new=known.held(new),
+            held=lambda: known.held(None),
+            teams=known.teams(changed),
         )
         taken = False
         try:
@@ -165,7 +191,8 @@ class _Written(msgspec.Struct, array_like=True):
     store: str
     since: int
     at: float
-    grants: list[Held]
+    grants: list[tuple[bytes, Key]]
+    teams: list[TeamRecord]
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -201,11 +228,14 @@ class FileGrants(Shared):
         age = self._clock() - found.at
         if found.store != self._store or age < 0:
             return None
-        return SharedGrants(found.since, age, found.grants)
+        teams = {team.id: team for team in found.teams}
+        return SharedGrants(found.since, age, list(joined(found.grants, teams)))
 
     async def tell(self, news: GrantChanges) -> bool:
         at = self._clock() - news.age
-        written = _Written(self._store, news.since, at, news.held()[-MOST:])
+        held = news.held()[-MOST:]
+        keys = [(digest, found.key) for digest, found in held]
+        written = _Written(self._store, news.since, at, keys, list(teams_of(held).values()))
         try:
             await asyncio.to_thread(self._write, written)
         except OSError as raised:

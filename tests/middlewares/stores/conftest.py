@@ -13,6 +13,8 @@ from middlewares.stores.ledger.base import LedgerStore
 from middlewares.stores.ledger.memory import MemoryLedgerStore
 from middlewares.stores.ledger.sql import SqlLedgerStore
 from middlewares.stores.sql.migrations import migrate
+from middlewares.stores.teams.base import TeamStore
+from middlewares.stores.teams.sql import SqlTeamStore
 
 from .redis_server import RedisServer
 from .sqlite_files import new_sqlite
@@ -50,13 +52,28 @@ async def sql_store(sql_url: str) -> AsyncIterator[SqlKeyStore]:
 
 
 @pytest.fixture(params=["memory", "sqlite", "postgres"])
-async def store(request: pytest.FixtureRequest) -> AsyncIterator[KeyStore]:
+async def key_and_team_stores(
+    request: pytest.FixtureRequest,
+) -> AsyncIterator[tuple[KeyStore, TeamStore]]:
+    """Of one database."""
     if request.param == "memory":
-        yield MemoryKeyStore()
+        keys = MemoryKeyStore()
+        yield keys, keys.teams
         return
     database = await Database.open(await database_url(request.param, request))
-    yield SqlKeyStore(database)
+    yield SqlKeyStore(database), SqlTeamStore(database)
     await database.aclose()
+
+
+@pytest.fixture
+def store(key_and_team_stores: tuple[KeyStore, TeamStore]) -> KeyStore:
+    return key_and_team_stores[0]
+
+
+@pytest.fixture
+def team_store(key_and_team_stores: tuple[KeyStore, TeamStore]) -> TeamStore:
+    """The teams in the database of `store`."""
+    return key_and_team_stores[1]
 
 
 @pytest.fixture(params=["memory", "sqlite", "postgres"])

@@ -1,9 +1,10 @@
-"""Keys for tests."""
+"""Keys and teams for tests."""
 
 from itertools import count
 from typing import Any
 
 from middlewares.stores import Key, digest, mint, prefix
+from middlewares.stores.teams.base import TeamRecord
 
 _numbers = count(1)
 
@@ -20,3 +21,9 @@ def new_key(**fields: Any) -> tuple[Key, str]:
         **fields,
     }
     return Key(**made), secret
+
+
+def new_team(**fields: Any) -> TeamRecord:
+    """A team not yet in any store."""
+    number = next(_numbers)
+    return TeamRecord(**{"id": f"team_{number}", "created_at": float(number), **fields})

@@ -4,12 +4,17 @@ import asyncio
 import inspect
 import logging
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from middlewares.stores import Key, KeyDirectory, KeyStore, MemoryKeyStore, StoreUnavailable, digest
-from tests.middlewares.stores.samples import new_key
+from middlewares.stores.keys.base import KeyWithTeam
+from middlewares.stores.teams.base import TeamStore
+from tests.middlewares.stores.samples import new_key, new_team
 from tests.waiting import DEADLINE
 
 replace = msgspec.structs.replace
@@ -28,10 +33,10 @@ class WatchedStore(MemoryKeyStore):
         self.gate.set()
         self.reading = asyncio.Event()
 
-    async def find(self, digest: bytes) -> Key | None:
+    async def find_with_team(self, digest: bytes) -> KeyWithTeam | None:
         self._check()
         self.finds.append(digest)
-        found = await super().find(digest)
+        found = await super().find_with_team(digest)
         self.reading.set()
         await self.gate.wait()
         return found
@@ -248,7 +253,7 @@ async def test_the_least_recently_used_key_goes_first(
     await directory.find(secrets[2])
     assert directory.peek(secrets[1]) is None
     assert directory.peek(secrets[0]) is not None
-    assert set(directory._digests) == {grant.key.id for grant in directory._grants.values()}
+    assert set(directory._known.by_key) == {grant.key.id for grant in directory._grants.values()}
 
 
 async def test_too_many_lookups_are_refused_and_not_queued_for_ever(
@@ -323,6 +328,119 @@ async def test_a_store_restored_from_an_older_copy_is_believed(
     assert directory.peek(secret) is None
     assert await directory.find(secret) is None
     assert "from revision 2 back to 1" in caplog.text
+
+
+async def test_change_of_a_team_replaces_the_principals_of_its_known_keys(
+    directory: KeyDirectory, watched_store: WatchedStore
+) -> None:
+    team = await watched_store.teams.insert(new_team(plan="small"))
+    _, member = await watched_store.put(team=team.id)
+    _, stranger = await watched_store.put()
+    assert await directory.find(member) and await directory.find(stranger)
+    asked, alone = watched_store.finds.copy(), directory.peek(stranger)
+    await watched_store.teams.update(team.id, lambda team: replace(team, plan="large"))
+    await directory.refresh()
+    grant = directory.peek(member)
+    assert grant is not None and grant.principal.team is not None
+    assert grant.principal.team.plan == "large"
+    assert directory.peek(stranger) is alone
+    assert watched_store.finds == asked
+
+
+async def test_an_old_team_in_flight_does_not_bring_a_disabled_one_back(
+    directory: KeyDirectory, watched_store: WatchedStore
+) -> None:
+    team = await watched_store.teams.insert(new_team())
+    _, secret = await watched_store.put(team=team.id)
+    watched_store.gate.clear()
+    looking = asyncio.create_task(directory.find(secret))
+    await watched_store.reading.wait()  # both rows are read, not yet delivered
+    await watched_store.teams.update(team.id, lambda team: replace(team, disabled=True))
+    await directory.refresh()
+    watched_store.gate.set()
+    found = await looking
+    assert found is not None
+    assert found.until < 0
+
+
+async def test_known_keys_of_a_team_go_on_while_the_store_is_away(
+    directory: KeyDirectory, watched_store: WatchedStore
+) -> None:
+    team = await watched_store.teams.insert(new_team())
+    _, secret = await watched_store.put(team=team.id)
+    await directory.find(secret)
+    watched_store.down = True
+    with pytest.raises(StoreUnavailable):
+        await directory.refresh()
+    grant = directory.peek(secret)
+    assert grant is not None and grant.principal.team is not None
+    assert grant.until > 0
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("insert"), st.integers(0, 3)),
+        st.tuples(st.just("move"), st.integers(0, 9), st.integers(0, 3)),
+        st.tuples(st.just("rotate"), st.integers(0, 9)),
+        st.tuples(st.just("disable"), st.integers(0, 9)),
+        st.tuples(st.just("team"), st.integers(0, 2)),
+        st.tuples(st.just("find"), st.integers(0, 9)),
+        st.tuples(st.just("refresh")),
+    ),
+    max_size=40,
+)
+
+
+@given(steps=STEPS)
+async def test_after_a_refresh_all_that_is_known_is_as_in_the_store(
+    steps: list[tuple[Any, ...]],
+) -> None:
+    store = WatchedStore()
+    directory = KeyDirectory(store, period=NEVER, size=5)
+    await directory.start()
+    teams = [(await store.teams.insert(new_team())).id for _ in range(3)] + [None]
+    keys: list[Key] = []
+    secrets: list[bytes] = []
+    for name, *numbers in steps:
+        if name == "insert":
+            key, secret = await store.put(team=teams[numbers[0]])
+            keys.append(key)
+            secrets.append(secret)
+        elif name == "team":
+            await store.teams.update(
+                teams[numbers[0]] or "", lambda team: replace(team, disabled=not team.disabled)
+            )
+        elif name == "refresh":
+            await directory.refresh()
+        elif keys and name == "find":
+            await directory.find(secrets[numbers[0] % len(secrets)])
+        elif keys:
+            key = keys[numbers[0] % len(keys)]
+            if name == "move":
+                await store.change(key, team=teams[numbers[1]])
+            elif name == "disable":
+                await store.update(key.id, lambda key: replace(key, disabled=not key.disabled))
+            else:
+                secret = digest(f"secret {len(secrets)}")
+                secrets.append(secret)
+                await store.update(
+                    key.id,
+                    lambda key, new=secret: replace(  # type: ignore[misc]
+                        key, digest=new, previous_digest=key.digest, previous_until=9e9
+                    ),
+                )
+    await directory.refresh()
+    for secret in secrets:
+        grant, found = directory.peek(secret), await store.find_with_team(secret)
+        if grant is None:
+            continue
+        assert found is not None
+        assert (grant.key, grant.team) == (found.key, found.team)
+        refused = found.key.disabled or (found.team is not None and found.team.disabled)
+        assert (grant.until < 0) == refused
+        team = grant.principal.team
+        assert (team and team.id) == found.key.team
+    await directory.aclose()
 
 
 async def test_more_changes_than_a_page_are_all_applied(
@@ -420,6 +538,27 @@ async def test_it_can_begin_before_its_store_answers(
 def test_options_out_of_range_are_refused(option: str) -> None:
     with pytest.raises(ValueError, match=f"{option} -1: expected"):
         KeyDirectory(MemoryKeyStore(), **{option: -1})  # type: ignore[arg-type]
+
+
+async def test_every_store_serves_a_directory_with_teams(
+    store: KeyStore, team_store: TeamStore
+) -> None:
+    team = await team_store.insert(new_team(plan="pro"))
+    key, secret = new_key(team=team.id)
+    await store.insert(key)
+    directory = KeyDirectory(store, period=0.02)
+    await directory.start()
+    try:
+        grant = await directory.find(digest(secret))
+        assert grant is not None and grant.principal.team is not None
+        assert (grant.principal.team.id, grant.principal.team.plan) == (team.id, "pro")
+        await team_store.update(team.id, lambda team: replace(team, disabled=True))
+        async with asyncio.timeout(DEADLINE):
+            while (held := directory.peek(digest(secret))) is not None and held.until > 0:
+                await asyncio.sleep(0.005)
+        assert held is not None
+    finally:
+        await directory.aclose()
 
 
 async def test_every_store_serves_a_directory(store: KeyStore) -> None:

@@ -13,10 +13,12 @@ import pytest
 
 from middlewares.stores import Key, KeyDirectory, MemoryKeyStore, StoreUnavailable, digest
 from middlewares.stores.keys import grants as grants_module
+from middlewares.stores.keys.base import KeyWithTeam
 from middlewares.stores.keys.grants import FILE, FileGrants, GrantShare, SharedGrants
 from middlewares.stores.keys.redis_grants import RedisGrants
+from middlewares.stores.teams.base import TeamRecord
 from tests.middlewares.stores.redis_server import RedisServer
-from tests.middlewares.stores.samples import new_key
+from tests.middlewares.stores.samples import new_key, new_team
 from tests.waiting import DEADLINE
 
 replace = msgspec.structs.replace
@@ -33,13 +35,13 @@ class Store(MemoryKeyStore):
             raise StoreUnavailable("gone away")
         return await super().revision()
 
-    async def find(self, digest: bytes) -> Key | None:
+    async def find_with_team(self, digest: bytes) -> KeyWithTeam | None:
         if self.down:
             raise StoreUnavailable("gone away")
-        return await super().find(digest)
+        return await super().find_with_team(digest)
 
-    async def put(self) -> tuple[Key, bytes]:
-        key, secret = new_key()
+    async def put(self, **fields: object) -> tuple[Key, bytes]:
+        key, secret = new_key(**fields)
         return await self.insert(key), digest(secret)
 
     async def change(self, key: Key, **fields: object) -> Key:
@@ -203,7 +205,70 @@ async def test_edited_key_is_shared_as_it_is_now(store: Store, make_grants: Make
     async with worker(store, share) as one, worker(store, own) as other:
         assert await one.find(used) and await other.find(used)
         await store.change(key, plan="other")
-        await shared(share, lambda known: any(key.plan == "other" for _, key in known.grants))
+        await shared(
+            share, lambda known: any(found.key.plan == "other" for _, found in known.grants)
+        )
+
+
+async def test_worker_that_starts_in_an_outage_knows_the_teams_of_keys(
+    store: Store, make_grants: Make
+) -> None:
+    team = await store.teams.insert(new_team(name="Search", plan="pro"))
+    _, used = await store.put(team=team.id)
+    share = make_grants()
+    async with worker(store, share) as one:
+        assert await one.find(used)
+        await shared(share, lambda known: used in digests(known))
+    store.down = True
+    async with worker(store, make_grants()) as other:
+        grant = other.peek(used)
+        assert grant is not None and grant.principal.team is not None
+        assert (grant.principal.team.name, grant.principal.team.plan) == ("Search", "pro")
+        assert grant.until > 0
+
+
+async def test_edited_team_is_shared_as_it_is_now(store: Store, make_grants: Make) -> None:
+    team = await store.teams.insert(new_team(plan="pro"))
+    _, used = await store.put(team=team.id)
+    share, own = make_grants(), make_grants()
+    async with worker(store, share) as one, worker(store, own) as other:
+        assert await one.find(used) and await other.find(used)
+        await shared(share, lambda known: used in digests(known))
+        await store.teams.update(team.id, lambda team: replace(team, plan="other"))
+        found = await shared(
+            share,
+            lambda known: any(
+                found.team is not None and found.team.plan == "other" for _, found in known.grants
+            ),
+        )
+        assert digests(found) == {used}
+
+
+async def test_key_of_a_disabled_team_does_not_live_again(store: Store, make_grants: Make) -> None:
+    """Also when the worker that shared it is gone, and no other has a key of the team."""
+    team = await store.teams.insert(new_team())
+    _, used = await store.put(team=team.id)
+    share = make_grants()
+
+    def disable(team: TeamRecord) -> TeamRecord:
+        return replace(team, disabled=True)
+
+    async with worker(store, share) as one:
+        assert await one.find(used)
+        await shared(share, lambda known: used in digests(known))
+        if isinstance(share, RedisGrants):
+            await one.aclose()
+            async with worker(store, make_grants()):
+                changed = await store.teams.update(team.id, disable)
+                found = await shared(share, lambda known: known.since >= changed.revision)
+                assert used not in digests(found)
+        else:
+            changed = await store.teams.update(team.id, disable)
+            await shared(share, lambda known: known.since >= changed.revision)
+    store.down = True
+    async with worker(store, make_grants()) as other:
+        grant = other.peek(used)
+        assert grant is None or grant.until < 0
 
 
 async def test_running_workers_know_each_others_keys_in_an_outage(
@@ -243,11 +308,11 @@ async def test_worker_that_is_behind_shares_nothing(store: Store, redis_url: str
     share = RedisGrants(redis_url, "store", keep=300.0)
     await share.start()
     _, used = await store.put()
-    key = await store.find(used)
-    assert key is not None
+    found = await store.find_with_team(used)
+    assert found is not None
     news = grants_module.GrantChanges(5, 0.0, 0, False, (), [], list)
     assert await share.tell(news)
-    assert not await share.tell(replace(news, since=4, new=[(used, key)]))
+    assert not await share.tell(replace(news, since=4, new=[(used, found)]))
     known = await shared(share, lambda _: True)
     assert (known.since, known.grants) == (5, [])
     assert await share.tell(replace(news, since=3, reset=True))  # the store itself went back
