@@ -5,7 +5,7 @@ reloaded: the fields of those say `reloadable: False`.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from edge.billing.token_estimate import Estimator
 from edge.config.load import Settings
 from edge.config.model import StoreConfig
 from edge.dialects.sealing import Sealing
+from edge.management.alerts import Alerts
 from edge.media.decode.sandbox import Sandbox, cores
 from edge.media.fetch.fetcher import Fetcher
 from edge.media.fetch.rules import FetchLimits, FetchRules
@@ -49,6 +50,7 @@ from middlewares.exchange import Target
 from middlewares.rate_limit.throttle_queue import ThrottleQueue
 from middlewares.stores import KeyDirectory
 from middlewares.stores.accounts import Accounts
+from middlewares.stores.alerts.sql import SqlAlertStore
 from middlewares.stores.counters.base import Counters
 from middlewares.stores.files.sql import SqlFileStore
 from middlewares.stores.files.uploads import SqlUploadStore
@@ -56,6 +58,7 @@ from middlewares.stores.health.base import Health, State
 from middlewares.stores.jobs.base import STATES
 from middlewares.stores.jobs.sql import SqlJobStore
 from middlewares.stores.keys.sql import SqlKeyStore
+from middlewares.stores.ledger.base import Entry
 from middlewares.stores.ledger.sql import SqlLedgerStore
 from middlewares.stores.ledger.writer import LedgerWriter
 from middlewares.stores.replays.base import ReplayStore
@@ -64,6 +67,7 @@ from middlewares.stores.responses.quota import BoundedResponseStore
 from middlewares.stores.responses.sql import SqlResponseStore, SqlSecretStore
 from middlewares.stores.responses.sweep import Sweeper
 from middlewares.stores.sql.database import Database
+from middlewares.stores.teams.sql import SqlTeamStore
 from middlewares.stores.vendor_files.sql import SqlVendorFileStore
 from middlewares.uploads import Uploads
 
@@ -121,6 +125,7 @@ class Services(msgspec.Struct, frozen=True):
     counters: Counters
     accounts: Accounts
     ledger_writer: LedgerWriter
+    alerts: Alerts
     replays: ReplayStore
     responses: ResponseStore | None
     sweeper: Sweeper | None
@@ -178,10 +183,22 @@ async def open_services(
 
     accounts = Accounts(counters, ledger, recover=recover)
     stack.push_async_callback(accounts.aclose)
-    ledger_writer = LedgerWriter(ledger, Path(settings.store.journal), committed=accounts.committed)
+    alerts = alerts_of(settings, database, metrics)
+    stack.push_async_callback(alerts.aclose)
+
+    async def committed(entries: Sequence[Entry]) -> None:
+        alerts.watch.note(entries)
+        await accounts.committed(entries)
+
+    async def changed(account: str) -> None:
+        alerts.watch.note_account(account)
+        await accounts.changed(account)
+
+    ledger_writer = LedgerWriter(ledger, Path(settings.store.journal), committed=committed)
     stack.push_async_callback(ledger_writer.aclose)
     await ledger_writer.start()
     await accounts.start()
+    alerts.start()
     replays = await replays_of(settings, stack)
     responses = sweeper = None
     if settings.keep_responses:
@@ -246,7 +263,8 @@ async def open_services(
         responses=responses,
         sweeper=sweeper,
         files=files,
-        jobs=jobs_of(settings, database, files, accounts, metrics),
+        alerts=alerts,
+        jobs=jobs_of(settings, database, files, changed, metrics),
         sandbox=sandbox,
         describing=DescribingSlots(),
         part_uploads=part_uploads,
@@ -263,6 +281,19 @@ async def open_services(
         breaker_reporter=breaker_reporter,
         affinity=None if affinity_store is None else StoredAffinity(affinity_store),
     )
+
+
+def alerts_of(settings: Settings, database: Database, metrics: Metrics) -> Alerts:
+    """The alerts of this process, with the settings of `[alerts]`."""
+    alerts = Alerts(
+        SqlAlertStore(database),
+        keys=SqlKeyStore(database),
+        teams=SqlTeamStore(database),
+        secrets=SqlSecretStore(database),
+        count=lambda result, times: metrics.alerts.labels(result).inc(times),
+    )
+    alerts.adopt(settings)
+    return alerts
 
 
 def throttle_queue_of(settings: Settings) -> ThrottleQueue:
@@ -294,9 +325,14 @@ def files_of(settings: Settings, database: Database) -> tuple[Files, PartUploads
 
 
 def jobs_of(
-    settings: Settings, database: Database, files: Files, accounts: Accounts, metrics: Metrics
+    settings: Settings,
+    database: Database,
+    files: Files,
+    settle: Callable[[str], Awaitable[None]],
+    metrics: Metrics,
 ) -> Jobs:
-    """The jobs of this process. The engine claims nothing before it is started."""
+    """The jobs of this process. The engine claims nothing before it is started. settle: called with
+    the account of a job that has ended."""
     option = settings.jobs
     store, providers = SqlJobStore(database), NewestProviders()
     # Videos are large, and read once.
@@ -312,7 +348,7 @@ def jobs_of(
         providers=providers,
         results=results,
         notices=Notices(signer, fetcher),
-        settle=accounts.changed,
+        settle=settle,
         lost=metrics.jobs_lost.inc,
         times=JobTimes(
             unknown=option.unknown,

@@ -256,6 +256,12 @@ class Metrics(Shared):
             "Jobs that failed because no answer to their submission came and none was found.",
             registry=registry,
         )
+        self.alerts = Counter(
+            f"{namespace}_alerts",
+            "Alerts about budgets: raised, sent, failed (a try that was not taken) and given_up.",
+            ("result",),
+            registry=registry,
+        )
         self.body_bytes = Gauge(
             f"{namespace}_request_body_bytes",
             "Bytes of request bodies held in memory.",

@@ -233,6 +233,7 @@ RESPONDING = ("middlewares", "edge")
 OUTWARD = {
     "edge/cli/demo.py",
     "edge/dialects",
+    "edge/management/alerts",
     "edge/media/fetch",
     "edge/media/jobs/vendors",
     "edge/proxy/attachments/vendor_files.py",

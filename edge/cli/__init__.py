@@ -15,7 +15,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from . import keys, money, serving, status
+from . import alerts, keys, money, serving, status
 from .terminal import say
 
 app = typer.Typer(
@@ -106,3 +106,4 @@ serving.add_to(app)
 status.add_to(app)
 keys.add_to(app)
 money.add_to(app)
+alerts.add_to(app)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from edge.management.audit import Audit
     from middlewares.stores.keys.base import KeyStore
     from middlewares.stores.ledger.base import LedgerStore
+    from middlewares.stores.secret import SecretStore
 
 T = TypeVar("T")
 
@@ -51,6 +52,7 @@ class Stores(NamedTuple):
     keys: "KeyStore"
     ledger: "LedgerStore"
     audit: "Audit"
+    secrets: "SecretStore"
 
     def audited(self, action: str) -> "KeyStore":
         """The key store; each change of a key is recorded as `action`."""
@@ -115,6 +117,7 @@ def with_stores(
     from middlewares.stores.audit.sql import SqlAuditStore
     from middlewares.stores.keys.sql import SqlKeyStore
     from middlewares.stores.ledger.sql import SqlLedgerStore
+    from middlewares.stores.responses.sql import SqlSecretStore
     from middlewares.stores.sql.engine import is_missing
 
     async def run() -> T:
@@ -124,7 +127,14 @@ def with_stores(
             say(f"{new}: created a new database")
         try:
             audit = Audit(SqlAuditStore(database), "cli")
-            return await work(Stores(SqlKeyStore(database), SqlLedgerStore(database), audit))
+            return await work(
+                Stores(
+                    SqlKeyStore(database),
+                    SqlLedgerStore(database),
+                    audit,
+                    SqlSecretStore(database),
+                )
+            )
         finally:
             await database.aclose()
 

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Iterator
 from urllib.parse import urlsplit
 
 from edge.endpoints import TAILS
+from middlewares.webhooks import secret_key
 
 from .model import AllowanceConfig, Configuration, ModelConfig
 from .upstream_checks import BOUNDS, NEEDED, is_visible, upstream_faults
@@ -57,6 +58,7 @@ def faults_of(configuration: Configuration) -> Iterator[str]:
             f"auth.default_plan: unknown plan {configuration.auth.default_plan}; known: "
             f"{_known(plans)}"
         )
+    yield from _alert_faults(configuration)
     yield from _twice("plans", "id", (plan.id for plan in configuration.plans))
     yield from _twice("upstreams", "name", (one.name for one in configuration.upstreams))
     for n, upstream in enumerate(configuration.upstreams):
@@ -68,6 +70,42 @@ def faults_of(configuration: Configuration) -> Iterator[str]:
         if route.endpoint is None and endpoint_of(route.path) is None:
             known = ", ".join(TAILS)
             yield f"routes[{n}].endpoint: is missing; {route.path} ends in none of {known}"
+
+
+def _alert_faults(configuration: Configuration) -> Iterator[str]:
+    alerts = configuration.alerts
+    if len(set(alerts.at)) < len(alerts.at):
+        yield "alerts.at: expected each percent once"
+    if alerts.secret is not None:
+        try:
+            secret_key(alerts.secret.reveal())
+        except ValueError as error:
+            yield f"alerts.secret: {error}"
+    if alerts.webhook is None:
+        return
+    if not is_address(alerts.webhook.reveal()):
+        yield (
+            'alerts.webhook: expected a URL such as "https://ops.example.com/penstock", with http '
+            "or https, a host and no credentials"
+        )
+    if configuration.auth.mode == "none":
+        yield (
+            'alerts.webhook: alerts are about keys and teams; expected auth.mode = "keys", or no '
+            "webhook"
+        )
+    if not alerts.at and alerts.credits_below is None:
+        yield "alerts.at: expected at least one percent, or credits_below"
+
+
+def is_address(url: str) -> bool:
+    """Whether `url` is of http or https, with a host and without credentials and fragment."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return False
+    known = parts.scheme in ("http", "https") and bool(parts.hostname)
+    return known and is_visible(url) and "@" not in parts.netloc and "#" not in url
 
 
 def _service_faults(configuration: Configuration) -> Iterator[str]:

@@ -34,8 +34,10 @@ def around(owner, name, point):
 def install():
     from contextlib import asynccontextmanager
     from edge.media import objects
+    from middlewares.stores.alerts.sql import SqlAlertStore
     from middlewares.stores.files import sql
 
+    around(SqlAlertStore, "add", "alert")
     for name in ("begin", "finish", "delete", "remove"):
         around(sql.SqlFileStore, name, name)
     around(objects.Objects, "remove", "remove_object")

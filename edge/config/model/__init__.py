@@ -10,6 +10,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from .access import AuthConfig, LimitsConfig
+from .alerts import AlertsConfig
 from .audio import AudioConfig
 from .fetch import FetchConfig
 from .files import FilesConfig
@@ -23,6 +24,7 @@ from .upstreams import UpstreamConfig
 
 __all__ = [
     "AffinityConfig",
+    "AlertsConfig",
     "AllowanceConfig",
     "AudioConfig",
     "AuthConfig",
@@ -66,6 +68,7 @@ class Configuration(Struct, frozen=True, kw_only=True):
     auth: AuthConfig = AuthConfig()
     limits: LimitsConfig = LimitsConfig()
     plans: tuple[PlanConfig, ...] = ()
+    alerts: AlertsConfig = AlertsConfig()
     upstreams: tuple[UpstreamConfig, ...] = ()
     models: tuple[ModelConfig, ...] = ()
     fallback: FallbackConfig = FallbackConfig()

@@ -6,19 +6,16 @@ reads it at /v1/webhooks/secret.
 """
 
 import hmac
-from base64 import b64encode
 from collections.abc import Mapping
 from typing import Protocol
 
-import msgspec
-
 from middlewares.stores.jobs.base import Job
 from middlewares.stores.secret import SecretStore
+from middlewares.webhooks import event, secret_text, signed_headers
 
 from .views import own
 
 SECRET = "webhooks"  # noqa: S105  the name of one
-PREFIX = "whsec_"
 PAUSES = (30.0, 300.0, 1800.0, 3 * 3600.0, 20 * 3600.0)
 """Seconds after a try without success; the try after the last is the sixth."""
 
@@ -40,18 +37,12 @@ class Signer:
 
     async def secret(self, owner: str) -> str:
         """The secret of an owner as text. Raises StoreUnavailable."""
-        return PREFIX + b64encode(await self._key(owner)).decode()
+        return secret_text(await self._key(owner))
 
     async def headers(self, owner: str, message: str, at: int, body: bytes) -> dict[str, str]:
         """The headers of a webhook. message: its id, the same at each try. Raises
         StoreUnavailable."""
-        signed = b"%s.%d.%s" % (message.encode(), at, body)
-        signature = hmac.digest(await self._key(owner), signed, "sha256")
-        return {
-            "webhook-id": message,
-            "webhook-timestamp": str(at),
-            "webhook-signature": "v1," + b64encode(signature).decode(),
-        }
+        return signed_headers(await self._key(owner), message, at, body)
 
     async def _key(self, owner: str) -> bytes:
         if self._root is None:
@@ -69,19 +60,10 @@ class Notices:
     async def report(self, job: Job, now: float) -> bool:
         """Whether the URL took the report. Raises Problem, StoreUnavailable."""
         message = f"evt_{job.id.partition('_')[2]}"
-        body = msgspec.json.encode(
-            {
-                "id": message,
-                "object": "event",
-                "type": f"{job.kind}.{job.state}",
-                "created_at": int(job.finished_at or now),
-                "data": own(job),
-            }
-        )
+        created_at = int(job.finished_at or now)
+        body = event(message, f"{job.kind}.{job.state}", created_at, own(job))
         headers = await self._signer.headers(job.owner, message, int(now), body)
-        status = await self._poster.post(
-            job.callback, {**headers, "content-type": "application/json"}, body, job.owner
-        )
+        status = await self._poster.post(job.callback, headers, body, job.owner)
         return 200 <= status < 300
 
 

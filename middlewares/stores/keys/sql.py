@@ -1,6 +1,6 @@
 """Keys in SQLite or PostgreSQL, through SQLAlchemy Core. All values are bound parameters."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import msgspec
@@ -27,6 +27,7 @@ _WITH_TEAM = select(
 ).select_from(api_keys.outerjoin(teams, teams.c.id == _c.team))
 _BY_DIGEST_WITH_TEAM = _WITH_TEAM.where(_HAS_DIGEST)
 _BY_ID = select(api_keys).where(_c.id == bindparam("id"))
+_BY_IDS = select(api_keys).where(_c.id.in_(bindparam("ids", expanding=True)))
 _MATCHING = _ORDERED.where(
     or_(_c.id == bindparam("text"), _c.prefix == bindparam("text"), _c.name == bindparam("text"))
 )
@@ -89,6 +90,10 @@ class SqlKeyStore(Shared):
 
     async def get(self, key_id: str) -> Key | None:
         return await self._one(_BY_ID, {"id": key_id})
+
+    async def get_many(self, ids: Collection[str]) -> list[Key]:
+        """The keys with these ids, in any order."""
+        return await self._all(_BY_IDS, {"ids": [*ids]})
 
     async def match(self, text: str) -> list[Key]:
         return await self._all(_MATCHING, {"text": text})

@@ -278,6 +278,13 @@ ledger = Table(
         sqlite_where=text("revision IS NOT NULL"),
         postgresql_where=text("revision IS NOT NULL"),
     ),
+    Index(
+        "ledger_grants",
+        "account",
+        "revision",
+        sqlite_where=text("revision IS NOT NULL"),
+        postgresql_where=text("revision IS NOT NULL"),
+    ),
     sqlite_with_rowid=False,
 )
 """Columns are the fields of `ledger.Entry` in their order, `starts`, `team_starts` and
@@ -296,6 +303,30 @@ ledger_totals = Table(
     sqlite_with_rowid=False,
 )
 """Sums over the ledger, written in the transaction of the rows they count; see `totals.Total`."""
+
+alerts = Table(
+    "alerts",
+    metadata,
+    Column("account", String, primary_key=True),
+    Column("name", String, primary_key=True),
+    Column("start", Double, primary_key=True),
+    Column("share", BigInteger, primary_key=True),
+    Column("id", String, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("ends_at", Double),
+    Column("due", Double),
+    Column("tries", BigInteger, nullable=False),
+    Index("alerts_id", "id", unique=True),
+    Index("alerts_ends_at", "ends_at"),
+    Index(
+        "alerts_due",
+        "due",
+        sqlite_where=text("due IS NOT NULL"),
+        postgresql_where=text("due IS NOT NULL"),
+    ),
+)
+"""Columns are fields of `alerts.Alert`."""
 
 descriptions = Table(
     "descriptions",

@@ -37,6 +37,36 @@ from .documents import CANARY, MODEL, UPSTREAM, faults, model, upstream
             'store.counters: expected "redis://HOST:PORT/0"; write / ? # @ : % in a password as '
             "%2F %3F %23 %40 %3A %25",
         ),
+        *(
+            (
+                {"alerts": {"webhook": url or CANARY}},
+                'alerts.webhook: expected a URL such as "https://ops.example.com/penstock", with '
+                "http or https, a host and no credentials",
+            )
+            for url in (
+                "",
+                "ftp://ops.example.com/x",
+                "https://",
+                f"https://user:{CANARY}@ops.example.com/",
+                f"https://ops.example.com/#{CANARY}",
+                f"https://ops.example.com:x/{CANARY}",
+                f"https://ops.example.com/ {CANARY}",
+            )
+        ),
+        (
+            {"alerts": {"webhook": "https://ops.example.com/"}, "auth": {"mode": "none"}},
+            "alerts.webhook: alerts are about keys and teams; expected auth.mode = "
+            '"keys", or no webhook',
+        ),
+        ({"alerts": {"at": [80, 80]}}, "alerts.at: expected each percent once"),
+        (
+            {"alerts": {"webhook": "https://ops.example.com/", "at": []}},
+            "alerts.at: expected at least one percent, or credits_below",
+        ),
+        (
+            {"alerts": {"secret": f"whsec_{CANARY}"}},
+            'alerts.secret: expected "whsec_" and 24 to 64 bytes in base64',
+        ),
         (
             {"limits": {"throttle_max_wait": 0}},
             "limits.throttle_max_wait: expected more than 0 seconds; "

@@ -1,0 +1,5 @@
+"""Alerts to the operator about budgets, by webhook."""
+
+from .service import Alerts
+
+__all__ = ["Alerts"]

@@ -1,0 +1,1 @@
+"""Alerts about budgets, and what they are decided by."""
