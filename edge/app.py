@@ -26,6 +26,8 @@ from edge.billing.plans import Plans
 from edge.billing.usage_report import UsageReport
 from edge.config.load import Settings
 from edge.config.snapshot import ConfigSnapshot, SharedConfig
+from edge.dashboard.app import DashboardApp
+from edge.dashboard.parts import DashboardParts
 from edge.management.http import AdminApp
 from edge.media.fetch.rules import FetchRules
 from edge.observability.log_setup import dropped_lines, info_logger
@@ -55,7 +57,7 @@ from middlewares.stores.audit.sql import SqlAuditStore
 from middlewares.stores.descriptions.sql import SqlDescriptionStore
 from middlewares.stores.keys.sql import SqlKeyStore
 
-from .chain import SUBREQUEST_LAYERS, Chain, Parts, compose
+from .chain import INNER_LAYERS, OUTER_LAYERS, SUBREQUEST_LAYERS, Chain, Parts, compose
 from .generation import Generation, Providers
 from .services import Services, open_services
 
@@ -416,18 +418,19 @@ class Gateway:
         return float(int(self._generation.snapshot.digest[:12] or "0", 16))
 
     async def _build(self, snapshot: ConfigSnapshot) -> Generation:
-        settings, shared = snapshot.settings, self._services
+        shared = self._services
         providers = await self._providers.acquire(snapshot)
         try:
-            chain = self._chain(settings, providers, shared)
+            chain = self._chain(snapshot, providers, shared)
         except BaseException:
             self._in_background(self._providers.release(providers.values()))
             raise
         return Generation(chain, snapshot, providers.values(), time())
 
     def _chain(
-        self, settings: Settings, providers: Mapping[str, Provider], shared: Services
+        self, snapshot: ConfigSnapshot, providers: Mapping[str, Provider], shared: Services
     ) -> Chain:
+        settings = snapshot.settings
         catalog = Catalog.build(settings)
         shared.uploads.make_room(settings.server.max_body)
         token = settings.auth.admin_token
@@ -473,7 +476,7 @@ class Gateway:
             estimator=shared.estimator,
             log=info_logger(),
             health_app=health_app(
-                settings, catalog, shared.metrics, self._unready, self._status, self._slot.fleet
+                settings, shared.metrics, self._unready, self._status, self._slot.fleet
             ),
             stopped=self._stopped,
             open_apps={"links": files["links"]},
@@ -485,6 +488,7 @@ class Gateway:
                 audit=SqlAuditStore(shared.database),
                 usage_report=usage_report,
             ),
+            dashboard_app=_not_started,
             admission=self._admission,
         )
         bottom = handlers(
@@ -524,7 +528,35 @@ class Gateway:
             ),
         )
         shared.vendor_sweeper.providers = providers
-        return compose(bottom, parts)
+        inner = compose(bottom, parts, INNER_LAYERS)
+        dashboard = DashboardApp(
+            DashboardParts(
+                settings=settings,
+                catalog=catalog,
+                plans=plans,
+                keys=SqlKeyStore(shared.database),
+                directory=shared.keys,
+                sessions=shared.sessions,
+                audit=SqlAuditStore(shared.database),
+                usage_report=usage_report,
+                ledger=shared.ledger,
+                counters=shared.counters,
+                metrics=shared.metrics,
+                accounts=shared.accounts,
+                flush=shared.ledger_writer.flush,
+                inner=inner.app,
+                snapshot=snapshot,
+                loaded=time(),
+                files=shared.files,
+                jobs=shared.jobs,
+                health=shared.health,
+                providers=providers,
+                status=self._status,
+            )
+        )
+        parts = msgspec.structs.replace(parts, dashboard_app=dashboard)
+        outer = compose(inner.app, parts, OUTER_LAYERS)
+        return Chain(outer.app, (*outer.closers, *inner.closers))
 
     def _media_steps(
         self, settings: Settings, shared: Services, parts: Parts, forwarder: ASGIApp

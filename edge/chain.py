@@ -86,6 +86,7 @@ class Parts(msgspec.Struct, frozen=True):
     log: Callable[..., Any]
     health_app: ASGIApp
     admin_app: ASGIApp
+    dashboard_app: ASGIApp
     admission: Admission
     sandbox: Sandbox | None = None
     named_files: NamedFiles | None = None
@@ -254,10 +255,15 @@ LAYERS: tuple[Layer, ...] = (
     ),
     Layer(
         "unrouted",
-        "health, metrics, the management API and signed links need no key of a caller",
+        "health, metrics, the management API, the dashboard and links need no key of a caller",
         lambda app, p: UnroutedMiddleware(
             app,
-            apps={"ops": p.health_app, "admin": p.admin_app, **p.open_apps},
+            apps={
+                "ops": p.health_app,
+                "admin": p.admin_app,
+                "dashboard": p.dashboard_app,
+                **p.open_apps,
+            },
             paths=Paths.of(p.settings, p.endpoints),
         ),
     ),
@@ -337,6 +343,11 @@ class Chain(NamedTuple):
         for close in self.closers:
             await close()
 
+
+_AUTH = next(n for n, layer in enumerate(LAYERS) if layer.name == "auth")
+OUTER_LAYERS, INNER_LAYERS = LAYERS[: _AUTH + 1], LAYERS[_AUTH + 1 :]
+"""The layers to `auth`, and those behind it, which the dashboard calls with the principal of a
+signed-in visitor (`edge.dashboard.inner`)."""
 
 SUBREQUEST_LAYERS = tuple(
     layer

@@ -66,6 +66,7 @@ from middlewares.stores.responses.base import ResponseStore
 from middlewares.stores.responses.quota import BoundedResponseStore
 from middlewares.stores.responses.sql import SqlResponseStore, SqlSecretStore
 from middlewares.stores.responses.sweep import Sweeper
+from middlewares.stores.sessions.base import MemorySessionStore, SessionStore
 from middlewares.stores.sql.database import Database
 from middlewares.stores.teams.sql import SqlTeamStore
 from middlewares.stores.vendor_files.sql import SqlVendorFileStore
@@ -121,6 +122,7 @@ class Services(msgspec.Struct, frozen=True):
     metrics: Metrics
     database: Database
     keys: KeyDirectory | None
+    sessions: SessionStore
     ledger: SqlLedgerStore
     counters: Counters
     accounts: Accounts
@@ -255,6 +257,7 @@ async def open_services(
         metrics=metrics,
         database=database,
         keys=keys,
+        sessions=MemorySessionStore(),
         ledger=ledger,
         counters=counters,
         accounts=accounts,

@@ -89,9 +89,9 @@ class AuthMiddleware:
             if grant is None:
                 return await _invalid("no such key")(scope, receive, send)
         client = "" if grant.networks is None else client_of(exchange, scope)
-        refusal = _refusal(grant, digest, client, exchange.endpoint, self._clock())
-        if refusal is not None:
-            return await refusal(scope, receive, send)
+        refused = refusal(grant, digest, client, exchange.endpoint, self._clock())
+        if refused is not None:
+            return await refused(scope, receive, send)
         exchange.principal = grant.principal
         await self.app(scope, receive, send)
 
@@ -126,14 +126,20 @@ def _secret(headers: Iterable[Header]) -> bytes | Problem:
     return secret
 
 
-def _refusal(grant: Grant, digest: bytes, client: str, endpoint: str, now: float) -> Problem | None:
-    """Why a known key may not be used; None where it may. now: Unix seconds."""
+def refusal(
+    grant: Grant, digest: bytes, client: str, endpoint: str | None, now: float
+) -> Problem | None:
+    """Why a known key may not be used; None where it may.
+
+    client: address of the caller. endpoint: None checks none. now: Unix seconds.
+    """
     key, principal = grant.key, grant.principal
     if now >= grant.until:
         return _invalid(f"key {key.id} is {grant.refusal(digest, now)}")
     if grant.networks is not None and not within(client, grant.networks):
         return _invalid(f"key {key.id} may not be used from {client!r}")
-    if principal.endpoints is not None and endpoint not in principal.endpoints:
+    endpoints = principal.endpoints
+    if endpoints is not None and endpoint is not None and endpoint not in endpoints:
         reason = f"key {key.id} may not use {endpoint!r}"
         return Problem("endpoint_not_allowed", reason=reason)
     return None

@@ -259,7 +259,8 @@ class Problem(Exception):
             return self.row.anthropic_status
         return self.row.status
 
-    def _text(self, exchange: Exchange) -> str:
+    def text(self, exchange: Exchange) -> str:
+        """The public message."""
         if self.message is not None:
             return self.message
         text = self.row.message
@@ -274,14 +275,14 @@ class Problem(Exception):
                 "type": "error",
                 "error": {
                     "type": self.row.anthropic_type,
-                    "message": self._text(exchange),
+                    "message": self.text(exchange),
                     **{name: value for name, value in (self.extra or {}).items() if name != "code"},
                 },
                 "request_id": exchange.request_id,
             }
         code = self.kind if self.row.code is None else self.row.code or None
         error: dict[str, Any] = {
-            "message": self._text(exchange),
+            "message": self.text(exchange),
             "type": self.row.openai_type,
             "param": self.param,
             "code": code,
@@ -291,9 +292,13 @@ class Problem(Exception):
         if exchange.error_style.details:
             error["details"] = {
                 "field": self.param,
-                "issue": self.issue or self._text(exchange),
+                "issue": self.issue or self.text(exchange),
             }
         return {"error": error}
+
+    def answered(self, exchange: Exchange) -> None:
+        """Note that the request is answered with it in another form than its own."""
+        self._record(exchange, "answer")
 
     def cut(self, exchange: Exchange) -> None:
         """Note that it broke off an answer that had begun and cannot say so."""

@@ -401,6 +401,7 @@ WRITERS = {
     "request_id": {"middlewares.request_id"},
     "the application's router": {"edge.routing.router"},
     "auth": {"middlewares.auth"},
+    "dashboard": {"edge.dashboard.inner"},
     "read_body": {"middlewares.body"},
     "intake": {"edge.proxy.intake"},
     "forward": {
@@ -435,6 +436,7 @@ WRITERS = {
         "edge.proxy.intake",
         "edge.api.models",
         "edge.api.health",
+        "edge.dashboard.app",
         "edge.proxy.forwarder",
         "edge.proxy.stream",
         "edge.proxy.attempt",

@@ -232,6 +232,7 @@ def test_endpoints() -> None:
 RESPONDING = ("middlewares", "edge")
 OUTWARD = {
     "edge/cli/demo.py",
+    "edge/dashboard/inner.py",
     "edge/dialects",
     "edge/management/alerts",
     "edge/media/fetch",

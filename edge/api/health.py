@@ -1,7 +1,6 @@
-"""Health, metrics, status and the front page: a Starlette app that needs no key."""
+"""Health, metrics and status: a Starlette app that needs no key."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from starlette.applications import Starlette
@@ -9,28 +8,16 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.templating import Jinja2Templates
 
 from edge.config.load import Settings
-from edge.endpoints import ENDPOINTS
-from edge.routing.catalog import Catalog
-from edge.routing.public_url import public_url
-from edge.routing.router import allowed_from
+from edge.routing.router import allowed_from, from_unknown_proxy
 from edge.runtime.worker_table import Fleet
-from middlewares import Exchange, Metrics, Principal, Problem
-from middlewares.asgi import ASGIApp, Network, Receive, Scope, Send, header
-
-_TEMPLATES = Path(__file__).parent / "templates"
-_PAGE_HEADERS = {
-    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:",
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-}
+from middlewares import Exchange, Metrics, Problem
+from middlewares.asgi import ASGIApp, Receive, Scope, Send
 
 
 def health_app(
     settings: Settings,
-    catalog: Catalog,
     metrics: Metrics,
     unready: Callable[[], Mapping[str, str]],
     status: Callable[[], Awaitable[dict[str, Any]]],
@@ -41,14 +28,13 @@ def health_app(
     unready: the reason why /readyz answers 503; empty when the worker is ready.
     status: the status of all workers. fleet: how many workers are wanted, alive and ready.
     """
-    templates = Jinja2Templates(_TEMPLATES)
     networks = settings.server.ops_networks
     proxies = settings.server.trusted_proxies
 
     def guard(request: Request) -> None:
         if not allowed_from(Exchange.of(request.scope).client, networks):
             raise Problem("not_found", reason="outside ops_networks")
-        if _is_from_unknown_proxy(request.scope, proxies):
+        if from_unknown_proxy(request.scope, proxies):
             raise Problem("not_found", reason="forwarded by a proxy not in trusted_proxies")
 
     async def health(request: Request) -> Response:
@@ -81,19 +67,8 @@ def health_app(
     async def hello(request: Request) -> Response:
         return Response(status_code=204)
 
-    async def home(request: Request) -> Response:
-        context = {
-            "brand": settings.brand,
-            "base": _base(request, settings),
-            "models": catalog.visible(Principal(id="")),
-            "needs_key": settings.auth.mode == "keys",
-            "endpoints": [row.path.replace("*", "{id}") for row in ENDPOINTS],
-        }
-        return templates.TemplateResponse(request, "home.html", context, headers=_PAGE_HEADERS)
-
     pages = Starlette(
         routes=[
-            Route("/", home),
             Route("/health", health),
             Route("/healthz", health),
             Route("/livez", livez),
@@ -111,25 +86,6 @@ def health_app(
         exchange.outcome = exchange.outcome or "completed"
 
     return app
-
-
-def _base(request: Request, settings: Settings) -> str:
-    """The base URL that callers use, without /v1."""
-    server = settings.server
-    return public_url(request.scope, server.public_url, server.trusted_proxies)
-
-
-_FORWARDED = (b"x-forwarded-for", b"forwarded", b"x-real-ip")
-"""Headers by which a proxy names the client that it forwards for."""
-
-
-def _is_from_unknown_proxy(scope: Scope, trusted: Sequence[Network]) -> bool:
-    """Whether a proxy outside `trusted_proxies` forwards the request: its address is not the
-    client's."""
-    if all(header(scope, name) is None for name in _FORWARDED):
-        return False
-    peer = scope.get("client")
-    return not peer or not allowed_from(peer[0], trusted)
 
 
 async def _answer(request: Request, problem: Any) -> Any:

@@ -12,14 +12,14 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from .fields import Field, FieldKind, fields_of
-from .secrets import HttpUrl, Location, Secret
+from .secrets import HttpUrl, Location, PasswordHash, Secret
 
 S = TypeVar("S", bound=msgspec.Struct)
 Parsers = Mapping[Any, Callable[[object], object]]
 """Type → parser of one value; raises ValueError with what it expected."""
 
 _FAULTY: Final = object()
-_SILENT = (Secret, Location, HttpUrl)
+_SILENT = (Secret, PasswordHash, Location, HttpUrl)
 """Types whose written form may hold a credential: messages do not repeat the value."""
 
 

@@ -18,7 +18,7 @@ import msgspec
 
 from .decode import ConfigDecoder
 from .model import AllowanceConfig, Configuration, StoreConfig
-from .secrets import HttpUrl, Location, References, Secret
+from .secrets import HttpUrl, Location, PasswordHash, References, Secret
 from .units import Credits, Duration, Network, RateSetting, Size, Span, network
 from .validate import allowance_faults, endpoint_of, faults_of, slug
 
@@ -119,6 +119,7 @@ def parse(
             **_UNITS,
             HttpUrl: HttpUrl.parse,
             Secret: references.secret,
+            PasswordHash: references.password,
             Location: references.location,
             Path: references.existing,
         }

@@ -11,7 +11,7 @@ import msgspec
 
 from .fields import FieldKind, fields_of
 from .model import Configuration
-from .secrets import HttpUrl, Location, Secret
+from .secrets import HttpUrl, Location, PasswordHash, Secret
 from .units import (
     NETWORK_SCHEMA,
     Credits,
@@ -27,7 +27,10 @@ from .units import (
 _VALUES: Final[dict[Any, Schema]] = {
     **{
         one: one.schema
-        for one in (Duration, Size, RateSetting, Credits, Span, Secret, Location, HttpUrl)
+        for one in (
+            *(Duration, Size, RateSetting, Credits, Span),
+            *(Secret, PasswordHash, Location, HttpUrl),
+        )
     },
     Network: NETWORK_SCHEMA,
     Path: {"type": "string", "minLength": 1},

@@ -14,6 +14,11 @@ from urllib.parse import urlsplit
 from .units import Schema
 
 _VISIBLE = re.compile(r"[!-~]+")
+_ARGON2ID = re.compile(
+    r"\$argon2id\$v=19\$m=[1-9]\d{1,9},t=[1-9]\d{0,9},p=[1-9]\d{0,7}"
+    r"\$[A-Za-z0-9+/]{11,128}\$[A-Za-z0-9+/]{16,128}",
+    re.ASCII,
+)
 
 
 class Secret:
@@ -58,6 +63,26 @@ class Secret:
 
     def __hash__(self) -> int:
         return hash(self._text)
+
+
+class PasswordHash(Secret):
+    """An argon2id hash of a password, in the PHC string format. Never given literally: a hash in a
+    configuration file would be read, copied and attacked along with it."""
+
+    __slots__ = ()
+    expected: ClassVar[str] = (
+        '"env:NAME" or "file:PATH" of a hash that `penstock admin-password` printed'
+    )
+    schema: ClassVar[Schema] = {"type": "string", "pattern": "^(env|file):."}
+
+    @classmethod
+    def parse(cls, value: object) -> Self:
+        """A hash that a reference was resolved to. A plain text password is refused."""
+        if not isinstance(value, str) or not _ARGON2ID.fullmatch(value):
+            raise ValueError(
+                "must be an argon2id hash, not a password; make it with `penstock admin-password`"
+            )
+        return cls(value)
 
 
 class Location(str):
@@ -166,6 +191,12 @@ class References:
     def secret(self, value: object) -> Secret:
         """A secret, given literally or as a reference."""
         return Secret.parse(self.resolve(value))
+
+    def password(self, value: object) -> PasswordHash:
+        """A hash of a password, given as a reference."""
+        if not isinstance(value, str) or not value.startswith(("env:", "file:")):
+            raise ValueError(f"expected {PasswordHash.expected}")
+        return PasswordHash.parse(self.resolve(value))
 
     def location(self, value: object) -> Location:
         """A location, given literally or as `env:NAME`. `file:` is a location, no reference."""

@@ -110,8 +110,8 @@ class _Packer(pickle.Pickler):
     """A pickler that keeps secrets, which other pickles leave out, for the workers."""
 
     def reducer_override(self, value: object) -> Any:
-        if type(value) is Secret:
-            return Secret, (value.reveal(),)
+        if isinstance(value, Secret):
+            return type(value), (value.reveal(),)
         return NotImplemented
 
 

@@ -157,6 +157,7 @@ def _service_faults(configuration: Configuration) -> Iterator[str]:
             'store.objects: expected "file:FOLDER", "s3://BUCKET/PREFIX", "gs://BUCKET/PREFIX" or '
             '"az://CONTAINER/PREFIX"'
         )
+    yield from _dashboard_faults(configuration)
     if auth.admin_token is not None:
         token = auth.admin_token.reveal()
         letters = token.lower().strip("0123456789!-_. ")
@@ -166,6 +167,18 @@ def _service_faults(configuration: Configuration) -> Iterator[str]:
             yield "auth.admin_token: is easily guessed; make one with `openssl rand -hex 32`"
         elif not is_visible(token):
             yield "auth.admin_token: expected visible ASCII characters without spaces"
+
+
+def _dashboard_faults(configuration: Configuration) -> Iterator[str]:
+    dashboard, server = configuration.dashboard, configuration.server
+    known = dashboard.public_url or server.public_url
+    if dashboard.insecure_http and not known and not server.trusted_proxies:
+        yield (
+            "dashboard.insecure_http: needs dashboard.public_url, the URL that browsers use, such "
+            'as "http://10.0.0.5:8080"'
+        )
+    if dashboard.public_url is not None and urlsplit(dashboard.public_url).path:
+        yield "dashboard.public_url: expected a URL without a path; the pages are at /app"
 
 
 def _is_redis(url: str) -> bool:

@@ -23,12 +23,15 @@ OPEN: Final[Mapping[str, tuple[str, ...]]] = {
     "/status": _GET,
     "/api/hello": _GET,
 }
-"""Paths without a key, with their methods. `edge.api.health` answers them."""
+"""Paths without a key, with their methods. `edge.api.health` answers them, the dashboard `/`."""
+
+DASHBOARD: Final = "/app"
+"""Path of the dashboard, and prefix of its pages."""
 
 ADMIN: Final = "/admin/v1"
 """Prefix of the management API, which has its own token."""
 
-UNROUTED: Final = frozenset(("ops", "admin", "unknown"))
+UNROUTED: Final = frozenset(("ops", "admin", "dashboard", "unknown"))
 """Endpoint names of requests that match no row of the table."""
 
 

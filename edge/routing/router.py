@@ -8,7 +8,7 @@ from middlewares.asgi import ASGIApp, Network, Receive, Scope, Send, header, ref
 from middlewares.exchange import Dialect, Exchange, exchange_of
 from middlewares.problem import Problem
 
-from .paths import ADMIN, OPEN, Paths, plain_path
+from .paths import ADMIN, DASHBOARD, OPEN, Paths, plain_path
 
 
 class RouterMiddleware:
@@ -62,10 +62,14 @@ def _unrouted(exchange: Exchange, scope: Scope) -> Scope:
         exchange.endpoint = "admin"
         exchange.dialect = "openai"
         return scope
+    if path == DASHBOARD or path.startswith(f"{DASHBOARD}/"):
+        exchange.endpoint = "dashboard"
+        exchange.dialect = "openai"
+        return scope if path == scope["path"] else {**scope, "path": path}
     if methods is None:
         exchange.endpoint = "unknown"
         return scope
-    exchange.endpoint = "ops"
+    exchange.endpoint = "dashboard" if path == "/" else "ops"
     if scope["method"] not in methods:
         raise _wrong_method(methods)
     return scope if path == scope["path"] else {**scope, "path": path}
@@ -132,3 +136,16 @@ def _bare(hop: str) -> str:
 def allowed_from(address: str, networks: Sequence[Network]) -> bool:
     """Whether `address` is in `networks`; an empty one (a Unix socket) is always allowed."""
     return not address or within(address, networks)
+
+
+_FORWARDED = (b"x-forwarded-for", b"forwarded", b"x-real-ip")
+"""Headers by which a proxy names the client that it forwards for."""
+
+
+def from_unknown_proxy(scope: Scope, trusted: Sequence[Network]) -> bool:
+    """Whether a proxy outside `trusted_proxies` forwards the request: its address is not the
+    client's."""
+    if all(header(scope, name) is None for name in _FORWARDED):
+        return False
+    peer = scope.get("client")
+    return not peer or not allowed_from(peer[0], trusted)

@@ -1,4 +1,5 @@
-"""Requests that need no key: open paths, open endpoints, the management API and unknown paths."""
+"""Requests that need no key: open paths, open endpoints, the management API, the dashboard and
+unknown paths."""
 
 from collections.abc import Awaitable, Mapping
 
@@ -12,7 +13,7 @@ from .paths import Paths, plain_path
 class UnroutedMiddleware:
     """Answer requests at no endpoint of the table and at open endpoints; pass on all others.
 
-    apps: by endpoint name of the router ("ops", "admin") or of an open row.
+    apps: by endpoint name of the router ("ops", "admin", "dashboard") or of an open row.
     paths: the table, to suggest a path.
 
     Reads:   row, endpoint, error_style

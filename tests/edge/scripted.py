@@ -23,6 +23,8 @@ from edge.billing.token_estimate import Estimator
 from edge.billing.usage_report import UsageReport
 from edge.chain import SUBREQUEST_LAYERS, Parts, compose
 from edge.config.load import parse
+from edge.dashboard.app import DashboardApp
+from edge.dashboard.parts import DashboardParts
 from edge.dialects.sealing import Sealing
 from edge.endpoints import ENDPOINTS, Codec, Endpoint
 from edge.management.http import AdminApp
@@ -54,6 +56,7 @@ from middlewares.stores.health.breakers import Breakers
 from middlewares.stores.ledger.memory import MemoryLedgerStore
 from middlewares.stores.ledger.writer import LedgerWriter
 from middlewares.stores.replays.memory import MemoryReplays
+from middlewares.stores.sessions.base import MemorySessionStore
 
 SSE: Header = (b"content-type", b"text/event-stream; charset=utf-8")
 JSON: Header = (b"content-type", b"application/json")
@@ -297,7 +300,6 @@ class ScriptedGateway:
             log=lambda event, **fields: self.log.append({"event": event, **fields}),
             health_app=health_app(
                 self.settings,
-                self.catalog,
                 self.metrics,
                 lambda: {} if self.ready else {"reason": "stopping"},
                 self._status,
@@ -310,6 +312,21 @@ class ScriptedGateway:
                 keys=MemoryKeyStore(),
                 audit=MemoryAuditStore(),
                 usage_report=usage_report,
+            ),
+            dashboard_app=DashboardApp(
+                DashboardParts(
+                    settings=self.settings,
+                    catalog=self.catalog,
+                    plans=plans,
+                    keys=MemoryKeyStore(),
+                    directory=None,
+                    sessions=MemorySessionStore(),
+                    audit=MemoryAuditStore(),
+                    usage_report=usage_report,
+                    ledger=self.ledger,
+                    counters=counters,
+                    metrics=self.metrics,
+                )
             ),
             admission=Admission(None, lambda: 0),
             endpoints=self.endpoints,

@@ -12,6 +12,7 @@ from msgspec import Meta, Struct
 from .access import AuthConfig, LimitsConfig
 from .alerts import AlertsConfig
 from .audio import AudioConfig
+from .dashboard import DashboardConfig
 from .fetch import FetchConfig
 from .files import FilesConfig
 from .jobs import JobsConfig, JobVendor
@@ -30,6 +31,7 @@ __all__ = [
     "AuthConfig",
     "BreakerConfig",
     "Configuration",
+    "DashboardConfig",
     "ErrorsConfig",
     "FallbackConfig",
     "FetchConfig",
@@ -67,6 +69,7 @@ class Configuration(Struct, frozen=True, kw_only=True):
     store: StoreConfig = StoreConfig()
     auth: AuthConfig = AuthConfig()
     limits: LimitsConfig = LimitsConfig()
+    dashboard: DashboardConfig = DashboardConfig()
     plans: tuple[PlanConfig, ...] = ()
     alerts: AlertsConfig = AlertsConfig()
     upstreams: tuple[UpstreamConfig, ...] = ()

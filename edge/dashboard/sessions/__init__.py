@@ -1,0 +1,1 @@
+"""Sign-in: cookies, protection of forms, and how sessions begin and end."""

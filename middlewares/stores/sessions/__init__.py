@@ -1,0 +1,1 @@
+"""Sessions of people who signed in to the dashboard."""
