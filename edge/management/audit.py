@@ -73,6 +73,7 @@ class AuditedKeys:
         self.match = store.match
         self.every = store.every
         self.page = store.page
+        self.search = store.search
         self.revision = store.revision
         self.changes = store.changes
 

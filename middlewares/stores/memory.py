@@ -8,7 +8,15 @@ import msgspec
 
 from middlewares.shared import Shared
 from middlewares.stores.counters.base import AHEAD
-from middlewares.stores.keys.base import Change, Key, KeyWithTeam, UnknownKey, revision_of
+from middlewares.stores.keys.base import (
+    Change,
+    Key,
+    KeyPage,
+    KeysWanted,
+    KeyWithTeam,
+    UnknownKey,
+    revision_of,
+)
 from middlewares.stores.responses.base import Kept, KeptTurn, Load
 from middlewares.stores.teams.memory import MemoryTeamStore, Revisions
 
@@ -55,6 +63,24 @@ class MemoryKeyStore(Shared):
         )
         later = sorted(place for place in places if after is None or place > after)
         return [self._keys[key_id] for _, key_id in later[:limit]]
+
+    async def search(
+        self,
+        wanted: KeysWanted,
+        *,
+        now: float,
+        after: tuple[float, str] | None = None,
+        limit: int = 50,
+    ) -> KeyPage:
+        places = {(key.created_at, key.id): key for key in self._keys.values()}
+        found = [
+            places[place]
+            for place in sorted(places, reverse=wanted.newest)
+            if wanted.matches(places[place], now)
+            and (after is None or (place < after if wanted.newest else place > after))
+        ]
+        last = found[limit - 1] if len(found) > limit else None
+        return KeyPage(found[:limit], None if last is None else (last.created_at, last.id))
 
     async def revision(self) -> int:
         return self._revisions.value

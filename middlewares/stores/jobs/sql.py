@@ -191,8 +191,10 @@ class SqlJobStore(Shared):
         async with self._database.write(checked=True) as connection:
             await self._database.confirm(connection)
             await _change(connection, job, changes, _c.state.not_in(FINAL))
-            await write_row(connection, entry)
+            # Sums of accounts first, as in every transaction of the ledger, which ends with those
+            # that all share.
             await release(connection, job.reservation)
+            await write_row(connection, entry)
             await count(connection, job.owner, reserved=-job.storage)
             deleted = await connection.execute(select(_c.deleted).where(_c.id == job.id))
             changes = {**changes, "deleted": bool(deleted.scalar_one())}

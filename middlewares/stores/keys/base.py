@@ -70,6 +70,14 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
             until = min(until, self.previous_until or -inf)
         return until
 
+    def state(self, now: float) -> "State":
+        """Whether its current secret opens it, or why not."""
+        if self.revoked_at is not None:
+            return "revoked"
+        if self.disabled:
+            return "disabled"
+        return "expired" if self.expires_at is not None and self.expires_at <= now else "active"
+
     def refusal(self, digest: bytes) -> str:
         """Why the secret with `digest` does not open this key, once `usable_until` has passed."""
         if self.revoked_at is not None:
@@ -79,6 +87,44 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
         if digest != self.digest:
             return "rotated"
         return "expired"
+
+
+State = Literal["active", "revoked", "disabled", "expired"]
+
+
+class KeysWanted(msgspec.Struct, frozen=True):
+    """Keys with all of these. None: any; "" is a value: keys without an owner or a team.
+
+    text: what the name, the owner or the display prefix begins with, in any case (of letters
+        beyond ASCII as the database has it), or a whole id.
+    newest: newest first, else oldest first.
+    """
+
+    owner: str | None = None
+    team: str | None = None
+    state: State | None = None
+    text: str = ""
+    newest: bool = True
+
+    def matches(self, key: Key, now: float) -> bool:
+        """Whether a key has all of these."""
+        text = self.text.lower()
+        return (
+            self.owner in (None, key.owner)
+            and self.team in (None, key.team or "")
+            and self.state in (None, key.state(now))
+            and (
+                any(each.lower().startswith(text) for each in (key.name, key.owner, key.prefix))
+                or self.text == key.id
+            )
+        )
+
+
+class KeyPage(msgspec.Struct, frozen=True):
+    """A page of keys. next: `after` of the next page, None on the last."""
+
+    keys: list[Key]
+    next: tuple[float, str] | None
 
 
 class UnknownKey(LookupError):
@@ -138,6 +184,18 @@ class KeyStore(Protocol):
     ) -> list[Key]:
         """Up to `limit` keys after `after`, oldest first by (created_at, id). team: only those of
         the team with this id."""
+        ...
+
+    async def search(
+        self,
+        wanted: KeysWanted,
+        *,
+        now: float,
+        after: tuple[float, str] | None = None,
+        limit: int = 50,
+    ) -> KeyPage:
+        """Keys that match, by (created_at, id). A page reads a bounded part of the keys, so it may
+        be short, or empty, and not the last: `KeyPage.next` says whether it is."""
         ...
 
     async def revision(self) -> int:

@@ -12,7 +12,8 @@ from middlewares.stores.sql.revision import NEXT_REVISION, REVISION
 from middlewares.stores.sql.tables import api_keys, teams
 from middlewares.stores.teams.base import TeamRecord
 
-from .base import Change, Key, KeyWithTeam, UnknownKey, revision_of
+from .base import Change, Key, KeyPage, KeysWanted, KeyWithTeam, UnknownKey, revision_of
+from .sql_search import search
 
 __all__ = ["Database", "SchemaMismatch", "SqlKeyStore", "needs_migration"]
 
@@ -112,6 +113,18 @@ class SqlKeyStore(Shared):
             statement = _LATER if team is None else _LATER_OF_TEAM
             values["at"], values["place"] = after
         return await self._all(statement, values)
+
+    async def search(
+        self,
+        wanted: KeysWanted,
+        *,
+        now: float,
+        after: tuple[float, str] | None = None,
+        limit: int = 50,
+    ) -> KeyPage:
+        async with self._database.read() as connection:
+            rows, following = await search(connection, wanted, now, after, limit)
+        return KeyPage([_key(row) for row in rows], following)
 
     async def changes(self, since: int, limit: int) -> list[Change]:
         async with self._database.read() as connection:

@@ -9,11 +9,13 @@ All money is in nano-credits, all times are Unix seconds.
 
 from collections.abc import Sequence
 from math import isfinite
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeAlias
 
 import msgspec
 
 from middlewares.stores.counters.base import Spent
+
+from .spend import EVERYTHING, GROUPS, Cursor, Dimension, Filters, Group, Grouped
 
 LARGEST = 2**63 - 1
 """The largest amount or count of a row, and of a sum of rows: what a column of 64 bits holds.
@@ -120,6 +122,54 @@ _NOTHING = {
 }
 
 
+Place: TypeAlias = tuple[float, str]
+"""(at, id) of a row. Pages continue with the rows before it."""
+
+StatusClass = Literal[1, 2, 3, 4, 5]
+"""The first digit of an HTTP status."""
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """Rows with all of these. None: any. "" is a value: rows without a team, an owner or a tag.
+
+    since <= at < until, in Unix seconds. purpose: "" leaves out requests made to serve others.
+    """
+
+    account: str | None = None
+    team: str | None = None
+    owner: str | None = None
+    model: str | None = None
+    endpoint: str | None = None
+    tag: str | None = None
+    ended: Ended | None = None
+    status: StatusClass | None = None
+    kind: Kind | None = None
+    purpose: str | None = None
+    since: float | None = None
+    until: float | None = None
+
+    def matches(self, row: Entry) -> bool:
+        """Whether a row has all of these."""
+        return (
+            all(getattr(self, name) in (None, getattr(row, name)) for name in EQUAL)
+            and self.status in (None, row.status // 100)
+            and (self.tag is None or self.tag in row.tags.split(","))
+            and (self.since is None or row.at >= self.since)
+            and (self.until is None or row.at < self.until)
+        )
+
+
+EQUAL = ("account", "team", "owner", "model", "endpoint", "ended", "kind", "purpose")
+"""Fields of `Wanted` that a row has too."""
+
+
+class Found(msgspec.Struct, frozen=True):
+    """A page of rows, newest first. next: `before` of the next page, None on the last."""
+
+    rows: list[Entry]
+    next: Place | None
+
+
 class Sum(msgspec.Struct, frozen=True):
     """Use of one account, or of all, on one day (UTC, "2026-11-21") of one model."""
 
@@ -131,6 +181,21 @@ class Sum(msgspec.Struct, frozen=True):
     cache_read: int
     cache_write: int
     cost: int
+
+
+def daily_sum(group: Group) -> Sum:
+    """A group by day and model."""
+    spend = group.spend
+    return Sum(
+        group.day or "",
+        group.model or "",
+        spend.requests,
+        spend.input,
+        spend.output,
+        spend.cache_read,
+        spend.cache_write,
+        spend.cost,
+    )
 
 
 def saturated(amount: float) -> int:
@@ -219,6 +284,29 @@ class LedgerStore(Protocol):
         in place of its model, which its caller did not name."""
         ...
 
+    async def grouped(
+        self,
+        by: Sequence[Dimension],
+        filters: Filters = EVERYTHING,
+        *,
+        since: float,
+        until: float,
+        after: Cursor | None = None,
+        limit: int = GROUPS,
+        purposes: bool = False,
+    ) -> Grouped:
+        """Spend by these dimensions, of rows with since <= at < until; see `spend`.
+
+        Groups are sorted by tag, then key, then owner, then as `by` names the others. after: the
+        `next` of the page before. purposes: a row with a `purpose` counts under that in place of
+        its model, as in `sums` of an account; with a filter of a key only.
+        """
+        ...
+
+    async def top_keys(self, at: float, limit: int = 10) -> list[Group]:
+        """The keys that spent most on the UTC day of `at`, the first the most."""
+        ...
+
     async def page(
         self,
         *,
@@ -230,4 +318,16 @@ class LedgerStore(Protocol):
         limit: int = 100,
     ) -> list[Entry]:
         """Rows, newest first by (at, id); `before` continues after the last of a page."""
+        ...
+
+    async def search(
+        self, wanted: Wanted, *, before: Place | None = None, limit: int = 50
+    ) -> Found:
+        """Rows that match, newest first by (at, id). A page reads a bounded part of the ledger, so
+        it may be short, or empty, and not the last: `Found.next` says whether it is."""
+        ...
+
+    async def last_used(self, accounts: Sequence[str]) -> dict[str, float]:
+        """When the newest request of each account was admitted; accounts without any are left
+        out."""
         ...

@@ -1,13 +1,14 @@
 """The ledger in this process's memory: for tests and demos. It grows with every request."""
 
 from bisect import insort
-from collections.abc import Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterator, Sequence
 
 from middlewares.shared import Shared
 from middlewares.stores.counters.base import AHEAD, Spent
 
-from .base import Entry, Kind, Sum, saturated
+from . import memory_spend
+from .base import Entry, Found, Kind, Place, Sum, Wanted, daily_sum, saturated
+from .spend import DAY, EVERYTHING, GROUPS, Cursor, Dimension, Filters, Group, Grouped
 from .totals import CREDITS, Total, totals
 
 
@@ -61,20 +62,33 @@ class MemoryLedgerStore(Shared):
         return len(self._grants), list(dict.fromkeys(self._grants[since:]))
 
     async def sums(self, account: str | None, since: float, until: float) -> list[Sum]:
-        counts: dict[tuple[str, str], list[int]] = {}
-        for at, id_ in self._order:
-            entry = self._entries[id_]
-            if account not in (None, entry.account) or entry.kind != "use":
-                continue
-            if not since <= at < until:
-                continue
-            model = entry.model if account is None else entry.purpose or entry.model
-            key = (datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d"), model)
-            counts.setdefault(key, [0, 0, 0, 0, 0, 0])
-            used = (1, entry.input, entry.output, entry.cache_read, entry.cache_write, entry.cost)
-            for place, count in enumerate(used):
-                counts[key][place] += count
-        return [Sum(*key, *map(saturated, used)) for key, used in sorted(counts.items())]
+        found = memory_spend.grouped(
+            self._rows(), ("day", "model"), Filters(key=account), since, until, account is not None
+        )
+        return [daily_sum(one) for one in found]
+
+    async def grouped(
+        self,
+        by: Sequence[Dimension],
+        filters: Filters = EVERYTHING,
+        *,
+        since: float,
+        until: float,
+        after: Cursor | None = None,
+        limit: int = GROUPS,
+        purposes: bool = False,
+    ) -> Grouped:
+        return memory_spend.page(
+            self._rows(), by, filters, since, until, after, limit, purposes=purposes
+        )
+
+    async def top_keys(self, at: float, limit: int = 10) -> list[Group]:
+        since = at // DAY * DAY
+        found = memory_spend.grouped(self._rows(), ("key",), EVERYTHING, since, since + DAY, False)
+        return sorted(found, key=lambda one: (-one.spend.cost, one.key or ""))[:limit]
+
+    def _rows(self) -> Iterator[Entry]:
+        return (self._entries[id_] for _, id_ in self._order)
 
     async def page(
         self,
@@ -100,3 +114,19 @@ class MemoryLedgerStore(Shared):
                 if len(found) == limit:
                     break
         return found
+
+    async def search(
+        self, wanted: Wanted, *, before: Place | None = None, limit: int = 50
+    ) -> Found:
+        found: list[Entry] = []
+        for place in reversed(self._order):
+            entry = self._entries[place[1]]
+            if (before is None or place < before) and wanted.matches(entry):
+                if len(found) == limit:
+                    return Found(found, (found[-1].at, found[-1].id))
+                found.append(entry)
+        return Found(found, None)
+
+    async def last_used(self, accounts: Sequence[str]) -> dict[str, float]:
+        uses = [row for row in self._rows() if row.kind == "use" and row.account in accounts]
+        return {row.account: row.at for row in uses}

@@ -14,13 +14,9 @@ import asyncpg
 import msgspec
 from msgspec.structs import astuple
 from sqlalchemy import (
-    Numeric,
     Row,
     String,
     bindparam,
-    case,
-    cast,
-    func,
     select,
     text,
     tuple_,
@@ -34,7 +30,24 @@ from middlewares.stores.sql.database import Database
 from middlewares.stores.sql.sqlite_writer import SqliteWriter
 from middlewares.stores.sql.tables import ledger
 
-from .base import LARGEST, AttemptRecord, Entry, Kind, RowRejected, Sum, saturated, storable
+from . import sql_search
+from .base import (
+    LARGEST,
+    AttemptRecord,
+    Entry,
+    Found,
+    Kind,
+    Place,
+    RowRejected,
+    Sum,
+    Wanted,
+    daily_sum,
+    saturated,
+    storable,
+)
+from .spend import DAY, EVERYTHING, GROUPS, Cursor, Dimension, Filters, Group, Grouped
+from .sql_rollups import POSTGRES, SQLITE, add_sqlite, rollup_rows
+from .sql_spend import SqlSpend
 from .totals import CREDITS, Period, Total, totals
 
 _FIELDS = Entry.__struct_fields__
@@ -122,16 +135,7 @@ _NEXT_REVISION = "UPDATE revisions SET value = value + 1 WHERE name = 'credits' 
 _c = ledger.c
 _ENTRIES = select(*[_c[name] for name in _FIELDS])
 _GET = _ENTRIES.where(_c.id == bindparam("which"))
-_LOW = 2**32 - 1
-_SUMMED = ("input", "output", "cache_read", "cache_write", "cost")
-_DAY = {
-    "sqlite": func.strftime("%Y-%m-%d", _c.at, "unixepoch", type_=String),
-    "postgresql": func.to_char(
-        func.timezone("UTC", func.to_timestamp(_c.at)), "YYYY-MM-DD", type_=String
-    ),
-}
-
-
+_CREDIT: Any = text("kind = 'credit'")
 _CHILDREN = (
     _ENTRIES.where(_c.account == bindparam("whose"), _c.parent == bindparam("which"))
     .where(text("parent <> ''"))  # as the index says
@@ -140,39 +144,6 @@ _CHILDREN = (
 )
 
 
-def _sums(dialect: str, model: Any = _c.model) -> Any:
-    day = _DAY[dialect].label("day")
-    sums: list[Any] = []
-    for name in _SUMMED:
-        if dialect == "sqlite":  # whose sum fails when it leaves 64 bits: by halves
-            sums += (func.sum(_c[name].op(">>")(32)), func.sum(_c[name].op("&")(_LOW)))
-        else:
-            sums.append(cast(func.sum(_c[name]), Numeric))
-    return (
-        select(day, model.label("named"), func.count(), *sums)
-        .where(
-            _c.kind == "use",
-            _c.at >= bindparam("since"),
-            _c.at < bindparam("until"),
-        )
-        .group_by(text("1"), text("2"))
-        .order_by(text("1"), text("2"))
-    )
-
-
-def _sum(row: Sequence[Any]) -> Sum:
-    day, model, count, *sums = row
-    if len(sums) > len(_SUMMED):
-        sums = [(high << 32) + low for high, low in zip(sums[::2], sums[1::2], strict=True)]
-    return Sum(day, model, count, *map(saturated, sums))
-
-
-_SUMS = {dialect: _sums(dialect) for dialect in _DAY}
-_PURPOSE_OR_MODEL = case((_c.purpose != "", _c.purpose), else_=_c.model)
-_OWN_SUMS = {
-    dialect: _sums(dialect, _PURPOSE_OR_MODEL).where(_c.account == bindparam("whose"))
-    for dialect in _DAY
-}
 _encode = msgspec.json.Encoder().encode
 _starts = msgspec.json.Decoder(dict[str, float])
 _attempts = msgspec.json.Decoder(list[AttemptRecord])
@@ -227,6 +198,7 @@ class SqlLedgerStore(Shared):
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._spend = SqlSpend(database)
         self._writer: SqliteWriter | None = None
         if database.sqlite_file is not None:
             self._writer = SqliteWriter(database, database.sqlite_file)
@@ -300,13 +272,32 @@ class SqlLedgerStore(Shared):
         return revision, list(dict.fromkeys(account for _, account in rows if account is not None))
 
     async def sums(self, account: str | None, since: float, until: float) -> list[Sum]:
-        values: dict[str, Any] = {"since": since, "until": until}
-        async with self._database.read() as connection:
-            statement = _SUMS[connection.dialect.name]
-            if account is not None:
-                statement = _OWN_SUMS[connection.dialect.name]
-                values["whose"] = account
-            return [_sum(tuple(row)) for row in await connection.execute(statement, values)]
+        found = await self._spend.grouped(
+            ("day", "model"),
+            Filters(key=account),
+            since,
+            until,
+            None,
+            None,
+            purposes=account is not None,
+        )
+        return [daily_sum(group) for group in found.groups]
+
+    async def grouped(
+        self,
+        by: Sequence[Dimension],
+        filters: Filters = EVERYTHING,
+        *,
+        since: float,
+        until: float,
+        after: Cursor | None = None,
+        limit: int = GROUPS,
+        purposes: bool = False,
+    ) -> Grouped:
+        return await self._spend.grouped(by, filters, since, until, after, limit, purposes=purposes)
+
+    async def top_keys(self, at: float, limit: int = 10) -> list[Group]:
+        return await self._spend.top_keys(int(at // DAY), limit)
 
     async def page(
         self,
@@ -322,7 +313,8 @@ class SqlLedgerStore(Shared):
         if account is not None:
             wanted.append(_c.account == account)
         if kind is not None:
-            wanted.append(_c.kind == kind)
+            # As the index of credits says.
+            wanted.append(_CREDIT if kind == "credit" else _c.kind == kind)
         if since is not None:
             wanted.append(_c.at >= since)
         if until is not None:
@@ -333,6 +325,17 @@ class SqlLedgerStore(Shared):
         async with self._database.read() as connection:
             rows = await connection.execute(newest.where(*wanted))
             return [_entry(row) for row in rows]
+
+    async def search(
+        self, wanted: Wanted, *, before: Place | None = None, limit: int = 50
+    ) -> Found:
+        async with self._database.read() as connection:
+            rows, following = await sql_search.search(connection, _ENTRIES, wanted, before, limit)
+        return Found([_entry(row) for row in rows], following)
+
+    async def last_used(self, accounts: Sequence[str]) -> dict[str, float]:
+        async with self._database.read() as connection:
+            return await sql_search.last_used(connection, accounts)
 
 
 def _any_credit(entries: Sequence[Entry]) -> bool:
@@ -375,6 +378,7 @@ async def _add_sqlite(entries: Sequence[Entry], connection: sqlite3.Connection) 
             others = [row for row in rows if len(row) > _SHORT]
             connection.executemany(_INSERT_SQLITE, others)
     connection.executemany(_ADD_SQLITE, _total_rows(totals(entries)))
+    add_sqlite(connection, entries)
 
 
 async def _append_postgres(
@@ -390,9 +394,8 @@ async def _append_postgres(
     inserted = await _execute(connection, _INSERT_POSTGRES, columns)
     ids = {id_ for (id_,) in inserted}
     new = {entry.id: entry for entry in reversed(entries) if entry.id in ids}
-    sums = totals(new.values())
-    if sums:
-        await _execute(connection, _ADD_POSTGRES, zip(*_total_rows(sums), strict=True))
+    await _add_totals(connection, totals(new.values()))
+    await _add_rollups(connection, new.values())
 
 
 async def write_row(connection: AsyncConnection, entry: Entry) -> None:
@@ -408,6 +411,7 @@ async def write_row(connection: AsyncConnection, entry: Entry) -> None:
     statement = _INSERT_SQLITE if len(row) > _SHORT else _INSERT_USUAL_SQLITE
     await connection.exec_driver_sql(statement, tuple(row))
     await _add_totals(connection, totals([entry]))
+    await _add_rollups(connection, [entry])
 
 
 async def reserve(connection: AsyncConnection, entry: Entry) -> None:
@@ -430,6 +434,14 @@ async def _add_totals(connection: AsyncConnection, sums: dict[Period, Total]) ->
         await _execute(connection, _ADD_POSTGRES, zip(*rows, strict=True))
     else:
         await connection.exec_driver_sql(_ADD_SQLITE, rows)
+
+
+async def _add_rollups(connection: AsyncConnection, entries: Iterable[Entry]) -> None:
+    for name, rows in rollup_rows(entries):
+        if connection.dialect.name == "postgresql":
+            await _execute(connection, POSTGRES[name], zip(*rows, strict=True))
+        else:
+            await connection.exec_driver_sql(SQLITE[name], rows)
 
 
 async def _execute(

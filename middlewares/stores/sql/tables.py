@@ -1,5 +1,8 @@
 """The tables of the SQL store, as the newest migration leaves them."""
 
+from collections.abc import Sequence
+from typing import Any
+
 from sqlalchemy import (
     JSON,
     BigInteger,
@@ -59,8 +62,11 @@ api_keys = Table(
     Index("api_keys_prefix", "prefix"),
     Index("api_keys_name", "name"),
     Index("api_keys_team", "team", "created_at", "id"),
+    Index("api_keys_owner", "owner", "created_at", "id"),
+    Index("api_keys_created_at", "created_at", "id"),
 )
-"""Columns are the fields of `keys.Key`."""
+"""Columns are the fields of `keys.Key`. Migration 0013 makes three more indexes, of names, owners
+and display prefixes in lower case, which are expressions and differ by dialect."""
 
 teams = Table(
     "teams",
@@ -217,6 +223,15 @@ vendor_files = Table(
 )
 """Columns are fields of `vendor_files.VendorFile`."""
 
+FAILURES = "(ended <> 'completed' OR status >= 400)"
+
+
+def _partial(name: str, *columns: str, where: str) -> Index:
+    """An index of the rows for which `where` holds."""
+    condition = text(where)
+    return Index(name, *columns, sqlite_where=condition, postgresql_where=condition)
+
+
 ledger = Table(
     "ledger",
     metadata,
@@ -265,6 +280,10 @@ ledger = Table(
     Column("key_name", String, nullable=False, server_default=""),
     Column("revision", BigInteger),
     Index("ledger_account", "account", "at", "id"),
+    _partial("ledger_owner", "owner", "at", "id", where="owner <> ''"),
+    _partial("ledger_team", "team", "at", "id", where="team <> ''"),
+    _partial("ledger_credits", "account", "at", "id", where="kind = 'credit'"),
+    _partial("ledger_failures", "at", "id", where=FAILURES),
     Index("ledger_at", "at", "id"),
     Index(
         "ledger_parent",
@@ -327,6 +346,46 @@ alerts = Table(
     ),
 )
 """Columns are fields of `alerts.Alert`."""
+
+
+def _sums(name: str, *key: Column[Any], indexes: Sequence[Index] = ()) -> Table:
+    """A table of sums over rows of the ledger, by the columns of its primary key."""
+    names = ("requests", "errors", "input", "output", "cache_read", "cache_write", "reasoning")
+    units = ("images", "audio_ms", "characters", "video_ms", "jobs")
+    sums = [Column(each, BigInteger, nullable=False) for each in (*names, "cost", *units)]
+    return Table(name, metadata, *key, *sums, *indexes, sqlite_with_rowid=False)
+
+
+def _by(*names: str) -> list[Column[Any]]:
+    kinds: dict[str, Any] = {"day": BigInteger, "tagged": Boolean}
+    return [
+        Column(name, kinds.get(name, String), primary_key=True, autoincrement=False)
+        for name in names
+    ]
+
+
+spend_days = _sums("spend_days", *_by("day", "team", "model", "endpoint", "tagged"))
+spend_owners = _sums("spend_owners", *_by("owner", "day", "team", "model", "endpoint", "tagged"))
+spend_keys = _sums(
+    "spend_keys",
+    *_by("account", "day", "team", "owner", "model", "endpoint", "purpose", "tagged"),
+    indexes=(
+        _partial("spend_keys_owner", "owner", "account", "day", where="owner <> ''"),
+        _partial("spend_keys_team", "team", "account", "day", where="team <> ''"),
+        Index("spend_keys_day", "day", "account"),
+    ),
+)
+spend_tags = _sums("spend_tags", *_by("tag", "day", "team", "model", "endpoint"))
+spend_key_tags = _sums(
+    "spend_key_tags",
+    *_by("tag", "account", "day", "team", "owner", "model", "endpoint", "purpose"),
+    indexes=(
+        Index("spend_key_tags_owner", "tag", "owner", "day"),
+        Index("spend_key_tags_account", "account", "tag", "day"),
+    ),
+)
+"""Roll-ups of the ledger, written in the transaction of the rows they count; see
+`ledger.rollups`. `day` counts UTC days since 1970."""
 
 descriptions = Table(
     "descriptions",

@@ -33,11 +33,18 @@ async def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return await server.new_database()
 
 
+def declared(name: str | None, kind: str, _parents: object) -> bool:
+    """Indexes of expressions are not declared with the tables."""
+    return not (kind == "index" and name is not None and name.endswith("_search"))
+
+
 def differences(connection: Connection) -> list[object]:
-    context = MigrationContext.configure(connection, opts={"compare_type": True})
+    options = {"compare_type": True, "include_name": declared}
+    context = MigrationContext.configure(connection, opts=options)
     return list(compare_metadata(context, metadata))
 
 
+@pytest.mark.filterwarnings("ignore:Skipped unsupported reflection of expression-based index")
 async def test_an_empty_database_becomes_what_the_code_describes(empty_url: str) -> None:
     assert await needs_migration(empty_url)
     await migrate(empty_url)
