@@ -56,6 +56,7 @@ from middlewares.disconnects import no_connections
 from middlewares.stores.audit.sql import SqlAuditStore
 from middlewares.stores.descriptions.sql import SqlDescriptionStore
 from middlewares.stores.keys.sql import SqlKeyStore
+from middlewares.stores.teams.sql import SqlTeamStore
 
 from .chain import INNER_LAYERS, OUTER_LAYERS, SUBREQUEST_LAYERS, Chain, Parts, compose
 from .generation import Generation, Providers
@@ -437,10 +438,12 @@ class Gateway:
         plans = Plans(settings)
         usage_report = UsageReport(
             limits=plans.limits,
+            team_limits=plans.team_limits,
             accounts=shared.accounts,
             rates=shared.counters,
             ledger=shared.ledger,
             running=shared.jobs.store.reservations,
+            team_running=shared.jobs.store.reservations_of_team,
         )
         files = file_apps(settings, shared.files, shared.part_uploads, plans.storage)
         parts = Parts(
@@ -485,6 +488,7 @@ class Gateway:
                 settings=settings,
                 catalog=catalog,
                 keys=SqlKeyStore(shared.database),
+                teams=SqlTeamStore(shared.database),
                 audit=SqlAuditStore(shared.database),
                 usage_report=usage_report,
             ),

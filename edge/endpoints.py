@@ -512,8 +512,8 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         billed="free",
         handler="account",
         limited=False,  # a caller that is over its limits may ask why
-        documented="use of this key by day and model: `start`, `end` or `days`, 30 unless given, "
-        "366 at most",
+        documented="use of this key, and of its team, by day and model: `start`, `end` or `days`, "
+        "30 unless given, 366 at most",
     ),
     Endpoint(
         name="limits",
@@ -524,7 +524,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         billed="free",
         handler="account",
         limited=False,
-        documented="windows, credits, rates and concurrency of this key",
+        documented="windows, credits, rates and concurrency of this key, and of its team",
     ),
     Endpoint(
         name="requests",

@@ -1,4 +1,4 @@
-"""GET /v1/limits, /v1/usage and /v1/requests/{id}: limits and usage of the caller's own key.
+"""GET /v1/limits, /v1/usage and /v1/requests/{id}: limits and usage of the caller and its team.
 
 A request of another key is answered as not found.
 """

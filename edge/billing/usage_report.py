@@ -1,17 +1,17 @@
-"""Limits, usage and finished requests of a principal, as JSON-ready data.
+"""Limits, usage and finished requests of a principal and its team, as JSON-ready data.
 
 Money is in decimal strings of credits, times are RFC 3339 in UTC. Names and messages of upstreams
-are never included.
+are never included. What is said of a team does not tell which keys it has.
 """
 
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from edge.config.units import Duration
-from middlewares.exchange import Principal
+from middlewares.exchange import Principal, Team
 from middlewares.limits import Budget, Limits, PlanLimits
 from middlewares.pricing import decimal
 from middlewares.stores.counters.base import AccountStatus, Check, RateCounters
@@ -35,12 +35,39 @@ async def _no_jobs(account: str) -> Sequence[Entry]:
     return ()
 
 
+class _Held(NamedTuple):
+    """What a running job holds of one account: by window the period it counts in, nano-credits in
+    these windows, and of prepaid credits."""
+
+    starts: Mapping[str, float]
+    cost: int
+    credits: int
+
+
+def _held_of_key(row: Entry) -> _Held:
+    return _Held(row.starts, row.cost, row.from_credits)
+
+
+def _held_of_team(row: Entry) -> _Held:
+    return _Held(row.team_starts, row.cost, row.from_team_credits)
+
+
+def _unlimited(team: Team) -> PlanLimits:
+    return PlanLimits()
+
+
+def rate_key_of_team(team: Team) -> str:
+    """Name of a team's rates in the counters."""
+    return f"team:{team.id}"
+
+
 class UsageReport:
     """Reports limits from plans and counters, and usage from the ledger.
 
-    limits: of a principal. running: reservations of an account's jobs that have not ended, as the
-    rows that they would be. accounts: None without budgets. rates: None if no rates are
-    counted. rate_key: name of a principal's rates in the counters, as `RateLimitMiddleware` has it.
+    limits: of a principal. team_limits: of a team. running, team_running: reservations of the jobs
+    of a key, and of a team, that have not ended, as the rows that they would be. accounts: None
+    without budgets. rates: None if no rates are counted. rate_key: name of a principal's rates in
+    the counters, as `RateLimitMiddleware` has it.
     clock: Unix seconds.
     """
 
@@ -48,29 +75,34 @@ class UsageReport:
         self,
         *,
         limits: Callable[[Principal], PlanLimits],
+        team_limits: Callable[[Team], PlanLimits] = _unlimited,
         accounts: AccountStatuses | None,
         rates: RateCounters | None,
         ledger: LedgerStore,
         running: Callable[[str], Awaitable[Sequence[Entry]]] = _no_jobs,
+        team_running: Callable[[str], Awaitable[Sequence[Entry]]] = _no_jobs,
         rate_key: Callable[[Principal], str] = lambda principal: f"key:{principal.id}",
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._limits = limits
+        self._team_limits = team_limits
         self._accounts = accounts
         self._rates = rates
         self._running = running
+        self._team_running = team_running
         self._rate_key = rate_key
         self.ledger = ledger
         self.clock = clock
 
     async def limits(self, principal: Principal) -> Data:
-        """Limits of `principal` and what remains of them.
+        """Limits of `principal` and of its team, and what remains of them.
 
         Raises CountersUnavailable, StoreUnavailable, and what `limits` raises.
         """
         plan_limits = self._limits(principal)
-        rates, concurrency = await self._levels(principal, plan_limits.limits)
-        windows, prepaid = await self._money(principal, plan_limits.budget)
+        rates, concurrency = await self._levels(self._rate_key(principal), plan_limits.limits)
+        windows, prepaid = await self._money(principal.id, plan_limits.budget)
+        team = principal.team
         return {
             "object": "limits",
             "plan": principal.plan,
@@ -79,15 +111,32 @@ class UsageReport:
             "rates": rates,
             "concurrency": concurrency,
             "on_excess": plan_limits.limits.on_excess,
+            "team": None if team is None else await self.team_limits(team),
         }
 
-    async def _levels(self, principal: Principal, limits: Limits) -> tuple[list[Data], Data | None]:
+    async def team_limits(self, team: Team) -> Data:
+        """Limits of `team` over all its keys, and what remains of them. Raises as `limits`."""
+        plan_limits = self._team_limits(team)
+        rates, concurrency = await self._levels(rate_key_of_team(team), plan_limits.limits)
+        windows, prepaid = await self._money(team.id, plan_limits.budget, of_team=True)
+        return {
+            "id": team.id,
+            "name": team.name,
+            "plan": team.plan,
+            "windows": windows,
+            "credits": prepaid,
+            "rates": rates,
+            "concurrency": concurrency,
+            "on_excess": plan_limits.limits.on_excess,
+        }
+
+    async def _levels(self, rate_key: str, limits: Limits) -> tuple[list[Data], Data | None]:
         both = (("requests", limits.requests), ("tokens", limits.tokens))
         checks = [Check(name, rate, 0) for name, rate in both if rate is not None]
         if self._rates is None or not (checks or limits.concurrency):
             return [], None
         now = self.clock()
-        levels, slots = await self._rates.levels(self._rate_key(principal), checks, now=now)
+        levels, slots = await self._rates.levels(rate_key, checks, now=now)
         levels_by_name = {level.name: level for level in levels}
         rates = [
             {
@@ -104,19 +153,24 @@ class UsageReport:
             return rates, None
         return rates, {"limit": limits.concurrency, "in_use": slots}
 
-    async def _money(self, principal: Principal, budget: Budget) -> tuple[list[Data], Data | None]:
+    async def _money(
+        self, account: str, budget: Budget, *, of_team: bool = False
+    ) -> tuple[list[Data], Data | None]:
         if self._accounts is None or not budget.limited:
             return [], None
-        status = await self._accounts.status(principal.id, budget)
+        status = await self._accounts.status(account, budget)
         # Jobs that run: the counters have what they reserve among what is spent, and it is shown so
         # while the store is away.
-        running: Sequence[Entry] = ()
+        running: list[_Held] = []
         with suppress(StoreUnavailable):
-            running = await self._running(principal.id)
+            if of_team:
+                running = [_held_of_team(row) for row in await self._team_running(account)]
+            else:
+                running = [_held_of_key(row) for row in await self._running(account)]
         held = status.held.get("windows", 0)
         windows = []
         for level in status.windows:
-            jobs = sum(row.cost for row in running if row.starts.get(level.name) == level.start)
+            jobs = sum(job.cost for job in running if job.starts.get(level.name) == level.start)
             jobs = min(jobs, level.used)
             windows.append(
                 {
@@ -130,7 +184,7 @@ class UsageReport:
             )
         if not budget.credits:
             return windows, None
-        jobs = sum(row.from_credits for row in running)
+        jobs = sum(job.credits for job in running)
         return windows, {
             "balance": decimal(status.credits + jobs),
             "reserved": decimal(status.held.get("credits", 0) + jobs),
@@ -143,6 +197,15 @@ class UsageReport:
 
 def usage(sums: Iterable[Sum], period: Period) -> Data:
     """Sums by day and model, and their total."""
+    return {
+        "object": "list",
+        "start": moment(period.since),
+        "end": moment(period.until),
+        **_summed(sums),
+    }
+
+
+def _summed(sums: Iterable[Sum]) -> Data:
     data = list(sums)
     total = Sum(
         day="",
@@ -155,9 +218,6 @@ def usage(sums: Iterable[Sum], period: Period) -> Data:
         cost=sum(one.cost for one in data),
     )
     return {
-        "object": "list",
-        "start": moment(period.since),
-        "end": moment(period.until),
         "data": [{"day": one.day, "model": one.model, **_used(one)} for one in data],
         "total": _used(total),
     }

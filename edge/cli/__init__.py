@@ -1,4 +1,4 @@
-"""The command line: `penstock serve | status | check | keys | plans | credits | usage | …`.
+"""The command line: `penstock serve | status | check | keys | teams | plans | credits | usage | …`.
 
 Commands import what they need when they run: `penstock --help`, `schema` and `keys` start without
 the server and the upstreams. Imports inside functions are allowed in this package only.
@@ -15,7 +15,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from . import alerts, keys, money, serving, status
+from . import alerts, keys, money, serving, status, teams
 from .terminal import say
 
 app = typer.Typer(
@@ -53,8 +53,7 @@ def _command() -> Callable[..., object]:
 def _explain(error: Exception) -> int | None:
     """Print what went wrong. Returns the exit status; None for an error of Penstock itself."""
     from edge.config.load import SettingsError
-    from edge.management.keys import KeyRefused
-    from edge.management.money import MoneyRefused
+    from edge.management.fields import Refused
     from edge.upstreams.local_media.upstream import LocalMediaUnavailable
     from edge.upstreams.local_model.model import LocalModelUnavailable
     from middlewares.stores.errors import StoreUnavailable
@@ -67,12 +66,7 @@ def _explain(error: Exception) -> int | None:
         return 2
     if isinstance(
         error,
-        KeyRefused
-        | MoneyRefused
-        | SchemaMismatch
-        | WrongStore
-        | LocalModelUnavailable
-        | LocalMediaUnavailable,
+        Refused | SchemaMismatch | WrongStore | LocalModelUnavailable | LocalMediaUnavailable,
     ):
         say(f"error: {error}")
         return 1
@@ -105,5 +99,6 @@ def root(
 serving.add_to(app)
 status.add_to(app)
 keys.add_to(app)
+teams.add_to(app)
 money.add_to(app)
 alerts.add_to(app)

@@ -8,6 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from .limit_options import (
+    Burst,
+    Concurrency,
+    Metadata,
+    OnExcess,
+    Overflow,
+    Requests,
+    Storage,
+    Tokens,
+    Windows,
+    own_limits,
+    pairs,
+)
 from .terminal import (
     Config,
     Json,
@@ -19,7 +32,6 @@ from .terminal import (
     say,
     seconds,
     shown,
-    whole_number,
     with_stores,
 )
 
@@ -27,6 +39,9 @@ if TYPE_CHECKING:
     from edge.config.load import Settings
     from middlewares.stores.keys.base import Key
 
+Team = Annotated[
+    str | None, typer.Option(metavar="TEAM", help="Team that the key belongs to: its id or name.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the raw key, nothing else.")]
 Plan = Annotated[str | None, typer.Option(metavar="ID", help="Plan of the key.")]
 Models = Annotated[
@@ -41,60 +56,13 @@ Networks = Annotated[
     list[str] | None,
     typer.Option(help="Network that may use the key, e.g. 10.0.0.0/8; may be repeated."),
 ]
-Requests = Annotated[
-    str | None, typer.Option(metavar="RATE", help="Request rate in place of the plan's: 60/min.")
-]
-Burst = Annotated[
-    int | None,
-    typer.Option(
-        parser=whole_number(0),
-        metavar="INTEGER",
-        help="Requests beyond that rate that the key may save up.",
-    ),
-]
-Tokens = Annotated[
-    str | None, typer.Option(metavar="RATE", help="Token rate in place of the plan's: 200k/min.")
-]
-Concurrency = Annotated[
-    int | None,
-    typer.Option(
-        parser=whole_number(1),
-        metavar="INTEGER",
-        help="Requests in flight at once, in place of the plan's.",
-    ),
-]
-Storage = Annotated[
-    str | None,
-    typer.Option(metavar="SIZE", help="Bytes of its files, in place of the plan's: 5GiB."),
-]
-OnExcess = Annotated[
-    Literal["reject", "throttle"] | None,
-    typer.Option(help="Over a rate: refuse a request, or let it wait for its turn."),
-]
-Windows = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--window",
-        metavar="LENGTH=CREDITS",
-        help="Spend cap in place of the plan's: 5h=5.00; may be repeated.",
-    ),
-]
-Overflow = Annotated[
-    Literal["none", "credits"] | None,
-    typer.Option(help="Whether prepaid credits pay where no window does."),
-]
-
-
-Metadata = Annotated[
-    list[str] | None,
-    typer.Option(metavar="NAME=TEXT", help="Metadata of the key; may be repeated, 16 at most."),
-]
 
 
 class Clearable(StrEnum):
     """Fields of a key that can be cleared."""
 
     PLAN = "plan"
+    TEAM = "team"
     MODELS = "models"
     ENDPOINTS = "endpoints"
     NETWORKS = "networks"
@@ -123,6 +91,7 @@ def create_key(
     config: Config,
     name: Annotated[str, typer.Option(help="Name in listings.")],
     plan: Plan = None,
+    team: Team = None,
     owner: Annotated[str, typer.Option(help="Owner: a person or team.")] = "",
     mode: Annotated[
         Literal["live", "test"], typer.Option(help="A part of the key; has no other effect.")
@@ -156,13 +125,13 @@ def create_key(
     from edge.management import keys
 
     settings = load(config)
-    limits = _limits(requests, burst, tokens, concurrency, storage, on_excess, window, overflow)
+    limits = own_limits(requests, burst, tokens, concurrency, storage, on_excess, window, overflow)
     expires_in = seconds("--expires", expires)
     models = _granted(settings, model or ())
     brought = sys.stdin.read(_MOST_READ).rstrip("\r\n") if secret_stdin else None
-    key, raw = with_stores(
-        settings,
-        lambda stores: keys.create(
+
+    async def create(stores: Stores) -> "tuple[Key, str]":
+        return await keys.create(
             stores.audited("key.create"),
             settings.slug,
             now=time.time(),
@@ -174,14 +143,15 @@ def create_key(
             endpoints=endpoint or None,
             networks=network or None,
             limits=limits,
-            metadata=_pairs(metadata),
+            metadata=pairs(metadata),
             expires_in=expires_in,
             secret=brought,
+            team=await _team_id(stores, team),
             plans={one.id for one in settings.plans},
-        ),
-        create=True,
-        quiet=quiet,
-    )
+            teams=stores.teams,
+        )
+
+    key, raw = with_stores(settings, create, create=True, quiet=quiet)
     if brought is None:
         return _show_secret(key, raw, quiet)
     typer.echo(f"ok: {key.id} ({key.name}) has the key from standard input")
@@ -196,7 +166,7 @@ def list_keys(config: Config, as_json: Json = False) -> None:
     rows = [keys.described(key, time.time()) for key in found]
     if as_json:
         return print_json(rows)
-    print_table(("id", "key", "name", "owner", "plan", "state", "created_at"), rows)
+    print_table(("id", "key", "name", "owner", "plan", "team", "state", "created_at"), rows)
 
 
 @keys_app.command("show")
@@ -218,6 +188,7 @@ def edit_key(
     which: WhichKey,
     name: Annotated[str | None, typer.Option(help="Name in listings.")] = None,
     plan: Plan = None,
+    team: Team = None,
     owner: Annotated[str | None, typer.Option(help="Owner: a person or team.")] = None,
     model: Models = None,
     endpoint: Endpoints = None,
@@ -246,7 +217,7 @@ def edit_key(
     from edge.management import keys
 
     settings = load(config)
-    own = _limits(requests, burst, tokens, concurrency, storage, on_excess, window, overflow)
+    own = own_limits(requests, burst, tokens, concurrency, storage, on_excess, window, overflow)
     cleared = {"expires_in" if field == "expires" else str(field) for field in clear or ()}
     fields: dict[str, Any] = dict.fromkeys(cleared)
     given = {
@@ -256,16 +227,18 @@ def edit_key(
         "models": _granted(settings, model or ()),
         "endpoints": endpoint or None,
         "networks": network or None,
-        "metadata": _pairs(metadata),
+        "metadata": pairs(metadata),
         "expires_in": seconds("--expires", expires),
         "disabled": disabled,
     }
     fields |= {field: value for field, value in given.items() if value is not None}
-    if not fields and own is None:
+    if not fields and own is None and team is None:
         raise typer.BadParameter("expected at least one option that changes the key")
 
     async def edit(stores: Stores) -> "Key":
         key = await keys.show(stores.keys, which)
+        if team is not None:
+            fields["team"] = await _team_id(stores, team)
         if own is not None:
             fields["limits"] = {**({} if "limits" in cleared else key.limits or {}), **own}
         return await keys.edit(
@@ -273,6 +246,7 @@ def edit_key(
             key.id,
             now=time.time(),
             plans={one.id for one in settings.plans},
+            teams=stores.teams,
             **fields,
         )
 
@@ -320,6 +294,13 @@ def _show_secret(key: "Key", raw: str, quiet: bool) -> None:
     typer.echo(raw)
 
 
+async def _team_id(stores: Stores, which: str | None) -> str | None:
+    """The id of the team with this id or name; None for None."""
+    from edge.management import teams
+
+    return None if which is None else (await teams.show(stores.teams, which)).id
+
+
 def _granted(settings: "Settings", names: Sequence[str]) -> list[str] | None:
     from edge.routing.catalog import Catalog
 
@@ -332,46 +313,3 @@ def _granted(settings: "Settings", names: Sequence[str]) -> list[str] | None:
             raise typer.BadParameter(sentence, param_hint="--model")
         granted.append(grant)
     return granted or None
-
-
-def _limits(
-    requests: str | None,
-    burst: int | None,
-    tokens: str | None,
-    concurrency: int | None,
-    storage: str | None,
-    on_excess: str | None,
-    windows: Sequence[str] | None,
-    overflow: str | None,
-) -> dict[str, Any] | None:
-    """The limits that were given, with the keys of a plan; None when none were."""
-    given = {
-        "requests": requests,
-        "burst": burst,
-        "tokens": tokens,
-        "concurrency": concurrency,
-        "storage": storage,
-        "on_excess": on_excess,
-        "windows": [_window(window) for window in windows] if windows else None,
-        "overflow": overflow,
-    }
-    return {field: value for field, value in given.items() if value is not None} or None
-
-
-def _pairs(given: Sequence[str] | None) -> dict[str, str] | None:
-    pairs: dict[str, str] = {}
-    for text in given or ():
-        name, found, value = text.partition("=")
-        if not found:
-            sentence = f"expected a name and a text such as team=web, not {text!r}"
-            raise typer.BadParameter(sentence, param_hint="--metadata")
-        pairs[name.strip()] = value.strip()
-    return pairs or None
-
-
-def _window(text: str) -> dict[str, str]:
-    length, found, cap = text.rpartition("=")
-    if not found:
-        sentence = f"expected a length and a cap such as 5h=5.00, not {text!r}"
-        raise typer.BadParameter(sentence, param_hint="--window")
-    return {"length": length.strip(), "credits": cap.strip()}

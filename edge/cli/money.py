@@ -8,7 +8,9 @@ import typer
 from .terminal import Config, Json, Stores, WhichKey, load, print_json, print_table, with_stores
 
 if TYPE_CHECKING:
+    from middlewares.stores.keys.base import Key
     from middlewares.stores.ledger.base import Entry
+    from middlewares.stores.teams.base import TeamRecord
 
 Amount = Annotated[str, typer.Argument(metavar="AMOUNT", help="Credits, e.g. 5.00.")]
 Note = Annotated[str, typer.Option(help="Reason, stored in the ledger.")]
@@ -20,10 +22,11 @@ CreditId = Annotated[
         help="Id of the change. Repeating a change with the same id has no effect.",
     ),
 ]
+OfTeam = Annotated[bool, typer.Option("--team", help="KEY is the id or name of a team.")]
 _PAGE = 500
 
 credits_app = typer.Typer(
-    help="Prepaid credits of a key: add, remove, list.",
+    help="Prepaid credits of a key or a team: add, remove, list.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -52,24 +55,47 @@ def plans(config: Config, as_json: Json = False) -> None:
 
 @credits_app.command("add")
 def add_credits(
-    config: Config, which: WhichKey, amount: Amount, note: Note = "", credit_id: CreditId = None
+    config: Config,
+    which: WhichKey,
+    amount: Amount,
+    note: Note = "",
+    credit_id: CreditId = None,
+    team: OfTeam = False,
 ) -> None:
-    """Add prepaid credits to a key. In force about a second later."""
-    _change_credits(config, which, amount, 1, note, credit_id)
+    """Add prepaid credits to a key or a team. In force about a second later."""
+    _change_credits(config, which, amount, 1, note, credit_id, team=team)
 
 
 @credits_app.command("remove")
 def remove_credits(
-    config: Config, which: WhichKey, amount: Amount, note: Note = "", credit_id: CreditId = None
+    config: Config,
+    which: WhichKey,
+    amount: Amount,
+    note: Note = "",
+    credit_id: CreditId = None,
+    team: OfTeam = False,
 ) -> None:
-    """Remove prepaid credits from a key; its balance may become negative."""
-    _change_credits(config, which, amount, -1, note, credit_id)
+    """Remove prepaid credits from a key or a team; its balance may become negative."""
+    _change_credits(config, which, amount, -1, note, credit_id, team=team)
+
+
+async def _holder(stores: Stores, which: str, *, team: bool) -> "Key | TeamRecord":
+    from edge.management import keys, teams
+
+    return await (teams.show(stores.teams, which) if team else keys.show(stores.keys, which))
 
 
 def _change_credits(
-    config: Config, which: str, written: str, sign: int, note: str, credit_id: str | None
+    config: Config,
+    which: str,
+    written: str,
+    sign: int,
+    note: str,
+    credit_id: str | None,
+    *,
+    team: bool,
 ) -> None:
-    from edge.management import keys, money
+    from edge.management import money
     from middlewares.pricing import decimal
 
     granted = money.amount(written)
@@ -77,43 +103,45 @@ def _change_credits(
         raise money.MoneyRefused("amount", f"expected more than 0, not {written}")
 
     async def change(stores: Stores) -> str:
-        key = await keys.show(stores.keys, which)
+        holder = await _holder(stores, which, team=team)
         entry = await money.credit(
             stores.ledger,
             stores.audit,
-            key,
+            holder,
             granted * sign,
             now=time.time(),
             note=note,
             credit_id=credit_id,
         )
-        left = decimal(await money.balance(stores.ledger, key, time.time()))
-        return f"ok: {entry.id}: {key.id} has {left} credits"
+        left = decimal(await money.balance(stores.ledger, holder.id, time.time()))
+        return f"ok: {entry.id}: {holder.id} has {left} credits"
 
     typer.echo(with_stores(load(config), change))
 
 
 @credits_app.command("list")
-def list_credits(config: Config, which: WhichKey, as_json: Json = False) -> None:
-    """List the credits added to a key and removed, newest first, and its balance."""
-    from edge.management import keys, money
+def list_credits(
+    config: Config, which: WhichKey, as_json: Json = False, team: OfTeam = False
+) -> None:
+    """List the credits added to a key or a team and removed, newest first, and its balance."""
+    from edge.management import money
     from middlewares.pricing import decimal
 
     async def read(stores: Stores) -> dict[str, Any]:
-        key = await keys.show(stores.keys, which)
+        holder = await _holder(stores, which, team=team)
         found: list[Entry] = []
         before = None
         while True:
             page = await stores.ledger.page(
-                account=key.id, kind="credit", before=before, limit=_PAGE
+                account=holder.id, kind="credit", before=before, limit=_PAGE
             )
             found += page
             if len(page) < _PAGE:
                 break
             before = (page[-1].at, page[-1].id)
-        left = await money.balance(stores.ledger, key, time.time())
-        rows = [money.described_credit(entry) for entry in found]
-        return {"key": key.id, "balance": decimal(left), "credits": rows}
+        left = await money.balance(stores.ledger, holder.id, time.time())
+        rows = [money.described_credit(entry, holder) for entry in found]
+        return {money.kind_of(holder): holder.id, "balance": decimal(left), "credits": rows}
 
     report = with_stores(load(config), read)
     if as_json:

@@ -2,12 +2,13 @@
 
 import asyncio
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .terminal import Config, load, say, with_stores
+from .terminal import Config, Stores, load, say, with_stores
 
 if TYPE_CHECKING:
     from edge.config.load import Settings
@@ -124,12 +125,21 @@ def _check_sql(settings: "Settings") -> str | None:
     state = "will be migrated at the next start" if old else "is current"
     typer.echo(f"ok: store.sql: {location.shown} {state}")
     if not old:
-        from edge.management.keys import every, unusable
-
-        keys = with_stores(settings, lambda stores: every(stores.keys))
-        for sentence in unusable(keys, {plan.id for plan in settings.plans}, time.time()):
+        for sentence in with_stores(settings, partial(_unusable, settings)):
             say(f"warning: {sentence}")
     return None
+
+
+async def _unusable(settings: "Settings", stores: Stores) -> list[str]:
+    """Warnings about keys and teams that the configuration does not fit."""
+    from edge.management import keys, teams
+
+    plans = {plan.id for plan in settings.plans}
+    found = [team async for team in teams.every(stores.teams)]
+    return [
+        *keys.unusable(await keys.every(stores.keys), plans, time.time()),
+        *teams.unusable(found, plans),
+    ]
 
 
 def _check_counters(settings: "Settings") -> str | None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from middlewares.stores.keys.base import KeyStore
     from middlewares.stores.ledger.base import LedgerStore
     from middlewares.stores.secret import SecretStore
+    from middlewares.stores.teams.base import TeamStore
 
 T = TypeVar("T")
 
@@ -53,10 +54,15 @@ class Stores(NamedTuple):
     ledger: "LedgerStore"
     audit: "Audit"
     secrets: "SecretStore"
+    teams: "TeamStore"
 
     def audited(self, action: str) -> "KeyStore":
         """The key store; each change of a key is recorded as `action`."""
         return self.audit.keys(self.keys, action)
+
+    def audited_teams(self, action: str) -> "TeamStore":
+        """The team store; each change of a team is recorded as `action`."""
+        return self.audit.teams(self.teams, action)
 
 
 def say(line: str) -> None:
@@ -119,6 +125,7 @@ def with_stores(
     from middlewares.stores.ledger.sql import SqlLedgerStore
     from middlewares.stores.responses.sql import SqlSecretStore
     from middlewares.stores.sql.engine import is_missing
+    from middlewares.stores.teams.sql import SqlTeamStore
 
     async def run() -> T:
         new = is_missing(settings.store.sql)
@@ -127,14 +134,14 @@ def with_stores(
             say(f"{new}: created a new database")
         try:
             audit = Audit(SqlAuditStore(database), "cli")
-            return await work(
-                Stores(
-                    SqlKeyStore(database),
-                    SqlLedgerStore(database),
-                    audit,
-                    SqlSecretStore(database),
-                )
+            stores = Stores(
+                SqlKeyStore(database),
+                SqlLedgerStore(database),
+                audit,
+                SqlSecretStore(database),
+                SqlTeamStore(database),
             )
+            return await work(stores)
         finally:
             await database.aclose()
 

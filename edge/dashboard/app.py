@@ -11,8 +11,7 @@ from collections.abc import Mapping, Sequence
 from starlette.responses import Response
 
 from edge.billing.period import PeriodRefused
-from edge.management.keys import KeyRefused
-from edge.management.money import MoneyRefused
+from edge.management.fields import Refused
 from edge.routing.router import allowed_from
 from middlewares.asgi import Header, Message, Receive, Scope, Send, header
 from middlewares.exchange import exchange_of
@@ -168,7 +167,7 @@ def problem_of(raised: Exception) -> Problem:
     match raised:
         case Problem():
             return raised
-        case KeyRefused() | MoneyRefused():
+        case Refused():
             return invalid_value(raised.field, raised.expected)
         case PeriodRefused():
             return invalid_value(raised.field, f"expected {raised.expected}")

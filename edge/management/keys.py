@@ -5,8 +5,6 @@ return a raw secret, as the second member of their result.
 """
 
 import re
-import secrets
-import string
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from ipaddress import ip_network
@@ -15,7 +13,6 @@ from typing import Any
 import msgspec
 
 from edge.billing.period import moment
-from edge.config.load import SettingsError, read_key_limits
 from edge.endpoints import NAMES
 from middlewares.stores.keys.base import (
     ACCEPTABLE,
@@ -29,28 +26,19 @@ from middlewares.stores.keys.base import (
     mint,
     prefix,
 )
+from middlewares.stores.teams.base import TeamStore
 
-_NAME = 200
-_MOST_PAIRS = 16
-_LONGEST_NAME = 64
-_LONGEST_TEXT = 512
+from . import fields as read
+from .fields import Refused, looks_secret
+from .teams import get as get_team
+
 _CENTURY = 36525 * 86400.0
-_ALPHABET = string.digits + string.ascii_lowercase
-_MARK = re.compile(r"\bsk-")
 _MADE = re.compile(r"sk-.*-(live|test)-[0-9A-Za-z]*")
 """Display prefix of a secret that Penstock generated."""
-_RANDOM = re.compile(r"[0-9A-Za-z]{20}")
-"""Text after `sk-` that may be a secret, of Penstock or another vendor. It is never stored, queried
-for or repeated."""
 
 
-class KeyRefused(ValueError):
-    """A refused operation on keys. field: the one at fault. expected: what was expected."""
-
-    def __init__(self, field: str, expected: str) -> None:
-        super().__init__(f"{field}: {expected}")
-        self.field = field
-        self.expected = expected
+class KeyRefused(Refused):
+    """A refused operation on keys."""
 
 
 async def create(
@@ -69,13 +57,15 @@ async def create(
     metadata: Mapping[str, str] | None = None,
     expires_in: float | None = None,
     secret: str | None = None,
+    team: str | None = None,
     plans: Collection[str] | None = None,
+    teams: TeamStore | None = None,
 ) -> tuple[Key, str]:
     """Create a key. Returns it and its secret, which cannot be read again.
 
     expires_in: seconds from `now`. secret: an existing one, such as a key of another gateway;
-    generated unless given. plans: ids of the known plans; None does not check.
-    Raises KeyRefused, StoreUnavailable.
+    generated unless given. team: id of a team in `teams`. plans: ids of the known plans; None does
+    not check. Raises Refused, StoreUnavailable.
     """
     if mode not in ("live", "test"):
         raise KeyRefused("mode", f"expected live or test, not {mode!r}")
@@ -86,18 +76,19 @@ async def create(
     elif await store.find(digest(secret)) is not None:
         raise KeyRefused("secret", "is the secret of another key; expected a new one")
     key = Key(
-        id="key_" + "".join(secrets.choice(_ALPHABET) for _ in range(20)),
+        id=read.new_id("key"),
         digest=digest(secret),
         prefix=prefix(secret),
         created_at=now,
-        name=text("name", name, required=True),
-        owner=text("owner", owner),
-        plan=_plan(plan, plans),
+        name=read.text("name", name, required=True),
+        owner=read.text("owner", owner),
+        plan=read.plan(plan, plans),
         models=_names("models", models),
         endpoints=_endpoints(endpoints),
         networks=_networks(networks),
-        limits=_own(limits),
-        metadata=_pairs(metadata),
+        limits=read.own_limits(limits),
+        metadata=read.metadata(metadata),
+        team=await _member(team, teams),
         expires_at=None if expires_in is None else now + _seconds("expires_in", expires_in),
     )
     return await store.insert(key), secret
@@ -177,23 +168,26 @@ async def edit(
     *,
     now: float,
     plans: Collection[str] | None = None,
+    teams: TeamStore | None = None,
     **fields: Any,
 ) -> Key:
     """Change the given fields of a key: name, owner, plan, models, endpoints, networks, limits,
-    metadata, disabled, expires_in (seconds from `now`, None for never). Others stay.
+    metadata, disabled, team (id of one in `teams`, None for none), expires_in (seconds from `now`,
+    None for never). Others stay.
 
-    Raises KeyRefused, also for any other field.
+    Raises Refused, also for any other field.
     """
     readers: dict[str, Callable[[Any], Any]] = {
-        "name": lambda value: text("name", value, required=True),
-        "owner": lambda value: text("owner", value),
-        "plan": lambda value: _plan(value, plans),
+        "name": lambda value: read.text("name", value, required=True),
+        "owner": lambda value: read.text("owner", value),
+        "plan": lambda value: read.plan(value, plans),
         "models": lambda value: _names("models", value),
         "endpoints": _endpoints,
         "networks": _networks,
-        "limits": _own,
-        "metadata": _pairs,
+        "limits": read.own_limits,
+        "metadata": read.metadata,
         "disabled": bool,
+        "team": lambda value: value,
         "expires_in": lambda value: None if value is None else now + _seconds("expires_in", value),
     }
     changed: dict[str, Any] = {}
@@ -202,6 +196,8 @@ async def edit(
         if reader is None:
             raise KeyRefused(field, f"cannot be edited; expected one of {', '.join(readers)}")
         changed["expires_at" if field == "expires_in" else field] = reader(value)
+    if "team" in changed:
+        changed["team"] = await _member(changed["team"], teams)
 
     def change(key: Key) -> Key:
         _living(key)
@@ -219,6 +215,7 @@ def described(key: Key, now: float) -> dict[str, Any]:
         "name": key.name,
         "owner": key.owner,
         "plan": key.plan,
+        "team": key.team,
         "state": "active" if usable else key.refusal(key.digest),
         "models": None if key.models is None else list(key.models),
         "endpoints": None if key.endpoints is None else list(key.endpoints),
@@ -251,14 +248,6 @@ def unusable(keys: Iterable[Key], plans: Collection[str], now: float) -> Iterato
         yield f"keys: {count} the {what}: {which}"
 
 
-def looks_secret(text: str) -> bool:
-    """Whether `text` may be or contain a secret, of Penstock or another vendor."""
-    return any(
-        (mark := _MARK.search(word)) is not None and _RANDOM.search(word, mark.end()) is not None
-        for word in text.split()
-    )
-
-
 async def get(store: KeyStore, key_id: str) -> Key:
     """The key with exactly this id. Raises KeyRefused, which does not repeat the id."""
     askable = key_id.isprintable() and not looks_secret(key_id)
@@ -281,37 +270,13 @@ def _living(key: Key) -> None:
         raise KeyRefused("key", f"{key.id} is revoked, which is final; create another")
 
 
-def text(field: str, value: str, *, required: bool = False) -> str:
-    """`value` trimmed: at most 200 printable characters, and no secret. Raises KeyRefused."""
-    value = value.strip()
-    if required and not value:
-        raise KeyRefused(field, "expected at least one character")
-    if len(value) > _NAME or not value.isprintable():
-        raise KeyRefused(field, f"expected at most {_NAME} printable characters")
-    if looks_secret(value):
-        raise KeyRefused(field, "looks like a secret, and would be shown in listings and logs")
-    return value
-
-
-def _plan(plan: str | None, plans: Collection[str] | None) -> str | None:
-    if plan is None:
+async def _member(team: str | None, teams: TeamStore | None) -> str | None:
+    """The id of a team that exists; None for none."""
+    if team is None:
         return None
-    plan = text("plan", plan, required=True)
-    if plans is not None and plan not in plans:
-        raise KeyRefused("plan", f"{plan!r} is none of the plans: {', '.join(sorted(plans))}")
-    return plan
-
-
-def _own(limits: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Limits of a key, checked like those of a plan and stored as written; None for none."""
-    if not limits:
-        return None
-    try:
-        read_key_limits(limits)
-    except SettingsError as raised:
-        field, _, expected = "; ".join(raised.faults).partition(": ")
-        raise KeyRefused(field, expected) from None
-    return dict(limits)
+    if teams is None:
+        raise ValueError("teams None: expected the store of teams, as a team is given")
+    return (await get_team(teams, team)).id
 
 
 def _names(field: str, values: Sequence[str] | None) -> tuple[str, ...] | None:
@@ -319,7 +284,7 @@ def _names(field: str, values: Sequence[str] | None) -> tuple[str, ...] | None:
         return None
     if isinstance(values, str) or not values:
         raise KeyRefused(field, "expected a list of at least one; leave it out to allow all")
-    return tuple(dict.fromkeys(text(field, value, required=True) for value in values))
+    return tuple(dict.fromkeys(read.text(field, value, required=True) for value in values))
 
 
 def _endpoints(values: Sequence[str] | None) -> tuple[str, ...] | None:
@@ -331,24 +296,6 @@ def _endpoints(values: Sequence[str] | None) -> tuple[str, ...] | None:
             known = ", ".join(sorted(NAMES))
             raise KeyRefused("endpoints", f"{name!r} is none of {known}{hint}")
     return names
-
-
-def _pairs(values: Mapping[str, str] | None) -> dict[str, str] | None:
-    """Metadata: at most 16 pairs, names of 1 to 64 characters, texts of at most 512."""
-    if not values:
-        return None
-    if len(values) > _MOST_PAIRS:
-        raise KeyRefused("metadata", f"expected at most {_MOST_PAIRS} pairs, not {len(values)}")
-    for name, value in values.items():
-        if not 0 < len(name) <= _LONGEST_NAME or not name.isprintable() or looks_secret(name):
-            said = f"expected names of 1 to {_LONGEST_NAME} printable characters"
-            raise KeyRefused("metadata", said)
-        if not isinstance(value, str) or len(value) > _LONGEST_TEXT or not value.isprintable():
-            said = f"expected at most {_LONGEST_TEXT} printable characters as text"
-            raise KeyRefused(f"metadata.{name}", said)
-        if looks_secret(value):
-            raise KeyRefused(f"metadata.{name}", "looks like a secret, and would be shown")
-    return dict(values)
 
 
 def _networks(values: Sequence[str] | None) -> tuple[str, ...] | None:

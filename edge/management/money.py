@@ -17,24 +17,20 @@ from middlewares.pricing import decimal, nano
 from middlewares.request_id import uuid7
 from middlewares.stores.keys.base import Key
 from middlewares.stores.ledger.base import Entry, LedgerStore
+from middlewares.stores.teams.base import TeamRecord, team_of
 
 from .audit import Audit
-from .keys import text
+from .fields import Refused, text
 
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,100}")
 _MOST = 10**18
-"""Most nano-credits of a key: sums of the ledger stay well within 64 bits."""
+"""Most nano-credits of an account: sums of the ledger stay well within 64 bits."""
 _MARK = "credit_"
 """Prefix of the ids of credits. No id of a request has it."""
 
 
-class MoneyRefused(ValueError):
-    """A refused operation on money. field: the one at fault. expected: what was expected."""
-
-    def __init__(self, field: str, expected: str) -> None:
-        super().__init__(f"{field}: {expected}")
-        self.field = field
-        self.expected = expected
+class MoneyRefused(Refused):
+    """A refused operation on money."""
 
 
 def amount(value: object) -> int:
@@ -51,28 +47,29 @@ def amount(value: object) -> int:
 async def credit(
     ledger: LedgerStore,
     audit: Audit,
-    key: Key,
+    holder: Key | TeamRecord,
     granted: int,
     *,
     now: float,
     note: str = "",
     credit_id: str | None = None,
 ) -> Entry:
-    """Add credits to a key, or remove them where `granted`, in nano-credits, is negative.
+    """Add credits to a key or a team, or remove them where `granted`, in nano-credits, is negative.
 
-    credit_id: makes the call idempotent: the same id, key and amount change nothing again.
-    Raises MoneyRefused, KeyRefused, StoreUnavailable.
+    credit_id: makes the call idempotent: the same id, holder and amount change nothing again.
+    Raises Refused, StoreUnavailable.
     """
-    if granted > 0 and key.revoked_at is not None:
-        raise MoneyRefused("key", f"{key.id} is revoked and can never use them")
+    kind = kind_of(holder)
+    if granted > 0 and isinstance(holder, Key) and holder.revoked_at is not None:
+        raise MoneyRefused("key", f"{holder.id} is revoked and can never use them")
     if credit_id is not None and not _ID.fullmatch(credit_id):
         raise MoneyRefused("id", "expected 1 to 100 letters, digits or any of . _ : -")
     entry = Entry(
         id=_MARK + (credit_id.removeprefix(_MARK) if credit_id else uuid7()),
         kind="credit",
-        account=key.id,
-        owner=key.owner,
-        plan=key.plan or "",
+        account=holder.id,
+        owner=holder.owner if isinstance(holder, Key) else "",
+        plan=holder.plan or "",
         at=now,
         ended_at=now,
         granted=granted,
@@ -80,35 +77,40 @@ async def credit(
     )
     kept = await ledger.get(None, entry.id)
     if kept is None:
-        if abs(await balance(ledger, key, now) + granted) > _MOST:
-            raise MoneyRefused("amount", f"the key would have more than {decimal(_MOST)} credits")
+        if abs(await balance(ledger, holder.id, now) + granted) > _MOST:
+            most = decimal(_MOST)
+            raise MoneyRefused("amount", f"the {kind} would have more than {most} credits")
+
+        async def append() -> Entry | None:
+            await ledger.append([entry])
+            # Another request may have been first with this id.
+            return await ledger.get(None, entry.id)
+
         action = "credits.add" if granted > 0 else "credits.remove"
         detail = {"id": entry.id, "amount": decimal(granted), "note": entry.note}
-        await audit.note(action, key.id, detail)
-        try:
-            await ledger.append([entry])
-            kept = await ledger.get(
-                None, entry.id
-            )  # another request may have been first with this id
-        except Exception as raised:
-            await audit.failed(action, key.id, raised)
-            raise
-    if kept is None or (kept.account, kept.granted) != (key.id, granted):
-        raise MoneyRefused(
-            "id", f"{credit_id} is the id of a credit of another key or amount; use a new id"
-        )
+        kept = await audit.around(action, holder.id, detail, append)
+    if kept is None or (kept.account, kept.granted) != (holder.id, granted):
+        said = f"{credit_id} is the id of a credit of another {kind} or amount; use a new id"
+        raise MoneyRefused("id", said)
     return kept
 
 
-async def balance(ledger: LedgerStore, key: Key, now: float) -> int:
-    """Nano-credits of a key by the ledger: granted less used."""
-    spent, _ = await ledger.spent(key.id, now, ())
+async def balance(ledger: LedgerStore, account: str, now: float) -> int:
+    """Nano-credits of a key or a team by the ledger: granted less used. account: its id."""
+    spent, _ = await ledger.spent(account, now, ())
     return spent.credits
 
 
-def principal(key: Key) -> Principal:
-    """The principal of the requests of this key, with what its money depends on."""
-    return Principal(id=key.id, owner=key.owner, name=key.name, plan=key.plan, limits=key.limits)
+def principal(key: Key, team: TeamRecord | None) -> Principal:
+    """The principal of the requests of this key of `team`, with what its money depends on."""
+    return Principal(
+        id=key.id,
+        owner=key.owner,
+        name=key.name,
+        plan=key.plan,
+        limits=key.limits,
+        team=None if team is None else team_of(team),
+    )
 
 
 def described_plan(plan: PlanConfig) -> dict[str, Any]:
@@ -125,11 +127,16 @@ def _written(struct: Any) -> Iterator[tuple[str, Any]]:
             yield name, plain(value)
 
 
-def described_credit(entry: Entry) -> dict[str, Any]:
-    """A row of kind credit."""
+def kind_of(holder: Key | TeamRecord) -> str:
+    """The word for a holder of credits: "key" or "team"."""
+    return "key" if isinstance(holder, Key) else "team"
+
+
+def described_credit(entry: Entry, holder: Key | TeamRecord) -> dict[str, Any]:
+    """A row of kind credit of `holder`."""
     return {
         "id": entry.id,
-        "key": entry.account,
+        kind_of(holder): entry.account,
         "amount": decimal(entry.granted),
         "note": entry.note,
         "at": moment(entry.at),

@@ -114,8 +114,11 @@ async def test_replaced_worker_knows_keys_used_lately_and_no_revoked_one(
     store = await shared_store(request)
     made = paid(simulator.url, PLAN, store=store, server={"workers": 2})
     gateway: Gateway = await asyncio.to_thread(start, made)
+    team = await asyncio.to_thread(
+        lambda: gateway.post("/admin/v1/teams", {"name": "Search"}, **ADMIN).json()["id"]
+    )
     known, revoked = [
-        await asyncio.to_thread(gateway.new_key, name) for name in ("known", "revoked")
+        await asyncio.to_thread(gateway.new_key, name, team=team) for name in ("known", "revoked")
     ]
     for key in (known, revoked):
         for _ in range(8):  # on connections of their own, so that both workers know it
@@ -124,7 +127,7 @@ async def test_replaced_worker_knows_keys_used_lately_and_no_revoked_one(
     def good() -> set[str]:
         """Names of keys that are shared and not revoked."""
         with redis_server.client() as client:
-            for name in client.keys("penstock:{grants:*"):
+            for name in client.keys("penstock:{grants2:*"):
                 fields = client.hgetall(name).items()
                 keys = [msgpack_key(value) for field, value in fields if field[:2] == b"g:"]
                 return {key.name for key in keys if key.revoked_at is None}
@@ -154,6 +157,8 @@ async def test_replaced_worker_knows_keys_used_lately_and_no_revoked_one(
         for _ in range(20):
             assert (await ask(gateway.url, CHAT, BODY, bearer(known))).status == 200
             assert (await ask(gateway.url, CHAT, BODY, bearer(revoked))).status in (401, 503)
+        limits = await ask(gateway.url, "/v1/limits", headers=bearer(known))
+        assert limits.json()["team"]["id"] == team
     finally:
         await asyncio.to_thread(postgres.start)
     await asyncio.to_thread(until, lambda: ready(gateway) == 200, what="being ready again")

@@ -266,8 +266,13 @@ class ScriptedGateway:
         plans = Plans(self.settings)
         health = Breakers()
         usage_report = UsageReport(
-            limits=plans.limits, accounts=self.accounts, rates=counters, ledger=self.ledger
+            limits=plans.limits,
+            team_limits=plans.team_limits,
+            accounts=self.accounts,
+            rates=counters,
+            ledger=self.ledger,
         )
+        keys = MemoryKeyStore()
         sealing = Sealing(MemorySecretStore())
         parts = Parts(
             settings=self.settings,
@@ -309,7 +314,8 @@ class ScriptedGateway:
                 token=None,
                 settings=self.settings,
                 catalog=self.catalog,
-                keys=MemoryKeyStore(),
+                keys=keys,
+                teams=keys.teams,
                 audit=MemoryAuditStore(),
                 usage_report=usage_report,
             ),

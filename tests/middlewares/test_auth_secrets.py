@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine, event
 
 from edge.management import keys as operations
+from edge.management.fields import Refused
 from middlewares import AuthMiddleware, ErrorsMiddleware, Exchange
 from middlewares.asgi import Receive, Scope, Send
 from middlewares.stores import KeyDirectory, mint
@@ -135,7 +136,7 @@ async def test_a_secret_is_nowhere_but_with_its_owner(
             operations.edit(store, key.id, now=3.0, name=f"for {secret}"),
             operations.create(store, "Penstock", now=3.0, name="x", owner=secret),
         ):
-            with pytest.raises(operations.KeyRefused) as refused:
+            with pytest.raises(Refused) as refused:
                 await misuse
             said.append(str(refused.value))
     await operations.revoke(store, key.id, now=3.0)

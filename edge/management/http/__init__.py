@@ -1,4 +1,4 @@
-"""The management API, /admin/v1: keys, plans, credits, usage, the ledger and the audit."""
+"""The management API, /admin/v1: keys, teams, plans, credits, usage, the ledger and the audit."""
 
 from .app import AdminApp
 

@@ -10,7 +10,7 @@ import msgspec
 
 from edge.billing.period import PeriodRefused, read_moment
 from edge.config.fields import fields_of
-from edge.management.keys import looks_secret
+from edge.management.fields import looks_secret
 from middlewares.asgi import Receive, Scope, header
 from middlewares.body import read_body
 from middlewares.problem import Problem, expected

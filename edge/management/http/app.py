@@ -16,8 +16,7 @@ from starlette.routing import Route, Router
 from edge.billing.period import PeriodRefused
 from edge.billing.usage_report import UsageReport
 from edge.config.load import Settings
-from edge.management.keys import KeyRefused
-from edge.management.money import MoneyRefused
+from edge.management.fields import Refused
 from edge.routing.catalog import Catalog
 from edge.routing.paths import plain_path
 from middlewares.asgi import Receive, Scope, Send, header, send_json
@@ -27,10 +26,12 @@ from middlewares.problem import Problem, expected, invalid_value
 from middlewares.stores.audit.base import AuditStore
 from middlewares.stores.errors import CountersUnavailable, StoreUnavailable
 from middlewares.stores.keys.base import KeyStore
+from middlewares.stores.teams.base import TeamStore
 
 from .admin_request import AdminRequest
 from .keys import Keys
 from .money import Money
+from .teams import Teams
 
 _UNREAD = ("request_too_large", "request_timeout", "unsupported_media_type")
 """Refusals after which the client may still be sending its body."""
@@ -42,8 +43,8 @@ Handler = Callable[[AdminRequest], Awaitable[Answer]]
 class AdminApp:
     """/admin/v1 and everything below it.
 
-    token: the token of callers; None turns the API off. keys, audit: stores. usage_report: reads
-    limits, counters and ledger. origins: web origins that may call it.
+    token: the token of callers; None turns the API off. keys, teams, audit: stores.
+    usage_report: reads limits, counters and ledger. origins: web origins that may call it.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class AdminApp:
         settings: Settings,
         catalog: Catalog,
         keys: KeyStore,
+        teams: TeamStore,
         audit: AuditStore,
         usage_report: UsageReport,
         origins: Collection[str] = (),
@@ -62,8 +64,9 @@ class AdminApp:
             raise ValueError("token '': expected at least one character, or None for no admin API")
         self._token = None if token is None else token.encode()
         self._origins = frozenset(origin.encode() for origin in origins)
-        keys_ = Keys(settings, catalog, keys, audit, clock)
-        money = Money(settings, keys, audit, usage_report, clock)
+        keys_ = Keys(settings, catalog, keys, teams, audit, clock)
+        teams_ = Teams(settings, teams, audit, clock)
+        money = Money(settings, keys, teams, audit, usage_report, clock)
         self._routes = Router(
             [
                 Route("/admin/v1/keys", Resource(GET=keys_.page, POST=keys_.create)),
@@ -73,6 +76,13 @@ class AdminApp:
                 Route("/admin/v1/keys/{id}/limits", Resource(GET=money.limits)),
                 Route(
                     "/admin/v1/keys/{id}/credits", Resource(GET=money.credits, POST=money.credit)
+                ),
+                Route("/admin/v1/teams", Resource(GET=teams_.page, POST=teams_.create)),
+                Route("/admin/v1/teams/{id}", Resource(GET=teams_.show, PATCH=teams_.edit)),
+                Route("/admin/v1/teams/{id}/limits", Resource(GET=money.team_limits)),
+                Route(
+                    "/admin/v1/teams/{id}/credits",
+                    Resource(GET=money.team_credits, POST=money.team_credit),
                 ),
                 Route("/admin/v1/plans", Resource(GET=money.plans)),
                 Route("/admin/v1/usage", Resource(GET=money.usage)),
@@ -98,7 +108,7 @@ class AdminApp:
         exchange = Exchange.of(scope)
         try:
             await self._routes({**scope, "path": plain_path(scope["path"])}, receive, send)
-        except (KeyRefused, MoneyRefused) as raised:
+        except Refused as raised:
             raise _refused(raised.field, raised.expected) from None
         except PeriodRefused as raised:
             raise expected(raised.field, raised.expected) from None

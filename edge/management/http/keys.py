@@ -14,6 +14,7 @@ from edge.routing.catalog import Catalog
 from middlewares.problem import Problem, expected
 from middlewares.stores.audit.base import AuditStore
 from middlewares.stores.keys.base import Key, KeyStore
+from middlewares.stores.teams.base import TeamStore
 
 from .admin_request import AdminRequest, limit_of, page, text_of
 
@@ -34,6 +35,7 @@ class NewKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     limits: dict[str, Any] | None = None
     metadata: dict[str, str] | None = None
     expires_in: Length | None = None
+    team: str | None = None
 
 
 class KeyChanges(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -49,6 +51,7 @@ class KeyChanges(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     metadata: dict[str, str] | UnsetType | None = UNSET
     disabled: bool | UnsetType = UNSET
     expires_in: Length | UnsetType | None = UNSET
+    team: str | UnsetType | None = UNSET
 
 
 class Rotation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -69,6 +72,7 @@ class Keys:
         settings: Settings,
         catalog: Catalog,
         store: KeyStore,
+        teams: TeamStore,
         audit: AuditStore,
         clock: Callable[[], float],
     ) -> None:
@@ -76,20 +80,21 @@ class Keys:
         self._plans = frozenset(plan.id for plan in settings.plans)
         self._catalog = catalog
         self._store = store
+        self._teams = teams
         self._audit = Audit(audit, "admin", clock=clock)
         self._clock = clock
 
     async def page(self, request: AdminRequest) -> Answer:
-        query = request.query("limit", "after")
+        query = request.query("team", "limit", "after")
         limit, after = limit_of(query), text_of(query, "after")
-        place = None
+        team, place = text_of(query, "team"), None
         if after is not None:
             try:
                 last = await keys.get(self._store, after)
             except keys.KeyRefused:
                 raise expected("after", "the id of a key") from None
             place = (last.created_at, last.id)
-        found = await self._store.page(place, limit + 1)
+        found = await self._store.page(place, limit + 1, team=team)
         rows = [keys.described(key, self._clock()) for key in found]
         return 200, page(rows, limit, rows[limit - 1]["id"] if len(rows) > limit else None)
 
@@ -109,7 +114,9 @@ class Keys:
             limits=body.limits,
             metadata=body.metadata,
             expires_in=_seconds("expires_in", body.expires_in),
+            team=body.team,
             plans=self._plans,
+            teams=self._teams,
         )
         return 201, {**keys.described(key, self._clock()), "secret": secret}
 
@@ -131,6 +138,7 @@ class Keys:
             key.id,
             now=self._clock(),
             plans=self._plans,
+            teams=self._teams,
             **fields,
         )
         return 200, keys.described(key, self._clock())

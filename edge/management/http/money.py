@@ -1,4 +1,4 @@
-"""/admin/v1: plans, limits, credits, usage, the ledger and the audit."""
+"""/admin/v1: plans, limits and credits of keys and teams, usage, the ledger and the audit."""
 
 from collections.abc import Callable
 from typing import Any, cast
@@ -10,15 +10,17 @@ from edge.billing.usage_report import UsageReport
 from edge.config.load import Settings
 from edge.management import money
 from edge.management.audit import Audit
-from edge.management.keys import looks_secret
+from edge.management.fields import looks_secret
 from middlewares.pricing import decimal
 from middlewares.problem import Problem, expected
 from middlewares.stores.audit.base import AuditStore
-from middlewares.stores.keys.base import KeyStore
+from middlewares.stores.keys.base import Key, KeyStore
 from middlewares.stores.ledger.base import Entry, Kind
+from middlewares.stores.teams.base import TeamRecord, TeamStore, team_of
 
 from .admin_request import AdminRequest, cursor, limit_of, moment_of, page, place_of, text_of
 from .keys import Answer, key_of
+from .teams import team_of_path
 
 
 class NewCredit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -31,18 +33,20 @@ class NewCredit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Money:
-    """Handlers of everything that is not a key."""
+    """Handlers of everything that is not a key or a team."""
 
     def __init__(
         self,
         settings: Settings,
         keys: KeyStore,
+        teams: TeamStore,
         audit: AuditStore,
         usage_report: UsageReport,
         clock: Callable[[], float],
     ) -> None:
         self._settings = settings
         self._keys = keys
+        self._teams = teams
         self._rows = audit
         self._audit = Audit(audit, "admin", clock=clock)
         self._usage_report = usage_report
@@ -57,34 +61,50 @@ class Money:
     async def limits(self, request: AdminRequest) -> Answer:
         request.query()
         key = await key_of(self._keys, request)
-        return 200, await self._usage_report.limits(money.principal(key))
+        team = None if key.team is None else await self._teams.get(key.team)
+        return 200, await self._usage_report.limits(money.principal(key, team))
+
+    async def team_limits(self, request: AdminRequest) -> Answer:
+        request.query()
+        team = await team_of_path(self._teams, request)
+        return 200, await self._usage_report.team_limits(team_of(team))
 
     async def credits(self, request: AdminRequest) -> Answer:
-        query = request.query("limit", "after")
-        limit, before = limit_of(query), place_of(query)
-        key = await key_of(self._keys, request)
-        found = await self._ledger.page(
-            account=key.id, kind="credit", before=before, limit=limit + 1
-        )
-        left = await money.balance(self._ledger, key, self._clock())
-        rows = [money.described_credit(entry) for entry in found]
-        return 200, {**page(rows, limit, _next(found, limit)), "balance": decimal(left)}
+        return await self._credits_of(await key_of(self._keys, request), request)
 
     async def credit(self, request: AdminRequest) -> Answer:
-        key = await key_of(self._keys, request)
+        return await self._credit(await key_of(self._keys, request), request)
+
+    async def team_credits(self, request: AdminRequest) -> Answer:
+        return await self._credits_of(await team_of_path(self._teams, request), request)
+
+    async def team_credit(self, request: AdminRequest) -> Answer:
+        return await self._credit(await team_of_path(self._teams, request), request)
+
+    async def _credits_of(self, holder: Key | TeamRecord, request: AdminRequest) -> Answer:
+        query = request.query("limit", "after")
+        limit, before = limit_of(query), place_of(query)
+        found = await self._ledger.page(
+            account=holder.id, kind="credit", before=before, limit=limit + 1
+        )
+        left = await money.balance(self._ledger, holder.id, self._clock())
+        rows = [money.described_credit(entry, holder) for entry in found]
+        return 200, {**page(rows, limit, _next(found, limit)), "balance": decimal(left)}
+
+    async def _credit(self, holder: Key | TeamRecord, request: AdminRequest) -> Answer:
         body = await request.body(NewCredit)
         now = self._clock()
         entry = await money.credit(
             self._ledger,
             self._audit,
-            key,
+            holder,
             money.amount(body.amount),
             now=now,
             note=body.note,
             credit_id=body.id,
         )
-        left = await money.balance(self._ledger, key, now)
-        return 201, {**money.described_credit(entry), "balance": decimal(left)}
+        left = await money.balance(self._ledger, holder.id, now)
+        return 201, {**money.described_credit(entry, holder), "balance": decimal(left)}
 
     async def usage(self, request: AdminRequest) -> Answer:
         query = request.query("account", "start", "end", "days")

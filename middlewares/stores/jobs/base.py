@@ -174,6 +174,10 @@ class JobStore(Protocol):
         """Reservations of this owner's jobs that have not ended."""
         ...
 
+    async def reservations_of_team(self, team: str) -> list[Entry]:
+        """Reservations for this team of jobs of its present keys that have not ended."""
+        ...
+
     async def claim(
         self, holder: str, now: float, lease: float, job_id: str | None = None
     ) -> Job | None:

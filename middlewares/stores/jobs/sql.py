@@ -26,7 +26,7 @@ from middlewares.stores.files.sql import count
 from middlewares.stores.ledger.base import Entry
 from middlewares.stores.ledger.sql import release, reserve, write_row
 from middlewares.stores.sql.database import Database
-from middlewares.stores.sql.tables import jobs
+from middlewares.stores.sql.tables import api_keys, jobs
 
 from .base import (
     FINAL,
@@ -150,6 +150,14 @@ class SqlJobStore(Shared):
         decode = _DECODERS["reservation"].decode
         async with self._database.read() as connection:
             return [decode(row[0]) for row in await connection.execute(statement)]
+
+    async def reservations_of_team(self, team: str) -> list[Entry]:
+        keys = select(api_keys.c.id).where(api_keys.c.team == team)
+        statement = select(_c.reservation).where(_c.owner.in_(keys), _c.state.not_in(FINAL))
+        decode = _DECODERS["reservation"].decode
+        async with self._database.read() as connection:
+            rows = [decode(row[0]) for row in await connection.execute(statement)]
+        return [row for row in rows if row.team == team]
 
     async def claim(
         self, holder: str, now: float, lease: float, job_id: str | None = None

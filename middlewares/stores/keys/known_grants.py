@@ -17,7 +17,7 @@ import msgspec
 
 from middlewares.bounded_map import BoundedMap
 from middlewares.exchange import Principal, Team
-from middlewares.stores.teams.base import TeamRecord
+from middlewares.stores.teams.base import TeamRecord, team_of
 
 from .base import Key, KeyWithTeam
 from .grants import Held
@@ -53,10 +53,6 @@ class _KnownTeam(msgspec.Struct):
     record: TeamRecord
     team: Team
     digests: set[bytes]
-
-
-def _team(record: TeamRecord) -> Team:
-    return Team(id=record.id, name=record.name, plan=record.plan, limits=record.limits)
 
 
 def _grant(key: Key, digest: bytes, known: _KnownTeam | None) -> Grant:
@@ -174,14 +170,14 @@ class KnownGrants:
             return None
         known = self._teams.get(record.id)
         if known is None:
-            known = self._teams[record.id] = _KnownTeam(record, _team(record), set())
+            known = self._teams[record.id] = _KnownTeam(record, team_of(record), set())
         else:
             self._renew(known, record)
         return known
 
     def _renew(self, known: _KnownTeam, record: TeamRecord) -> None:
         if record.revision > known.record.revision:
-            known.record, known.team = record, _team(record)
+            known.record, known.team = record, team_of(record)
 
     def _dropped(self, digest: bytes, grant: Grant) -> None:
         digests = self.by_key[grant.key.id]

@@ -5,6 +5,8 @@ from typing import Any, Protocol
 
 import msgspec
 
+from middlewares.exchange import Team
+
 
 class TeamRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One team as stored.
@@ -22,6 +24,11 @@ class TeamRecord(msgspec.Struct, frozen=True, kw_only=True):
     metadata: dict[str, str] | None = None
     disabled: bool = False
     revision: int = 0
+
+
+def team_of(record: TeamRecord) -> Team:
+    """What a principal has of its team."""
+    return Team(id=record.id, name=record.name, plan=record.plan, limits=record.limits)
 
 
 class UnknownTeam(LookupError):

@@ -13,7 +13,8 @@ from edge.billing.usage_report import UsageReport
 from edge.config.load import parse
 from middlewares import ErrorsMiddleware, Exchange, Principal
 from middlewares.asgi import Receive, Scope, Send
-from middlewares.limits import Budget
+from middlewares.exchange import Team
+from middlewares.limits import Budget, Rate
 from middlewares.pricing import NANO
 from middlewares.stores import StoreUnavailable
 from middlewares.stores.accounts import Accounts
@@ -60,6 +61,7 @@ class AccountGateway:
         plans = Plans(parse({"plans": [PRO]}))
         self.usage_report = UsageReport(
             limits=plans.limits,
+            team_limits=plans.team_limits,
             accounts=self.accounts,
             rates=self.counters,
             ledger=self.ledger,
@@ -160,6 +162,7 @@ async def test_an_account_that_was_never_used(gateway: AccountGateway) -> None:
         ],
         "concurrency": {"limit": 5, "in_use": 0},
         "on_excess": "throttle",
+        "team": None,
     }
 
 
@@ -216,7 +219,53 @@ async def test_without_a_plan_nothing_is_limited(gateway: AccountGateway) -> Non
         "rates": [],
         "concurrency": None,
         "on_excess": "reject",
+        "team": None,
     }
+
+
+async def test_limits_of_the_team_are_under_team(gateway: AccountGateway) -> None:
+    """Over all its keys: what another key of the team used counts, unnamed."""
+    team = Team("team_a", "Search", plan="pro", limits={"requests": "9/min"})
+    ann, eve = Principal("key_ann", team=team), Principal("key_eve", team=team)
+    await gateway.ledger.append([row(1, kind="credit", cost=0, granted=7 * NANO, account=team.id)])
+    rate = Rate(9, 60.0)
+    await gateway.counters.admit(f"team:{team.id}", [Check("requests", rate)], slots=5, lease="a")
+    mine = (await gateway.get("/v1/limits", ann)).json()
+    assert (mine["windows"], mine["rates"], mine["concurrency"]) == ([], [], None)
+    said = mine["team"]
+    assert said == (await gateway.get("/v1/limits", eve)).json()["team"]
+    assert (said["id"], said["name"], said["plan"]) == ("team_a", "Search", "pro")
+    assert [window["cap"] for window in said["windows"]] == ["5.00", "40.00"]
+    assert said["credits"] == {"balance": "7.00", "reserved": "0.00"}
+    assert [(one["name"], one["limit"], one["remaining"]) for one in said["rates"]] == [
+        ("requests", 9, 8),
+        ("tokens", 200_000, 200_000),
+    ]
+    assert said["concurrency"] == {"limit": 5, "in_use": 1}
+    assert "key_" not in str(said)
+
+
+async def test_limits_of_a_team_without_a_plan_are_none(gateway: AccountGateway) -> None:
+    said = (await gateway.get("/v1/limits", Principal("k", plan="pro", team=Team("t")))).json()
+    assert len(said["windows"]) == 2
+    assert said["team"] == {
+        "id": "t",
+        "name": "",
+        "plan": None,
+        "windows": [],
+        "credits": None,
+        "rates": [],
+        "concurrency": None,
+        "on_excess": "reject",
+    }
+
+
+async def test_limits_of_a_team_whose_plan_is_missing_are_refused(
+    gateway: AccountGateway,
+) -> None:
+    answer = await gateway.get("/v1/limits", Principal("k", team=Team("t", plan="gone")))
+    assert answer.status >= 400
+    assert "gone" not in answer.text
 
 
 async def test_own_limits_go_before_those_of_the_plan(gateway: AccountGateway) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from edge.billing.usage_report import UsageReport
-from middlewares.exchange import Principal
+from middlewares.exchange import Principal, Team
 from middlewares.limits import Budget, PlanLimits, Window
 from middlewares.stores.counters.base import AccountStatus, WindowLevel
 from middlewares.stores.errors import StoreUnavailable
@@ -33,6 +33,32 @@ def job(number: int, start: float = 100.0, prepaid: bool = False) -> Entry:
         from_credits=CREDIT if prepaid else 0,
         starts={} if prepaid else {"5h": start},
     )
+
+
+async def test_limits_of_a_team_show_what_jobs_of_its_keys_reserve() -> None:
+    async def running(team: str) -> Sequence[Entry]:
+        assert team == "team_a"
+        fields: dict[str, Any] = {"team": "team_a", "cost": CREDIT}
+        return [
+            Entry("1", "alice", 100.0, 100.0, team_starts={"5h": 100.0}, **fields),
+            Entry("2", "bob", 100.0, 100.0, team_starts={"5h": 50.0}, **fields),
+            Entry("3", "bob", 100.0, 100.0, from_team_credits=CREDIT, **fields),
+            Entry("4", "bob", 100.0, 100.0, starts={"5h": 100.0}, from_credits=CREDIT, **fields),
+        ]
+
+    report = UsageReport(
+        limits=lambda _principal: PlanLimits(),
+        team_limits=lambda _team: PlanLimits(budget=BUDGET),
+        accounts=Statuses(),
+        rates=None,
+        ledger=MemoryLedgerStore(),
+        team_running=running,
+    )
+    found = await report.limits(Principal("alice", team=Team("team_a")))
+    (window,) = found["team"]["windows"]
+    assert (window["used"], window["reserved"]) == ("4.00", "2.00")
+    assert found["team"]["credits"] == {"balance": "4.00", "reserved": "1.00"}
+    assert found["windows"] == []
 
 
 async def limits(jobs: Sequence[Entry] | Exception) -> dict[str, Any]:

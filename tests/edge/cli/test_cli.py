@@ -187,7 +187,7 @@ def test_list_show_rotate_and_revoke(penstock: Penstock) -> None:
     listed = json.loads(penstock.on("keys", "list", "--json").out)
     assert [(key["name"], key["state"]) for key in listed] == [("a", "revoked"), ("b", "active")]
     table = penstock.on("keys", "list").out.splitlines()
-    assert table[0].split() == ["id", "key", "name", "owner", "plan", "state", "created_at"]
+    assert table[0].split() == ["id", "key", "name", "owner", "plan", "team", "state", "created_at"]
     assert [line.split()[2] for line in table[1:]] == ["a", "b"]
     message = penstock.on("keys", "show", "b").out
     assert "plan            pro\n" in message

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from edge.management.keys import KeyRefused, create, edit, every, looks_secret, revoke, rotate, show
+from edge.management.fields import Refused, looks_secret
+from edge.management.keys import KeyRefused, create, edit, every, revoke, rotate, show
 from middlewares.stores import Key, digest
 from middlewares.stores.keys.sql import Database, SqlKeyStore
 from tests.middlewares.stores.sqlite_files import new_sqlite
@@ -97,7 +98,7 @@ async def test_create_default_key_has_no_restrictions(store: SqlKeyStore) -> Non
 async def test_create_invalid_field_is_named(
     store: SqlKeyStore, fields: dict[str, Any], field: str, expected: str
 ) -> None:
-    with pytest.raises(KeyRefused, match=re.escape(expected)) as refused:
+    with pytest.raises(Refused, match=re.escape(expected)) as refused:
         await make(store, plans=["max", "free"], **fields)
     assert refused.value.field == field
     assert str(refused.value).startswith(f"{field}: ")
@@ -105,7 +106,7 @@ async def test_create_invalid_field_is_named(
     key, _ = await make(store)
     if field == "mode":
         return
-    with pytest.raises(KeyRefused, match=re.escape(expected)):
+    with pytest.raises(Refused, match=re.escape(expected)):
         await edit(store, key.id, now=NOW, plans=["max", "free"], **fields)
     assert await every(store) == [key]
 
@@ -203,7 +204,8 @@ async def test_edit_changes_given_fields_only(store: SqlKeyStore) -> None:
     assert edited.digest == key.digest
     for field in ("digest", "id", "revision", "revoked_at", "previous_digest", "admin"):
         with pytest.raises(KeyRefused, match=f"{field}: cannot be edited; expected one of"):
-            await edit(store, key.id, now=NOW, **{field: "x"})
+            given: dict[str, Any] = {field: "x"}
+            await edit(store, key.id, now=NOW, **given)
     assert await store.get(key.id) == edited
 
 

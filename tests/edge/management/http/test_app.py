@@ -29,6 +29,7 @@ from middlewares.stores.keys.base import is_secret
 from middlewares.stores.keys.sql import Database, SqlKeyStore
 from middlewares.stores.ledger.base import AttemptRecord, Entry
 from middlewares.stores.ledger.sql import SqlLedgerStore
+from middlewares.stores.teams.sql import SqlTeamStore
 from tests.asgi import Recorded, request
 from tests.edge.scripted import DOCUMENT
 from tests.middlewares.stores.sqlite_files import new_sqlite
@@ -48,6 +49,7 @@ class ManagementAPI:
         self.now = NOW
         self.log: list[dict[str, Any]] = []
         self.keys = SqlKeyStore(database)
+        self.teams = SqlTeamStore(database)
         self.ledger = SqlLedgerStore(database)
         self.audit = SqlAuditStore(database)
         self.inner = self.build()
@@ -55,14 +57,17 @@ class ManagementAPI:
     def build(self, **options: Any) -> AdminApp:
         settings = parse({**DOCUMENT, "plans": [PRO]})
         counters = MemoryCounters(clock=lambda: self.now)
+        plans = Plans(settings)
         given: dict[str, Any] = {
             "token": TOKEN,
             "settings": settings,
             "catalog": Catalog.build(settings),
             "keys": self.keys,
+            "teams": self.teams,
             "audit": self.audit,
             "usage_report": UsageReport(
-                limits=Plans(settings).limits,
+                limits=plans.limits,
+                team_limits=plans.team_limits,
                 accounts=Accounts(counters, self.ledger, clock=lambda: self.now),
                 rates=counters,
                 ledger=self.ledger,
@@ -119,13 +124,26 @@ class ManagementAPI:
     async def key(self, name: str = "ann", **fields: Any) -> Any:
         return await self.post("/keys", {"name": name, **fields}, 201)
 
+    async def team(self, name: str = "Search", **fields: Any) -> Any:
+        return await self.post("/teams", {"name": name, **fields}, 201)
+
+    async def patch(self, path: str, body: Any) -> Any:
+        answer = await self.ask("PATCH", path, body)
+        assert answer.status == 200, answer.text
+        return answer.json()
+
     async def changes(self) -> list[AuditChange]:
         """The audit, oldest first."""
         return (await self.audit.page(limit=500))[::-1]
 
     async def state(self) -> Any:
         """Everything that a request could have changed."""
-        return await self.keys.every(), await self.ledger.page(), await self.changes()
+        return (
+            await self.keys.every(),
+            await self.ledger.page(),
+            await self.changes(),
+            await self.teams.page(None, 500),
+        )
 
 
 @pytest.fixture
@@ -300,6 +318,7 @@ async def test_create_key_with_every_field(api: ManagementAPI) -> None:
         "name": "ann",
         "owner": "ops",
         "plan": "pro",
+        "team": None,
         "state": "active",
         "models": ["m1", "priced"],
         "endpoints": ["messages"],
@@ -413,7 +432,7 @@ async def test_invalid_body_names_the_member_and_changes_nothing(
     answer = await api.ask("POST", "/keys", body)
     assert (answer.status, error(answer)["param"]) == (400, param), answer.text
     assert message in error(answer)["message"]
-    assert await api.state() == ([], [], [])
+    assert await api.state() == ([], [], [], [])
 
 
 async def test_body_too_large_or_not_json_is_refused(api: ManagementAPI) -> None:
@@ -618,7 +637,177 @@ async def test_metadata_is_set_changed_and_cleared(api: ManagementAPI) -> None:
     assert (refused.status, refused.json()["error"]["param"]) == (400, "metadata")
 
 
+# Teams
+
+
+async def test_create_team_with_every_field(api: ManagementAPI) -> None:
+    own = {"requests": "30/min", "windows": [{"length": "1d", "credits": "2"}]}
+    made = await api.team(" Search ", plan="pro", limits=own, metadata={"cost": "17"})
+    assert re.fullmatch(r"team_[0-9a-z]{20}", made["id"])
+    assert made == {
+        "id": made["id"],
+        "name": "Search",
+        "plan": "pro",
+        "state": "active",
+        "limits": own,
+        "metadata": {"cost": "17"},
+        "created_at": "2026-11-21T10:00:00.000Z",
+    }
+    assert await api.get(f"/teams/{made['id']}") == made
+    assert (await api.get("/teams"))["data"] == [made]
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "message"),
+    [
+        ({}, "name", "it is missing"),
+        ({"name": " "}, "name", "at least one character"),
+        ({"name": "a\x00b"}, "name", "printable"),
+        ({"name": "sk-" + "a1" * 12}, "name", "looks like a secret"),
+        ({"name": "x", "plan": "max"}, "plan", "none of the plans: pro"),
+        ({"name": "x", "limits": {"reqests": "1/s"}}, "limits.reqests", "did you mean requests"),
+        ({"name": "x", "metadata": {"": "v"}}, "metadata", "names of 1 to 64"),
+        ({"name": "x", "owner": "ann"}, "owner", "Unknown member `owner`; known here: name"),
+        ({"name": "x", "id": "team_1"}, "id", "Unknown member"),
+        ({"name": "x", "disabled": True}, "disabled", "Unknown member"),
+    ],
+)
+async def test_invalid_team_names_the_member_and_changes_nothing(
+    api: ManagementAPI, body: Any, param: str, message: str
+) -> None:
+    answer = await api.ask("POST", "/teams", body)
+    assert (answer.status, error(answer)["param"]) == (400, param), answer.text
+    assert message in error(answer)["message"]
+    assert await api.state() == ([], [], [], [])
+
+
+async def test_edit_team_changes_given_fields_and_null_clears(api: ManagementAPI) -> None:
+    made = await api.team(plan="pro", metadata={"a": "b"})
+    path = f"/teams/{made['id']}"
+    said = await api.patch(path, {"disabled": True, "limits": {"tokens": "1k/s"}, "name": "Find"})
+    assert (said["state"], said["limits"], said["name"]) == (
+        *("disabled", {"tokens": "1k/s"}),
+        "Find",
+    )
+    assert (said["plan"], said["metadata"]) == ("pro", {"a": "b"})
+    said = await api.patch(
+        path, {"disabled": False, "limits": None, "plan": None, "metadata": None}
+    )
+    assert (said["state"], said["limits"], said["plan"], said["metadata"]) == (
+        *("active", None),
+        *(None, {}),
+    )
+    before = await api.state()
+    assert await api.patch(path, {}) == said
+    assert await api.state() == before
+    for body, param in (({"name": None}, "name"), ({"disabled": None}, "disabled")):
+        answer = await api.ask("PATCH", path, body)
+        assert (answer.status, error(answer)["param"]) == (400, param)
+
+
+async def test_pages_of_teams_have_each_once(api: ManagementAPI) -> None:
+    made = [(await api.team(f"team {n}"))["id"] for n in range(5)]
+    seen, query = [], "limit=2"
+    while True:
+        page = await api.get("/teams", query)
+        seen += [team["id"] for team in page["data"]]
+        if page["next"] is None:
+            break
+        query = f"limit=2&after={page['next']}"
+    assert sorted(seen) == sorted(made)
+    answer = await api.ask("GET", "/teams", query="after=team_missing")
+    assert (answer.status, error(answer)["param"]) == (400, "after")
+
+
+async def test_key_joins_moves_between_and_leaves_teams(api: ManagementAPI) -> None:
+    first, second = await api.team("Search"), await api.team("Ads")
+    key = await api.key(team=first["id"])
+    alone = await api.key("bob")
+    assert (key["team"], alone["team"]) == (first["id"], None)
+
+    async def keys_of(team: Any) -> list[str]:
+        found = await api.get("/keys", f"team={team['id']}")
+        return [each["id"] for each in found["data"]]
+
+    assert (await keys_of(first), await keys_of(second)) == ([key["id"]], [])
+    path = f"/keys/{key['id']}"
+    assert (await api.patch(path, {"team": second["id"]}))["team"] == second["id"]
+    assert (await keys_of(first), await keys_of(second)) == ([], [key["id"]])
+    assert (await api.patch(path, {"name": "anna"}))["team"] == second["id"]
+    assert (await api.patch(path, {"team": None}))["team"] is None
+    assert await keys_of(second) == []
+    assert await keys_of({"id": "team_missing"}) == []
+    moves = next(row.detail["team"] for row in await api.changes() if row.action == "key.edit")
+    assert moves == {"from": first["id"], "to": second["id"]}
+
+
+@pytest.mark.parametrize("team", ["team_" + "0" * 20, "Search", "", "%", "key"])
+async def test_key_of_an_unknown_team_is_refused(api: ManagementAPI, team: str) -> None:
+    """By its id only: a name may be of two teams."""
+    await api.team("Search")
+    key = await api.key()
+    before = await api.state()
+    for method, path in (("POST", "/keys"), ("PATCH", f"/keys/{key['id']}")):
+        answer = await api.ask(method, path, {"name": "x", "team": team})
+        assert (answer.status, error(answer)["param"]) == (400, "team"), answer.text
+        assert "no team has this id" in error(answer)["message"]
+    assert await api.state() == before
+
+
+async def test_credits_of_a_team_are_an_account_of_its_own(api: ManagementAPI) -> None:
+    team = await api.team()
+    key = await api.key(team=team["id"])
+    path = f"/teams/{team['id']}/credits"
+    added = await api.post(path, {"amount": "5.00", "note": "March", "id": "bill-1"}, 201)
+    assert (added["team"], added["amount"], added["balance"]) == (team["id"], "5.00", "5.00")
+    assert "key" not in added
+    again = await api.post(path, {"amount": "5.00", "note": "March", "id": "bill-1"}, 201)
+    assert again["balance"] == "5.00"
+    api.now += 1
+    await api.post(path, {"amount": "-1.50"}, 201)
+    found = await api.get(path)
+    assert (found["balance"], [row["amount"] for row in found["data"]]) == (
+        "3.50",
+        ["-1.50", "5.00"],
+    )
+    assert (await api.get(f"/keys/{key['id']}/credits"))["balance"] == "0.00"
+    clash = await api.ask("POST", f"/keys/{key['id']}/credits", {"amount": "5.00", "id": "bill-1"})
+    assert (clash.status, error(clash)["param"]) == (400, "id")
+
+
+async def test_limits_of_a_team_and_of_its_key(api: ManagementAPI) -> None:
+    team = await api.team(plan="pro", limits={"concurrency": 3})
+    key = await api.key(team=team["id"])
+    found = await api.get(f"/teams/{team['id']}/limits")
+    assert (found["id"], found["name"], found["plan"]) == (team["id"], "Search", "pro")
+    assert [window["cap"] for window in found["windows"]] == ["5.00"]
+    assert found["concurrency"] == {"limit": 3, "in_use": 0}
+    assert [rate["limit"] for rate in found["rates"]] == [60]
+    mine = await api.get(f"/keys/{key['id']}/limits")
+    assert (mine["team"], mine["windows"]) == (found, [])
+    free = await api.team("Free")
+    assert (await api.get(f"/teams/{free['id']}/limits"))["windows"] == []
+
+
 # The audit
+
+
+async def test_each_change_of_a_team_has_an_audit_row(api: ManagementAPI) -> None:
+    made = await api.team(plan="pro")
+    path = f"/teams/{made['id']}"
+    await api.patch(path, {"disabled": True, "plan": None})
+    await api.post(f"{path}/credits", {"amount": "7", "note": "why"}, 201)
+    found = (await api.get("/audit", f"subject={made['id']}"))["data"][::-1]
+    assert [(row["actor"], row["action"]) for row in found] == [
+        ("admin", "team.create"),
+        ("admin", "team.edit"),
+        ("admin", "credits.add"),
+    ]
+    assert found[0]["detail"]["name"] == "Search"
+    assert found[1]["detail"] == {
+        "plan": {"from": "pro", "to": None},
+        "disabled": {"from": False, "to": True},
+    }
 
 
 async def test_each_change_has_an_audit_row(api: ManagementAPI) -> None:
@@ -676,7 +865,7 @@ class BrokenAudit:
 
 
 async def test_change_without_audit_row_is_not_made(api: ManagementAPI) -> None:
-    made = await api.key(plan="pro")
+    made, team = await api.key(plan="pro"), await api.team()
     before = await api.state()
     api.inner = api.build(audit=BrokenAudit(api.audit))
     path = f"/keys/{made['id']}"
@@ -686,6 +875,9 @@ async def test_change_without_audit_row_is_not_made(api: ManagementAPI) -> None:
         ("POST", f"{path}/rotate", {}),
         ("POST", f"{path}/revoke", {}),
         ("POST", f"{path}/credits", {"amount": "5"}),
+        ("POST", "/teams", {"name": "x"}),
+        ("PATCH", f"/teams/{team['id']}", {"disabled": True}),
+        ("POST", f"/teams/{team['id']}/credits", {"amount": "5"}),
     ):
         answer = await api.ask(method, below, body)
         assert answer.status == 503, (method, below)
