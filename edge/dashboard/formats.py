@@ -12,6 +12,9 @@ from middlewares.pricing import decimal
 
 NOT_SET = "not set"
 UNLIMITED = "unlimited"
+_UNITS = {"1s": "second", "1m": "minute", "1h": "hour", "1d": "day"}
+_NANO = 10**9
+_LEAST = Decimal("0.0001")
 _SIZES = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -25,6 +28,24 @@ def credits_text(amount: int | str | None) -> str:
     return f"{sign}{int(digits or 0):,}.{rest.ljust(2, '0')}"
 
 
+def money(amount: int | str) -> str:
+    """The same rounded for reading: two digits after the point from 1 on, else up to four; never
+    0.00 for more than nothing."""
+    exact = Decimal(amount) / _NANO if isinstance(amount, int) else Decimal(amount)
+    if 0 < abs(exact) < _LEAST:
+        return f"{'>-' if exact < 0 else '<'}{_LEAST}"
+    if abs(exact) >= 1:
+        return f"{exact:,.2f}"
+    whole, _, rest = f"{exact:.4f}".partition(".")
+    return f"{whole}.{rest.rstrip('0').ljust(2, '0')}"
+
+
+def column(amount: int) -> str:
+    """Nano-credits for a column of amounts, which have four digits after the point each."""
+    exact = Decimal(amount) / _NANO
+    return f"<{_LEAST}" if 0 < exact < _LEAST else f"{exact:,.4f}"
+
+
 def count(number: float | None) -> str:
     """A number with separators: "12,345"."""
     return NOT_SET if number is None else f"{number:,}"
@@ -33,6 +54,11 @@ def count(number: float | None) -> str:
 def limit(number: float | None) -> str:
     """A limit: 0 is 0, None is no limit."""
     return UNLIMITED if number is None else f"{number:,}"
+
+
+def per(length: str) -> str:
+    """The length of a rate after "per": "minute" for "1m", else the text itself."""
+    return _UNITS.get(length, length)
 
 
 def share(used: int | str, cap: int | str) -> int:

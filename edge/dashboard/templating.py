@@ -25,6 +25,9 @@ def environment() -> Environment:
     made.globals["static"] = static_url
     made.filters |= {
         "credits": formats.credits_text,
+        "money": formats.money,
+        "column": formats.column,
+        "per": formats.per,
         "count": formats.count,
         "limit": formats.limit,
         "size": formats.size,

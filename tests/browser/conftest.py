@@ -1,6 +1,7 @@
 """Chromium, and a gateway whose pages it opens."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from .populated import Populated, populated
 from .tab import Watch
 
 Open = Callable[..., Page]
+SignedIn = Callable[[str], dict[str, Any]]
 
 
 @pytest.fixture(scope="session")
@@ -99,3 +101,17 @@ def open_page(browser: Browser, gateway: Populated) -> Iterator[Open]:
         watch.close()
     faults = [fault for watch in watches for fault in watch.faults]
     assert not faults, "\n".join(faults)
+
+
+@pytest.fixture
+def signed_in(gateway: Populated) -> SignedIn:
+    """Options of `open_page` with the session of a role, "anyone", "holder" or "admin"."""
+    return partial(options_of, gateway)
+
+
+def options_of(gateway: Populated, role: str) -> dict[str, Any]:
+    """Options of `open_page` for a visitor of a gateway."""
+    if role == "anyone":
+        return {"base": gateway.url}
+    cookies = gateway.session(role)
+    return {"base": gateway.url, "storage_state": {"cookies": cookies, "origins": []}}

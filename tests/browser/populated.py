@@ -1,37 +1,35 @@
 """A gateway with keys, prices, plans and a month of use, as an operator's may look."""
 
 import asyncio
-import math
-import random
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from middlewares.limits import Window
-from middlewares.stores.ledger.base import AttemptRecord, Ended, Entry
+import httpx
+from argon2 import PasswordHasher
+
+from middlewares.stores.ledger.base import Entry
 from middlewares.stores.ledger.sql import SqlLedgerStore
 from middlewares.stores.sql.database import Database
-from tests.e2e.program import Gateway
+from tests.e2e.program import DEADLINE, Gateway
 
-DAY = 86_400.0
+from .month import DAY, PRICES, month
+
 NANO = 10**9
 
+PASSWORD = "correct horse battery staple"
+
+ADMIN_TOKEN = "admin-canary-8d20c4e177"
 SECRETS = {
-    "ADMIN_TOKEN": "admin-canary-8d20c4e177",
+    "ADMIN_PASSWORD": PasswordHasher(time_cost=2, memory_cost=19456, parallelism=1).hash(PASSWORD),
+    "ADMIN_TOKEN": ADMIN_TOKEN,
     "UPSTREAM_KEY": "up-canary-93b1f0aa2c",
 }
 
-PRICES = {
-    "claude-opus-5": ("5.00", "25.00"),
-    "gpt-5.5": ("1.75", "14.00"),
-    "claude-haiku-5": ("1.00", "5.00"),
-    "gpt-5.5-mini": ("0.25", "2.00"),
-}
-"""Credits for a million tokens of input and of output."""
-
-WINDOWS = (("5h", "12.00"), ("7d", "90.00"), ("calendar month", "300.00"))
+WINDOWS = (("5h", "5.00"), ("7d", "25.00"), ("calendar month", "150.00"))
 
 KEYS: Mapping[str, Mapping[str, Any]] = {
     "checkout-assistant": {"owner": "payments@example.com", "plan": "pro"},
@@ -40,7 +38,10 @@ KEYS: Mapping[str, Mapping[str, Any]] = {
     "intern-sandbox": {"owner": "sam@example.com", "plan": "small"},
     "unused": {"owner": "ana@example.com"},
 }
-"""Fields by name, as the management API takes them."""
+"""Fields by name, as the management API takes them. The first is the one of the holder."""
+
+USE = (("checkout-assistant", 36, 1.0), ("nightly-evals", 14, 2.2), ("ana-laptop", 9, 0.4))
+"""Of a key by name: requests of a weekday, and how long they are."""
 
 
 def document(simulator: str) -> dict[str, Any]:
@@ -82,6 +83,7 @@ def document(simulator: str) -> dict[str, Any]:
     return {
         "brand": "Acme AI",
         "auth": {"admin_token": "env:ADMIN_TOKEN"},
+        "dashboard": {"admin_password": "env:ADMIN_PASSWORD"},
         "upstreams": upstreams,
         "models": models,
         "plans": plans,
@@ -89,20 +91,54 @@ def document(simulator: str) -> dict[str, Any]:
 
 
 class Populated(Gateway):
-    """The gateway. secrets, ids: of its keys, by name."""
+    """A gateway with keys. secrets, ids: of them, by name. holder: the name of the one that holders
+    sign in with. request_id: of one of its requests."""
 
-    def __init__(self, folder: Path, simulator: str) -> None:
-        super().__init__(folder, document(simulator), env=SECRETS)
-        self.secrets = {name: self.new_key(name, **fields) for name, fields in KEYS.items()}
+    def __init__(
+        self, folder: Path, document: Mapping[str, Any], keys: Mapping[str, Mapping[str, Any]]
+    ) -> None:
+        super().__init__(folder, document, env=SECRETS)
+        self.secrets = {name: self.new_key(name, **fields) for name, fields in keys.items()}
         listed = self.admin("GET", "/admin/v1/keys")["data"]
         self.ids = {key["name"]: key["id"] for key in listed}
+        self.holder = next(iter(keys))
+        self.request_id = ""
 
     def admin(self, method: str, path: str, **options: Any) -> Any:
         """The JSON that the management API answers."""
-        bearer = {"authorization": f"Bearer {SECRETS['ADMIN_TOKEN']}"}
+        bearer = {"authorization": f"Bearer {ADMIN_TOKEN}"}
         answer = self._client.request(method, path, headers=bearer, **options)
         assert answer.is_success, answer.text
         return answer.json()
+
+    @cache  # noqa: B019
+    def session(self, role: str, agent: str = "Firefox") -> list[dict[str, Any]]:
+        """The cookies of a visitor that has signed in as "holder" or "admin", for Playwright."""
+        path, field, secret = {
+            "holder": ("/app/sign-in", "key", self.secrets[self.holder]),
+            "admin": ("/app/sign-in/password", "password", PASSWORD),
+        }[role]
+        answer = httpx.post(
+            f"{self.url}{path}",
+            data={field: secret, "next": "/app"},
+            headers={"sec-fetch-site": "same-origin", "user-agent": agent},
+            trust_env=False,
+            timeout=DEADLINE,
+        )
+        assert answer.status_code == 303, answer.text
+        return [
+            {
+                "name": cookie.name,
+                "value": cookie.value,
+                "domain": "127.0.0.1",
+                "path": "/",
+                "expires": -1,
+                "httpOnly": True,
+                "secure": True,
+                "sameSite": "Lax",
+            }
+            for cookie in answer.cookies.jar
+        ]
 
     def keep(self, rows: list[Entry]) -> None:
         """Write rows into its ledger."""
@@ -119,20 +155,30 @@ class Populated(Gateway):
 
 
 def populated(folder: Path, simulator: str) -> Populated:
-    """Start it, and write its month."""
-    gateway = Populated(folder, simulator)
+    """Start a gateway, and write its month."""
+    gateway = Populated(folder, document(simulator), KEYS)
     now = time.time()
-    rows = [
-        *month(gateway.ids["checkout-assistant"], now, daily=36, scale=1.0, seed=1),
-        *month(gateway.ids["nightly-evals"], now, daily=14, scale=2.2, seed=2),
-        *month(gateway.ids["ana-laptop"], now, daily=9, scale=0.4, seed=3),
-    ]
+    rows: list[Entry] = []
+    for name, daily, scale in USE:
+        key = Entry(
+            id="",
+            account=gateway.ids[name],
+            at=0.0,
+            ended_at=0.0,
+            key_name=name,
+            owner=KEYS[name]["owner"],
+            plan=KEYS[name]["plan"],
+        )
+        rows += month(key, now, daily=daily, scale=scale, seed=daily)
+    mine = [row for row in rows if row.account == gateway.ids[gateway.holder]]
+    gateway.request_id = next(row.id for row in reversed(mine) if row.fallback_from)
+    bought = now - 9 * DAY
     rows.append(
         Entry(
             id="crd_00000000000000000001",
-            account=gateway.ids["checkout-assistant"],
-            at=now - 9 * DAY,
-            ended_at=now - 9 * DAY,
+            account=gateway.ids[gateway.holder],
+            at=bought,
+            ended_at=bought,
             kind="credit",
             granted=50 * NANO,
             note="Order 1182",
@@ -140,72 +186,3 @@ def populated(folder: Path, simulator: str) -> Populated:
     )
     gateway.keep(rows)
     return gateway
-
-
-def month(account: str, now: float, *, daily: int, scale: float, seed: int) -> Iterator[Entry]:
-    """Rows of 30 days up to `now`, oldest first; fewer on weekends."""
-    choose = random.Random(seed)
-    first = math.floor(now / DAY) - 29
-    for day in range(30):
-        weekend = (first + day + 3) % 7 >= 5  # 1970-01-01 was a Thursday
-        count = round(daily * (0.3 if weekend else 1.0) * choose.uniform(0.7, 1.3))
-        times = sorted((first + day + choose.betavariate(4, 3)) * DAY for _ in range(count))
-        for at in times:
-            if at < now - 60:
-                yield _row(account, at, now, scale, choose)
-
-
-def _row(account: str, at: float, now: float, scale: float, choose: random.Random) -> Entry:
-    model = choose.choices(list(PRICES), weights=[3, 4, 2, 3])[0]
-    read = int(choose.lognormvariate(8.2, 1.0) * scale)
-    cached = int(read * choose.choice([0, 0, 0.5, 0.8]))
-    wrote = int(choose.lognormvariate(6.6, 0.8) * scale)
-    given, made = (float(price) * 1000 for price in PRICES[model])  # nano-credits for a token
-    ended: Ended = choose.choices(("completed", "hung_up", "cut", "failed"), (90, 5, 2, 3))[0]
-    fallback = choose.random() < 0.05
-    cost = round((read - cached) * given + cached * given / 10 + wrote * made)
-    attempts = [AttemptRecord("openai", model, 200, model, "", choose.uniform(500, 4000))]
-    if fallback:
-        other = choose.choice([name for name in PRICES if name != model])
-        failed = AttemptRecord("anthropic", other, 529, other, "overloaded", 180.0, "overloaded")
-        attempts.insert(0, failed)
-    if ended == "failed":
-        cost, wrote = 0, 0
-        attempts = [AttemptRecord("openai", model, 503, model, "upstream_error", 90.0, "refused")]
-    duration = sum(attempt.ms for attempt in attempts) + choose.uniform(100, 9000)
-    return Entry(
-        id=f"req_{choose.getrandbits(96):024x}",
-        account=account,
-        at=at,
-        ended_at=at + duration / 1000,
-        owner="",
-        plan="pro",
-        endpoint=choose.choice(["chat.completions", "messages", "responses"]),
-        model=model,
-        asked=attempts[0].served,
-        status=502 if ended == "failed" else 200,
-        ended=ended,
-        input=read - cached,
-        output=wrote,
-        cache_read=cached,
-        reasoning=wrote // 4 if model.startswith("gpt") else 0,
-        cost=cost,
-        reserved=cost * 2,
-        first_content_ms=None if ended == "failed" else choose.uniform(180, 2400),
-        upstream_ms=duration - 3,
-        duration_ms=duration,
-        stream=choose.random() < 0.8,
-        measured=ended == "completed",
-        starts=_starts(at, now),
-        attempts=attempts,
-        fallback_from=attempts[0].served if fallback and ended != "failed" else "",
-    )
-
-
-def _starts(at: float, now: float) -> dict[str, float]:
-    """The periods in which a row counts: those of today began 4 hours and 5 days ago."""
-    starts = {"calendar month": Window("calendar month", None, 0).boundary(at) or 0.0}
-    for name, seconds, ago in (("5h", 5 * 3600.0, 4 * 3600.0), ("7d", 7 * DAY, 5 * DAY)):
-        periods = math.floor((at - (now - ago)) / seconds)
-        starts[name] = now - ago + periods * seconds
-    return starts

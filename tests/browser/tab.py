@@ -118,3 +118,52 @@ def wider_than_the_window(page: Page) -> list[str]:
     """The elements that make the page scroll sideways; none should."""
     found: list[str] = page.evaluate(_WIDER)
     return found
+
+
+_FOCUSABLE = """() => {
+  const shown = node => node.checkVisibility({visibilityProperty: true}) && !node.disabled
+    && node.tabIndex >= 0 && node.type !== "hidden";
+  const groups = new Set();
+  return [...document.querySelectorAll(
+    "a[href], button, input, select, textarea, summary, [tabindex]")]
+    .filter(shown)
+    .filter(node => {  // of radio buttons the Tab key reaches one
+      if (node.type !== "radio") return true;
+      const first = !groups.has(node.name);
+      groups.add(node.name);
+      return first;
+    })
+    .map((node, at) => { node.dataset.stop = at; return node.outerHTML.slice(0, 120); });
+}"""
+
+_STOP = """() => {
+  const node = document.activeElement;
+  const style = getComputedStyle(node);
+  const ring = style.outlineStyle !== "none" && parseFloat(style.outlineWidth) > 0;
+  const group = node.type === "radio"
+    ? document.querySelector(`input[type=radio][name="${node.name}"][data-stop]`) : node;
+  return [group.dataset.stop ?? "", ring];
+}"""
+
+
+def keyboard_faults(page: Page) -> list[str]:
+    """Controls that the Tab key does not reach, or where the focus cannot be seen, and forms that
+    Enter does not send."""
+    controls: list[str] = page.evaluate(_FOCUSABLE)
+    reached: dict[int, bool] = {}
+    page.evaluate("document.activeElement.blur()")
+    for _ in range(2 * len(controls) + 10):
+        if len(reached) == len(controls):
+            break
+        page.keyboard.press("Tab")
+        at, ring = page.evaluate(_STOP)
+        if at:
+            reached[int(at)] = ring
+    found = [f"not reached: {text}" for at, text in enumerate(controls) if at not in reached]
+    found += [f"no focus ring: {controls[at]}" for at, ring in reached.items() if not ring]
+    found += page.evaluate(
+        "[...document.forms].filter(form => !form.querySelector("
+        "'button:not([type=button]), input[type=submit]'))"
+        ".map(form => `no button sends: ${form.action}`)"
+    )
+    return found

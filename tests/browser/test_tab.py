@@ -36,7 +36,9 @@ def test_harness_page_without_faults_has_none(watched: Watched) -> None:
 def test_harness_violation_of_the_policy_is_a_fault(watched: Watched) -> None:
     watched.page.goto("/")
     watched.page.evaluate("document.body.append(document.createElement('script'))")
-    watched.page.evaluate("document.body.innerHTML += '<img src=x onerror=alert(1)>'")
+    watched.page.evaluate(
+        "document.body.innerHTML += '<img src=http://elsewhere.example/x onerror=alert(1)>'"
+    )
     faults = watched.faults()
     assert "content security policy: img-src" in faults
     assert "content security policy: script-src-attr" in faults

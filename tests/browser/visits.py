@@ -1,0 +1,54 @@
+"""Which pages there are, for whom, and where each has an example: from the table of pages."""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from edge.dashboard.page import Page
+from edge.dashboard.pages import PAGES
+
+from .populated import Populated
+
+Example = Callable[[Populated], str]
+
+EXAMPLES: Mapping[str, Example] = {}
+"""For each path with a part in braces, one that exists and that the holder may open."""
+
+NO_PAGES = frozenset(("/app/overview/live",))
+"""Paths that answer GET with something else: files, and parts of a page that htmx asks for."""
+
+AS_ADMIN: Mapping[str, Example] = {}
+"""Paths that administrators open in another way, such as with the key whose page it is."""
+
+
+class Visit(NamedTuple):
+    """A page as one role opens it. pattern: its path in the table."""
+
+    pattern: str
+    role: str
+
+    @property
+    def name(self) -> str:
+        """A name for files."""
+        return f"{self.role}-{self.pattern.strip('/').translate(_PLAIN) or 'home'}"
+
+    def path(self, gateway: Populated) -> str:
+        """Where it is. Raises KeyError for a pattern without an example."""
+        if self.role == "admin" and self.pattern in AS_ADMIN:
+            return AS_ADMIN[self.pattern](gateway)
+        if "{" in self.pattern:
+            return EXAMPLES[self.pattern](gateway)
+        return self.pattern
+
+
+_PLAIN = str.maketrans({"/": "-", "{": "", "}": "", ".": "-"})
+
+
+def visits(pages: tuple[Page, ...] = PAGES) -> list[Visit]:
+    """Every page for every role that may open it."""
+    return [
+        Visit(page.path, role)
+        for page in pages
+        if "GET" in page.methods and page.path not in NO_PAGES
+        for role in page.roles
+        if role != "admin" or any(other.path == "/app/sign-in/password" for other in pages)
+    ]
