@@ -66,7 +66,9 @@ from middlewares.stores.responses.base import ResponseStore
 from middlewares.stores.responses.quota import BoundedResponseStore
 from middlewares.stores.responses.sql import SqlResponseStore, SqlSecretStore
 from middlewares.stores.responses.sweep import Sweeper
-from middlewares.stores.sessions.base import MemorySessionStore, SessionStore
+from middlewares.stores.sessions.base import SessionStore
+from middlewares.stores.sessions.sql import SqlSessionStore
+from middlewares.stores.sessions.sweep import SessionSweeper
 from middlewares.stores.sql.database import Database
 from middlewares.stores.teams.sql import SqlTeamStore
 from middlewares.stores.vendor_files.sql import SqlVendorFileStore
@@ -201,6 +203,10 @@ async def open_services(
     await ledger_writer.start()
     await accounts.start()
     alerts.start()
+    sessions = SqlSessionStore(database)
+    session_sweeper = SessionSweeper(sessions)
+    session_sweeper.start()
+    stack.push_async_callback(session_sweeper.aclose)
     replays = await replays_of(settings, stack)
     responses = sweeper = None
     if settings.keep_responses:
@@ -257,7 +263,7 @@ async def open_services(
         metrics=metrics,
         database=database,
         keys=keys,
-        sessions=MemorySessionStore(),
+        sessions=sessions,
         ledger=ledger,
         counters=counters,
         accounts=accounts,

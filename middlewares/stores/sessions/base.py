@@ -19,6 +19,8 @@ IDLE: dict[Role, float] = {"holder": 12 * _HOUR, "admin": _HOUR}
 """Seconds without a request after which a session ends."""
 LONGEST: dict[Role, float] = {"holder": 7 * 24 * _HOUR, "admin": 12 * _HOUR}
 """Seconds after which a session ends in any case."""
+MOST = 50
+"""Sessions of one identity; the one that was used least recently goes first."""
 SEEN_EVERY = 60.0
 """Seconds between two writes of `seen_at`."""
 
@@ -64,7 +66,7 @@ class SessionStore(Protocol):
         ...
 
     async def insert(self, session: Session) -> None:
-        """Keep a new session."""
+        """Keep a new session, and of its identity the `MOST` last used ones."""
         ...
 
     async def seen(self, digest: bytes, at: float) -> None:
@@ -75,7 +77,7 @@ class SessionStore(Protocol):
         """Delete a session. One that is not there is no error."""
         ...
 
-    async def of_subject(self, how: How, subject: str, limit: int = 100) -> list[Session]:
+    async def of_subject(self, how: How, subject: str, limit: int = MOST) -> list[Session]:
         """The sessions of one identity, the last used first."""
         ...
 
@@ -92,34 +94,37 @@ class MemorySessionStore(Shared):
     """A `SessionStore` that forgets when the process ends."""
 
     def __init__(self) -> None:
-        self._sessions: dict[bytes, Session] = {}
+        self.sessions: dict[bytes, Session] = {}
 
     async def find(self, digest: bytes) -> Session | None:
-        return self._sessions.get(digest)
+        return self.sessions.get(digest)
 
     async def insert(self, session: Session) -> None:
-        self._sessions[session.digest] = session
+        self.sessions[session.digest] = session
+        of_it = await self.of_subject(session.how, session.subject, len(self.sessions))
+        for old in of_it[MOST:]:
+            del self.sessions[old.digest]
 
     async def seen(self, digest: bytes, at: float) -> None:
-        session = self._sessions.get(digest)
+        session = self.sessions.get(digest)
         if session is not None:
-            self._sessions[digest] = msgspec.structs.replace(session, seen_at=at)
+            self.sessions[digest] = msgspec.structs.replace(session, seen_at=at)
 
     async def delete(self, digest: bytes) -> None:
-        self._sessions.pop(digest, None)
+        self.sessions.pop(digest, None)
 
-    async def of_subject(self, how: How, subject: str, limit: int = 100) -> list[Session]:
-        found = [one for one in self._sessions.values() if (one.how, one.subject) == (how, subject)]
+    async def of_subject(self, how: How, subject: str, limit: int = MOST) -> list[Session]:
+        found = [one for one in self.sessions.values() if (one.how, one.subject) == (how, subject)]
         return sorted(found, key=lambda one: (-one.seen_at, one.digest))[:limit]
 
     async def delete_of(self, how: How, subject: str) -> int:
-        found = await self.of_subject(how, subject, len(self._sessions))
+        found = await self.of_subject(how, subject, len(self.sessions))
         for session in found:
-            del self._sessions[session.digest]
+            del self.sessions[session.digest]
         return len(found)
 
     async def purge(self, now: float) -> int:
-        ended = [one.digest for one in self._sessions.values() if one.ended(now)]
+        ended = [one.digest for one in self.sessions.values() if one.ended(now)]
         for digest in ended:
-            del self._sessions[digest]
+            del self.sessions[digest]
         return len(ended)

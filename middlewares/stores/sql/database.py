@@ -22,7 +22,7 @@ from .sqlite_file import NotUsable, SqliteFile
 
 _log = logging.getLogger(__name__)
 
-SCHEMA = "0013"
+SCHEMA = "0014"
 """The newest migration, which this code needs."""
 
 _CLOSING = 10.0

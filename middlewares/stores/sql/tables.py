@@ -457,6 +457,27 @@ jobs = Table(
 """Columns are the fields of `jobs.Job`; `entry_id` is of the ledger row that a job ends with, and
 of the hold that it begins with."""
 
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("digest", LargeBinary, primary_key=True),
+    Column("how", String, nullable=False),
+    Column("role", String, nullable=False),
+    Column("subject", String, nullable=False),
+    Column("bound_to", LargeBinary, nullable=False),
+    Column("owner", String, nullable=False),
+    Column("name", String, nullable=False),
+    Column("address", String, nullable=False),
+    Column("agent", String, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("seen_at", Double, nullable=False),
+    Column("expires_at", Double, nullable=False),
+    Index("sessions_subject", "how", "subject", "seen_at"),
+    Index("sessions_expires_at", "expires_at"),
+    Index("sessions_seen_at", "role", "seen_at"),
+)
+"""Columns are the fields of `sessions.Session`."""
+
 audit = Table(
     "audit",
     metadata,
