@@ -72,7 +72,7 @@ class AccountApp:
                 period = read_period(query, self._usage_report.clock())
             except PeriodRefused as raised:
                 raise expected(raised.field, raised.expected) from None
-            return await self._usage_report.usage(principal.id, period)
+            return await self._usage_report.usage_of(principal, period)
         return await self._request(principal, plain_path(scope["path"]).rpartition("/")[2])
 
     async def _request(self, principal: Principal, request_id: str) -> dict[str, Any]:

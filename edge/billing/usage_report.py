@@ -16,7 +16,8 @@ from middlewares.limits import Budget, Limits, PlanLimits
 from middlewares.pricing import decimal
 from middlewares.stores.counters.base import AccountStatus, Check, RateCounters
 from middlewares.stores.errors import StoreUnavailable
-from middlewares.stores.ledger.base import Entry, LedgerStore, Sum
+from middlewares.stores.ledger.base import Entry, LedgerStore, Sum, daily_sum
+from middlewares.stores.ledger.spend import Filters
 
 from .period import Period, moment
 
@@ -193,6 +194,29 @@ class UsageReport:
     async def usage(self, account: str | None, period: Period) -> Data:
         """Usage by day and model; of all accounts for None. Raises StoreUnavailable."""
         return usage(await self.ledger.sums(account, period.since, period.until), period)
+
+    async def usage_of(self, principal: Principal, period: Period) -> Data:
+        """Usage of `principal`, and of its team, by day and model. Raises StoreUnavailable."""
+        found = await self.usage(principal.id, period)
+        team = principal.team
+        return {**found, "team": None if team is None else await self.team_usage(team, period)}
+
+    async def team_usage(self, team: Team, period: Period) -> Data:
+        """Usage of all keys of `team` by day and model. Raises StoreUnavailable."""
+        sums: list[Sum] = []
+        after = None
+        while True:
+            found = await self.ledger.grouped(
+                ("day", "model"),
+                Filters(team=team.id),
+                since=period.since,
+                until=period.until,
+                after=after,
+            )
+            sums += map(daily_sum, found.groups)
+            after = found.next
+            if after is None:
+                return {"id": team.id, "name": team.name, **_summed(sums)}
 
 
 def usage(sums: Iterable[Sum], period: Period) -> Data:

@@ -332,6 +332,36 @@ async def test_usage_by_day_and_model_of_this_key_alone(gateway: AccountGateway)
     assert (await gateway.get("/v1/usage", FREE)).json()["total"]["requests"] == 0
 
 
+async def test_usage_of_the_team_is_under_team(gateway: AccountGateway) -> None:
+    """Of all its keys, by day and model, without their names; also of a key that has left it."""
+    team = Team("team_a", "Search")
+    ann = Principal("key_ann", team=team)
+    await gateway.ledger.append(
+        [
+            row(1, team="team_a"),
+            row(2, account="key_eve", team="team_a", model="m2", at=NOW - DAY),
+            row(3, account="key_eve", team="team_a"),
+            row(4),  # before it joined
+            row(5, account="key_bob", team="team_b"),
+        ]
+    )
+    said = (await gateway.get("/v1/usage", ann)).json()
+    assert [(one["day"], one["model"], one["requests"]) for one in said["data"]] == [
+        ("2026-11-21", "m1", 2)
+    ]
+    assert set(said["team"]) == {"id", "name", "data", "total"}
+    assert (said["team"]["id"], said["team"]["name"]) == ("team_a", "Search")
+    assert [(one["day"], one["model"], one["requests"]) for one in said["team"]["data"]] == [
+        ("2026-11-20", "m2", 1),
+        ("2026-11-21", "m1", 2),
+    ]
+    assert (said["team"]["total"]["requests"], said["team"]["total"]["credits"]) == (3, "0.00369")
+    assert "key_" not in str(said)
+    assert (await gateway.get("/v1/usage", FREE)).json()["team"] is None
+    narrow = (await gateway.get("/v1/usage", ann, "days=1")).json()
+    assert narrow["team"]["total"]["requests"] == 2
+
+
 @pytest.mark.parametrize(
     ("query", "start", "end"),
     [
