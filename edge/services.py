@@ -194,9 +194,9 @@ async def open_services(
         alerts.watch.note(entries)
         await accounts.committed(entries)
 
-    async def changed(account: str) -> None:
-        alerts.watch.note_account(account)
-        await accounts.changed(account)
+    async def changed(entry: Entry) -> None:
+        alerts.watch.note([entry])
+        await accounts.changed(entry)
 
     ledger_writer = LedgerWriter(ledger, Path(settings.store.journal), committed=committed)
     stack.push_async_callback(ledger_writer.aclose)
@@ -337,11 +337,11 @@ def jobs_of(
     settings: Settings,
     database: Database,
     files: Files,
-    settle: Callable[[str], Awaitable[None]],
+    settle: Callable[[Entry], Awaitable[None]],
     metrics: Metrics,
 ) -> Jobs:
     """The jobs of this process. The engine claims nothing before it is started. settle: called with
-    the account of a job that has ended."""
+    the reservation of a job that has ended."""
     option = settings.jobs
     store, providers = SqlJobStore(database), NewestProviders()
     # Videos are large, and read once.

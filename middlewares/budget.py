@@ -15,6 +15,9 @@ its parts:
                               cost
 
 The usage that upstreams reported for earlier attempts is added to each.
+
+A principal of a team is charged beside it: one reservation on both accounts, one row for both. Each
+account pays the cost from what it was reserved from (`stores.counters.decision`).
 """
 
 from collections.abc import Awaitable, Callable
@@ -28,13 +31,13 @@ import msgspec
 from msgspec.structs import replace
 
 from middlewares.stores.accounts import Accounts
-from middlewares.stores.counters.base import Hold, InsufficientFunds
+from middlewares.stores.counters.base import Hold, InsufficientFunds, TeamAccount
 from middlewares.stores.errors import CountersUnavailable, StoreUnavailable
 from middlewares.stores.ledger.base import MAX_COST, AttemptRecord, Ended, Entry
 from middlewares.stores.ledger.writer import LedgerWriter
 
 from .asgi import ASGIApp, Receive, Scope, Send, refuse_scope
-from .exchange import MAX_RUNS, Exchange, Principal, Usage, cost_of, exchange_of
+from .exchange import MAX_RUNS, Exchange, Principal, Team, Usage, cost_of, exchange_of
 from .limits import Budget
 from .pricing import UNITS, Price, decimal, has_units
 from .problem import Problem
@@ -121,24 +124,30 @@ outcome, status, on_hangup
             )
             return await problem(scope, receive, send)
 
-        budget = quote.budget
+        budget, team_budget = quote.budget, quote.team_budget
         entry_id = exchange.request_id or uuid4().hex
         hold = None
-        if budget.limited and (amount := _max_cost(quote)):
+        if (budget.limited or team_budget is not None) and (amount := _max_cost(quote)):
+            team = None if team_budget is None else team_account(principal, team_budget)
             if self._accounts is not None:
-                hold = self._accounts.reserve_now(principal.id, entry_id, amount, budget)
+                hold = self._accounts.reserve_now(principal.id, entry_id, amount, budget, team)
             if hold is None:
-                answer = await self._reserve(principal.id, entry_id, amount, quote)
+                answer = await self._reserve(principal.id, entry_id, amount, quote, team)
                 if isinstance(answer, Problem):
                     return await answer(scope, receive, send)
                 hold = answer
             if budget.cut_off:
                 exchange.cut_off = _affordable_output(quote, hold)
+            if team_budget is not None and team_budget.cut_off and hold.team is not None:
+                most = _affordable_output(quote, hold.team)
+                exchange.cut_off = min(exchange.cut_off or most, most)
         exchange.on_hangup = budget.on_hangup
         exchange.runs = quote.runs
         exchange.max_output = quote.output
 
         opened = _open_entry(exchange, principal, quote, hold, entry_id, self._clock())
+        if principal.team is not None:
+            opened = _with_team(opened, principal.team, hold)
         if exchange.parent:
             opened = replace(opened, parent=exchange.parent, purpose=exchange.purpose)
         if quote.units is not None:
@@ -165,7 +174,7 @@ outcome, status, on_hangup
             self._settle(exchange, quote, hold, opened, app_exit, status)
 
     async def _reserve(
-        self, account: str, hold_id: str, amount: int, quote: Quote
+        self, account: str, hold_id: str, amount: int, quote: Quote, team: TeamAccount | None
     ) -> Hold | Problem:
         accounts, budget = self._accounts, quote.budget
         if accounts is None:
@@ -174,12 +183,12 @@ outcome, status, on_hangup
             )
         least = quote.price.tokens(quote.input, 1 if quote.output else 0, quote.units)
         try:
-            answer = await accounts.reserve(account, hold_id, amount, least, budget)
+            answer = await accounts.reserve(account, hold_id, amount, least, budget, team)
         except (CountersUnavailable, StoreUnavailable) as raised:
             return Problem("upstream_unavailable", reason=f"budget: {raised}")
         if isinstance(answer, Hold):
             return answer
-        return refusal_of(answer, quote.budget, amount, self._clock())
+        return refusal_of(answer, budget, team, amount, self._clock())
 
     def _open(self, opened: Entry, hold: Hold | None) -> Problem | None:
         """Open the row; what was reserved is given back where that fails."""
@@ -280,7 +289,37 @@ def _open_entry(
         stream=exchange.stream,
         measured=False,
         starts={} if hold is None or prepaid else hold.starts,
+        key_name=principal.name,
     )
+
+
+def _with_team(entry: Entry, team: Team, hold: Hold | None) -> Entry:
+    """`entry` of a key of a team, at whose cost `hold` was made."""
+    held = None if hold is None else hold.team
+    if held is None:
+        return replace(entry, team=team.id)
+    return replace(
+        entry,
+        team=team.id,
+        team_starts=held.starts,
+        from_team_credits=entry.cost if held.source == "credits" else 0,
+    )
+
+
+def charged_to(principal: Principal, hold: Hold | None, entry: Entry) -> Entry:
+    """`entry` with who pays its cost: the principal and its team, from what `hold` is of."""
+    if hold is not None:
+        prepaid = entry.cost if hold.source == "credits" else 0
+        entry = replace(entry, starts=hold.starts, from_credits=prepaid)
+    entry = replace(entry, key_name=principal.name)
+    return entry if principal.team is None else _with_team(entry, principal.team, hold)
+
+
+def team_account(principal: Principal, budget: Budget | None) -> TeamAccount | None:
+    """The account of the team of `principal` under `budget`; None where nothing limits it."""
+    if principal.team is None or budget is None:
+        return None
+    return TeamAccount(principal.team.id, budget)
 
 
 def _with_quoted_units(opened: Entry, units: Usage) -> Entry:
@@ -361,6 +400,8 @@ def _closed_entry(
             characters=usage.characters,
             video_ms=usage.video_ms,
         )
+    if opened.team and hold is not None and hold.team is not None:
+        row = replace(row, from_team_credits=cost if hold.team.source == "credits" else 0)
     return row
 
 
@@ -424,16 +465,25 @@ def _refused(exchange: Exchange) -> bool:
     return last.status >= 400 or bool(last.problem)
 
 
-def refusal_of(lacking: InsufficientFunds, budget: Budget, amount: int, now: float) -> Problem:
-    """A 429 with the window, what remains of it, and its reset."""
+def refusal_of(
+    lacking: InsufficientFunds,
+    budget: Budget,
+    team: TeamAccount | None,
+    amount: int,
+    now: float,
+) -> Problem:
+    """A 429 with the window, whose it is, what remains of it, and its reset."""
+    whose, beginning = "", "The"
+    if lacking.whose == "team" and team is not None:
+        budget, whose, beginning = team.budget, f"team {team.account}, ", "Your team's"
     remaining = decimal(max(0, lacking.remaining))
     rest = f" This request may cost {decimal(amount)}." if lacking.remaining > 0 else ""
     extra: dict[str, Any] = {"remaining": remaining, "reset_at": None}
     if not lacking.window:
         return Problem(
             "insufficient_credits",
-            message=f"The credits are used up: {remaining} remaining.{rest}",
-            reason=f"may cost {amount}, {lacking.remaining} remain",
+            message=f"{beginning} credits are used up: {remaining} remaining.{rest}",
+            reason=f"{whose}may cost {amount}, {lacking.remaining} remain",
             extra=extra,
         )
     cap = next((window.cap for window in budget.windows if window.name == lacking.window), 0)
@@ -452,9 +502,9 @@ def refusal_of(lacking: InsufficientFunds, budget: Budget, amount: int, now: flo
     extra["window"] = lacking.window
     return Problem(
         "budget_exceeded",
-        message=f"The {lacking.window} spend limit of {decimal(cap)} credits is reached: "
+        message=f"{beginning} {lacking.window} spend limit of {decimal(cap)} credits is reached: "
         f"{remaining} remaining{until}.{rest}",
-        reason=f"window {lacking.window}: may cost {amount}, {lacking.remaining} remain",
+        reason=f"{whose}window {lacking.window}: may cost {amount}, {lacking.remaining} remain",
         retry_after=retry_after,
         extra=extra,
     )

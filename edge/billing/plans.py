@@ -78,6 +78,13 @@ class Plans:
         self._by_team[team.id] = (team, limits)
         return limits
 
+    def team_budget(self, principal: Principal | None) -> Budget | None:
+        """The budget of the team of `principal`; None where that has no limit. Raises Problem."""
+        if principal is None or principal.team is None:
+            return None
+        budget = self.team_limits(principal.team).budget
+        return budget if budget.limited else None
+
     def storage(self, principal: Principal | None) -> int:
         """Bytes of all files of `principal`. Raises Problem, as `limits`."""
         own = self.limits(principal).storage

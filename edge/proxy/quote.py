@@ -37,7 +37,7 @@ from edge.runtime.worker_thread import run_in_thread
 from edge.vendors.claude_models import claude
 from middlewares.budget import Quote
 from middlewares.exchange import MAX_RUNS, Exchange, Usage
-from middlewares.limits import Budget, OnHangup
+from middlewares.limits import OnHangup
 from middlewares.pricing import Price
 
 _DESCRIBED = 2000
@@ -86,7 +86,7 @@ class Quoter:
     def __call__(self, exchange: Exchange) -> Quote | None:
         """The quote; None for an endpoint that is free, and for jobs, which have their own.
 
-        Raises Problem (`Plans.limits`, `Plans.team_limits`, and for a tier that has no price).
+        Raises Problem (`Plans.limits`, `Plans.team_budget`, and for a tier that has no price).
         """
         row: Endpoint = exchange.row
         if row.billed in ("free", "job") or not exchange.model:
@@ -100,11 +100,9 @@ class Quoter:
         limits = self._limits(model, named)
         principal, fields = exchange.principal, exchange.fields
         budget = self._plans.limits(principal).budget
-        team_budget: Budget | None = None
+        team_budget = None
         if principal is not None and principal.team is not None:
-            team_budget = self._plans.team_limits(principal.team).budget
-            if not team_budget.limited:
-                team_budget = None
+            team_budget = self._plans.team_budget(principal)
         price, hosted = limits.price, 0
         asked = requested_tiers(fields)
         if asked:  # of all named models: any of them may be the one that is charged

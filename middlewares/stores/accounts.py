@@ -6,6 +6,9 @@ return None for an account that they do not know or that is stale. Then the ledg
 `restore` sets its sums, unless a hold was converted in between: each conversion changes the
 version. Requests that wait for the same account share one query.
 
+A key and its team have an account each. `reserve` decides over both; then each has its own hold,
+which is resized, dropped, converted and restored by itself. A level without a limit holds nothing.
+
 A hold stays known here until its row is in the ledger (`committed`). A row without a hold here is
 of a process that died, or of another outage; a hold that the counters did not find had expired. In
 both cases only the ledger is right about the account, so it is marked stale.
@@ -19,10 +22,19 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from time import time
 
+from msgspec.structs import replace
+
 from middlewares.limits import Budget
 from middlewares.shared import Shared
 from middlewares.single_flight import FlightRefused, SingleFlight
-from middlewares.stores.counters.base import AccountCounters, AccountStatus, Hold, InsufficientFunds
+from middlewares.stores.counters.base import (
+    AccountCounters,
+    AccountStatus,
+    Hold,
+    InsufficientFunds,
+    TeamAccount,
+    Unknown,
+)
 from middlewares.stores.counters.memory import MemoryCounters
 from middlewares.stores.ledger.base import MAX_COST, Entry, LedgerStore
 
@@ -32,7 +44,8 @@ from .outage import Outage
 _log = logging.getLogger(__name__)
 
 _ATTEMPTS = 5
-"""Attempts to restore an account; others mark it stale again faster than that."""
+"""Attempts to restore an account; others mark it stale again faster than that. A request that needs
+two accounts has as many for each."""
 _BATCH = 256
 
 
@@ -63,9 +76,9 @@ class Accounts(Shared):
         if period <= 0:
             raise ValueError(f"period {period}: expected more than 0")
         self._counters = counters
-        self._reserve_in_process = None
+        self._in_process: MemoryCounters | None = None
         if isinstance(counters, MemoryCounters) and counters.in_process:
-            self._reserve_in_process = counters.set_aside
+            self._in_process = counters
         self._ledger = ledger
         self._period = period
         self._recover = recover
@@ -88,36 +101,82 @@ class Accounts(Shared):
     # Requests
 
     async def reserve(
-        self, account: str, hold_id: str, amount: int, least: int, budget: Budget
+        self,
+        account: str,
+        hold_id: str,
+        amount: int,
+        least: int,
+        budget: Budget,
+        team: TeamAccount | None = None,
     ) -> Hold | InsufficientFunds:
         """Reserve nano-credits for a request; see `AccountCounters.reserve`.
 
-        Raises CountersUnavailable, StoreUnavailable; then nothing is held.
+        team: the account of the key's team, where that is limited; then `Hold.team` is what is held
+        there. Raises CountersUnavailable, StoreUnavailable; then nothing is held.
         """
         amount = min(amount, MAX_COST)
+        if team is not None and not budget.limited:
+            answer = await self._reserve(team.account, hold_id, amount, least, team.budget, None)
+            if isinstance(answer, InsufficientFunds):
+                return replace(answer, whose="team")
+            answer = _beside(account, answer)
+        else:
+            answer = await self._reserve(account, hold_id, amount, least, budget, team)
+        if isinstance(answer, Hold):
+            self._holds[hold_id] = answer
+        return answer
+
+    async def _reserve(
+        self,
+        account: str,
+        hold_id: str,
+        amount: int,
+        least: int,
+        budget: Budget,
+        team: TeamAccount | None,
+    ) -> Hold | InsufficientFunds:
+        accounts = (account,) if team is None else (account, team.account)
+        unknown = account
         try:
-            for _ in range(_ATTEMPTS):
+            for _ in range(_ATTEMPTS * len(accounts)):
                 now = self._clock()
-                answer = await self._counters.reserve(account, hold_id, amount, least, budget, now)
-                if answer is not None:
-                    if type(answer) is Hold:
-                        self._holds[hold_id] = answer
+                answer = await self._counters.reserve(
+                    account, hold_id, amount, least, budget, now, team
+                )
+                if not isinstance(answer, Unknown):
                     return answer
-                await self._restore(account)
+                unknown = answer.account
+                await self._restore(unknown)
         except BaseException:
             # The counters may have made the hold although no answer came.
-            self._counters.drop(Hold(account, hold_id, amount, "windows", now))
+            for each in accounts:
+                self._counters.drop(Hold(each, hold_id, amount, "windows", now))
             raise
-        raise _unsettled(account)
+        raise _unsettled(unknown)
 
-    def reserve_now(self, account: str, hold_id: str, amount: int, budget: Budget) -> Hold | None:
+    def reserve_now(
+        self,
+        account: str,
+        hold_id: str,
+        amount: int,
+        budget: Budget,
+        team: TeamAccount | None = None,
+    ) -> Hold | None:
         """Reserve without waiting, if the counters are in this process and clearly have enough.
 
         None, and nothing done: call `reserve`.
         """
-        if self._reserve_in_process is None:
+        counters = self._in_process
+        if counters is None:
             return None
-        hold = self._reserve_in_process(account, hold_id, amount, budget, self._clock())
+        now = self._clock()
+        if team is None:
+            hold = counters.set_aside(account, hold_id, amount, budget, now)
+        elif budget.limited:
+            hold = counters.set_aside_in_both(account, hold_id, amount, budget, now, team)
+        else:
+            hold = counters.set_aside(team.account, hold_id, amount, team.budget, now)
+            hold = None if hold is None else _beside(account, hold)
         if hold is not None:
             self._holds[hold_id] = hold
         return hold
@@ -125,13 +184,22 @@ class Accounts(Shared):
     def resize(self, hold: Hold, amount: int) -> None:
         """Set the cost of a finished request, nano-credits; its row is with the ledger writer."""
         amount = min(amount, MAX_COST)
-        self._counters.resize(hold, amount)
+        if hold.team is None:
+            self._counters.resize(hold, amount)
+        else:
+            for part in hold.parts():
+                self._counters.resize(part, amount)
+                part.amount = amount
         hold.amount = amount
 
     def drop(self, hold: Hold) -> None:
         """Release the hold of a request that cost nothing."""
         self._holds.pop(hold.id, None)
-        self._counters.drop(hold)
+        if hold.team is None:
+            self._counters.drop(hold)
+        else:
+            for part in hold.parts():
+                self._counters.drop(part)
 
     async def status(self, account: str, budget: Budget) -> AccountStatus:
         """Status of an account. Raises CountersUnavailable, StoreUnavailable."""
@@ -151,30 +219,36 @@ class Accounts(Shared):
         """
         known = self._holds
         holds: list[Hold] = []
+        teams: list[Hold] = []
         stale: dict[str, None] = {}
         for entry in entries:
             hold = known.get(entry.id)
             if hold is not None:
-                holds.append(hold)
-            elif entry.granted or (entry.cost and (entry.starts or entry.from_credits)):
-                stale[entry.account] = None
-        if holds:
-            lost = await self._counters.convert(holds)
+                if hold.team is None:
+                    holds.append(hold)
+                else:
+                    # Counters convert those of one account in a row at once.
+                    for part in hold.parts():
+                        (teams if part is hold.team else holds).append(part)
+            else:
+                stale |= dict.fromkeys(charged(entry))
+        if holds or teams:
+            lost = await self._counters.convert([*holds, *teams])
             for hold in lost:
                 stale[hold.account] = None
             # Before the holds are dropped: a repeated call would not find them.
             await self._invalidate(stale)
-            for hold in holds:
+            for hold in (*holds, *teams):
                 known.pop(hold.id, None)
         else:
             await self._invalidate(stale)
 
-    async def changed(self, account: str) -> None:
-        """Have an account restored: the ledger says something else of it now.
+    async def changed(self, entry: Entry) -> None:
+        """Have the accounts of `entry` restored: the ledger says something else of it now.
 
         Raises CountersUnavailable; then it must be called again.
         """
-        await self._counters.invalidate(account)
+        await self._invalidate(dict.fromkeys(charged(entry)))
 
     async def _invalidate(self, accounts: dict[str, None]) -> None:
         """Mark accounts stale, in batches: shared counters take many in one round trip."""
@@ -237,6 +311,21 @@ class Accounts(Shared):
             self._outage.failed(raised)
         else:
             self._outage.worked()
+
+
+def charged(entry: Entry) -> list[str]:
+    """The accounts whose windows or credits a row changes, its cost or its grant."""
+    accounts = []
+    if entry.granted or (entry.cost and (entry.starts or entry.from_credits)):
+        accounts.append(entry.account)
+    if entry.cost and (entry.team_starts or entry.from_team_credits):
+        accounts.append(entry.team)
+    return accounts
+
+
+def _beside(account: str, team: Hold) -> Hold:
+    """The hold of a key without limits, beside that of its team."""
+    return Hold(account, team.id, team.amount, "other", team.at, team=team)
 
 
 def _unsettled(account: str) -> CountersUnavailable:

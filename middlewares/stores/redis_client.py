@@ -45,9 +45,9 @@ _QUIET = 60.0
 _AT_FAULT = re.compile(
     r"WRONGTYPE|not an integer|not a valid (?:float|integer)|out of range|would overflow"
     r"|invalid expire time|increment would produce|attempt to |data string too short"
-    r"|malformed number|bad argument"
+    r"|malformed number|bad argument|CROSSSLOT"
 )
-"""What Redis says when a value is at fault, in a command or a script, and not the server."""
+"""What Redis says when a value or a key of a command or a script is at fault, not the server."""
 
 
 _RUN = re.compile(rb"^run_id:([0-9A-Za-z]+)", re.MULTILINE)

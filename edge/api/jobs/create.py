@@ -33,9 +33,8 @@ from edge.media.library import Files, storage_full
 from edge.routing.catalog import Model
 from edge.runtime.worker_thread import run_in_thread
 from middlewares.asgi import Scope
-from middlewares.budget import refusal_of
+from middlewares.budget import charged_to, refusal_of, team_account
 from middlewares.exchange import Exchange, Principal
-from middlewares.limits import Budget
 from middlewares.problem import Problem, expected
 from middlewares.stores.accounts import Accounts
 from middlewares.stores.counters.base import Hold
@@ -170,9 +169,8 @@ class Creator:
         key: str | None,
         mark: str,
     ) -> Created:
-        budget = self._plans.limits(principal).budget
         amount = most_cost(terms)
-        hold = await self._reserve(principal.id, exchange.request_id, amount, budget)
+        hold = await self._reserve(principal, exchange.request_id, amount)
         job = self._job(exchange, principal, model, draft, work, terms, amount, hold)
         job = replace(job, key=key, fingerprint=mark)
         limit = self._plans.storage(principal)
@@ -191,7 +189,7 @@ class Creator:
                     raise storage_full(raised.use, limit, needed=self._room) from raised
                 case StoreUnavailable():
                     # It may be there all the same; then only the ledger knows what is reserved.
-                    await self._restore(principal.id)
+                    await self._restore(job.reservation)
                     raise Problem("store_unavailable", reason=f"jobs: {raised}") from raised
             raise
         if hold is not None:
@@ -199,22 +197,23 @@ class Creator:
         self._jobs.engine.wake()
         return Created(job)
 
-    async def _reserve(
-        self, account: str, hold_id: str, amount: int, budget: Budget
-    ) -> Hold | None:
-        if not budget.limited or not amount:
+    async def _reserve(self, principal: Principal, hold_id: str, amount: int) -> Hold | None:
+        budget = self._plans.limits(principal).budget
+        team = team_account(principal, self._plans.team_budget(principal))
+        if not amount or not (budget.limited or team is not None):
             return None
+        account = principal.id
         try:
-            answer = await self._accounts.reserve(account, hold_id, amount, amount, budget)
+            answer = await self._accounts.reserve(account, hold_id, amount, amount, budget, team)
         except (CountersUnavailable, StoreUnavailable) as raised:
             raise Problem("upstream_unavailable", reason=f"budget: {raised}") from raised
         if isinstance(answer, Hold):
             return answer
-        raise refusal_of(answer, budget, amount, self._clock())
+        raise refusal_of(answer, budget, team, amount, self._clock())
 
-    async def _restore(self, account: str) -> None:
+    async def _restore(self, reservation: Entry) -> None:
         with suppress(CountersUnavailable):  # lost ones are restored from the ledger anyway
-            await self._accounts.changed(account)
+            await self._accounts.changed(reservation)
 
     def _job(
         self,
@@ -229,7 +228,6 @@ class Creator:
     ) -> Job:
         row: Endpoint = exchange.row
         now = self._clock()
-        prepaid = hold is not None and hold.source == "credits"
         reservation = Entry(
             exchange.request_id,
             principal.id,
@@ -242,11 +240,10 @@ class Creator:
             asked=exchange.model or model.id,
             ended="lost",
             cost=amount,
-            from_credits=amount if prepaid else 0,
             reserved=amount,
             measured=False,
-            starts={} if hold is None or prepaid else dict(hold.starts),
         )
+        reservation = charged_to(principal, hold, reservation)
         request, media = split(work)
         return Job(
             id=f"{work.kind}_" + "".join(choice(_BASE62) for _ in range(27)),

@@ -68,6 +68,7 @@ def closed(
         ended=_ENDED[state],
         cost=cost,
         from_credits=cost if opened.from_credits else 0,
+        from_team_credits=cost if opened.from_team_credits else 0,
         jobs=int(bool(job.upstream_id) or cost > 0),
         video_ms=round(seconds * 1000),
         measured=measured,

@@ -35,7 +35,7 @@ from middlewares.backoff import doubled
 from middlewares.problem import KINDS, Problem
 from middlewares.stores.errors import CountersUnavailable, StoreUnavailable
 from middlewares.stores.jobs.base import Job, JobError, JobStore, Result, State
-from middlewares.stores.ledger.base import MAX_COST
+from middlewares.stores.ledger.base import MAX_COST, Entry
 
 from .charge import closed, cost_of_result
 from .notices import Notices, next_try
@@ -76,8 +76,8 @@ class JobTimes(msgspec.Struct, frozen=True):
 class Steps:
     """Takes steps of jobs.
 
-    providers: those of the newest configuration by name. settle: has the account restored after
-    its ledger changed. lost: called for each job whose submission stays unknown.
+    providers: those of the newest configuration by name. settle: has the accounts of a row
+    restored after the ledger changed. lost: called for each job whose submission stays unknown.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Steps:
         providers: Callable[[], Mapping[str, Provider]],
         results: Results,
         notices: Notices,
-        settle: Callable[[str], Awaitable[None]],
+        settle: Callable[[Entry], Awaitable[None]],
         lost: Callable[[], Any] = lambda: None,
         times: JobTimes | None = None,
         brand: str = "Penstock",
@@ -456,7 +456,7 @@ class Steps:
     async def _after(self, job: Job) -> None:
         """The counters, then the webhook. Each is tried until it works, the webhook six times."""
         try:
-            await self._settle(job.owner)
+            await self._settle(job.reservation)
         except CountersUnavailable as raised:
             _log.warning("job not settled in the counters", job=job.id, reason=str(raised))
             return await self._later(job, 2.0)

@@ -1,10 +1,14 @@
 """Where the money of an account stands, wherever it is counted."""
 
 from collections.abc import Iterable
+from math import inf
+
+from msgspec.structs import replace
 
 from middlewares.limits import Budget, Window
 
 from .base import AHEAD, AccountStatus, InsufficientFunds, Source, WindowLevel
+from .decision import Room, in_the_way
 
 
 class Balance:
@@ -46,8 +50,16 @@ class Balance:
         """What has to be left. One tight hold at a time: so the caps are passed by one at most."""
         return amount if self.tight else min(amount, max(least, 1))
 
+    def room(self, amount: int, least: int, budget: Budget, now: float) -> Room:
+        """What is left for a request under `budget`."""
+        left: float = -inf if budget.credits and not budget.windows else inf
+        for window in budget.windows:
+            left = min(left, window.cap - self.current(window, now)[1] - self.held["windows"])
+        prepaid = self.credits - self.held["credits"] if budget.credits else -inf
+        return Room(left, prepaid, self.needed(amount, least))
+
     def short(self, amount: int, least: int, budget: Budget, now: float) -> InsufficientFunds:
-        """Why `amount` is refused, which it must be."""
+        """Why `amount` is refused by this account, which it must be."""
         standing = [(window, *self.current(window, now)) for window in budget.windows]
         enough = min(amount, max(least, 1))
         held = budget.credits and self.credits >= enough
@@ -69,3 +81,27 @@ class Balance:
             reset = None if start is None else window.end(start)
             levels.append(WindowLevel(window.name, window.cap, spent, start, reset))
         return AccountStatus(tuple(levels), self.credits, dict(self.held), tuple(holds))
+
+
+def short_of_both(
+    amount: int,
+    least: int,
+    key: Balance,
+    budget: Budget,
+    team: Balance,
+    team_budget: Budget,
+    now: float,
+) -> InsufficientFunds:
+    """Why `amount` is refused by the accounts of a key and its team, which it must be.
+
+    Where both lack it, the one that has it later; credits have it when somebody adds to them.
+    """
+    by_key, by_team = in_the_way(
+        key.room(amount, least, budget, now), team.room(amount, least, team_budget, now)
+    )
+    found = []
+    if by_key:
+        found.append(key.short(amount, least, budget, now))
+    if by_team:
+        found.append(replace(team.short(amount, least, team_budget, now), whose="team"))
+    return max(found, key=lambda one: inf if one.reset is None else one.reset)

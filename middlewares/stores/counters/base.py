@@ -11,6 +11,9 @@ shrunk to what it did cost (`resize`), and when its row is in the ledger it beco
 (`convert`). So `spent + held` is never less than what was really used, and a counter that was lost
 is restored from the ledger alone (`restore`).
 
+A key of a team has two accounts: its own and the team's. One decision reserves on both (module
+`decision`), and from then on they are two holds with one id, each of its own account.
+
 A hold that a process does not renew for `LIFETIME` expires: a killed process keeps no money or
 slot. `convert` returns which holds it did not find (they had ended, or the counters
 had been flushed); those rows are in the ledger, so the account is marked stale and restored from
@@ -38,7 +41,9 @@ that begins later was begun before the clock was set back: it does not count."""
 RENEWAL = 15.0
 """Seconds after which a living process renews what it holds."""
 
-Source = Literal["windows", "credits"]
+Source = Literal["windows", "credits", "other"]
+"""What pays: windows or credits of the account, or those of the other account of the request."""
+Whose = Literal["key", "team"]
 
 
 class Check(msgspec.Struct, frozen=True, gc=False):
@@ -113,10 +118,12 @@ class Spent(msgspec.Struct, frozen=True):
 
 
 class Hold(msgspec.Struct, gc=False):
-    """Money set aside for one request. One per request id.
+    """Money set aside for one request in one account. One per account and request id.
 
     amount: nano-credits. source: what pays. starts: of each window, the period it was admitted in.
     tight: less than the upper bound of the cost, as no more was left.
+    team: what is set aside for the same request in the account of the team. Counters give it with
+        `reserve`; their other methods are about one account and do not read it.
     """
 
     account: str
@@ -126,19 +133,38 @@ class Hold(msgspec.Struct, gc=False):
     at: float
     starts: dict[str, float] = {}
     tight: bool = False
+    team: "Hold | None" = None
+
+    def parts(self) -> "list[Hold]":
+        """What the counters hold: this and the team's, but for one that counts nowhere."""
+        return [one for one in (self, self.team) if one is not None and one.source != "other"]
+
+
+class TeamAccount(msgspec.Struct, frozen=True, gc=False):
+    """The account of a team, and its budget."""
+
+    account: str
+    budget: Budget
+
+
+class Unknown(msgspec.Struct, frozen=True, gc=False):
+    """The counters do not know this account, or it is stale: it must be restored first."""
+
+    account: str
 
 
 class InsufficientFunds(msgspec.Struct, frozen=True):
     """There is not enough. window: name of the one that lacks it, "" for credits.
 
     remaining: nano-credits that are neither spent nor held. reset: Unix seconds, None for credits.
-    held: whether only what is in flight is in the way.
+    held: whether only what is in flight is in the way. whose: account in which it lacks.
     """
 
     window: str
     remaining: int
     reset: float | None
     held: bool = False
+    whose: Whose = "key"
 
 
 class WindowLevel(msgspec.Struct, frozen=True):
@@ -161,15 +187,23 @@ class AccountStatus(msgspec.Struct, frozen=True):
 
 
 class AccountCounters(Protocol):
-    """Money in motion. None in place of an answer means that the account must be restored first."""
+    """Money in motion."""
 
     async def reserve(
-        self, account: str, hold: str, amount: int, least: int, budget: Budget, now: float
-    ) -> Hold | InsufficientFunds | None:
+        self,
+        account: str,
+        hold: str,
+        amount: int,
+        least: int,
+        budget: Budget,
+        now: float,
+        team: TeamAccount | None = None,
+    ) -> Hold | InsufficientFunds | Unknown:
         """Set money aside, from the windows if each has enough left, else from credits.
 
         Where neither has `amount` but one has `least` and the account has no tight hold, what is
         left of it is set aside, as a tight hold. A window that is over starts again with this.
+        team: in this account too, or in neither; see module `decision`.
         Raises CountersUnavailable.
         """
         ...
@@ -191,7 +225,7 @@ class AccountCounters(Protocol):
         ...
 
     async def status(self, account: str, budget: Budget, now: float) -> AccountStatus | None:
-        """Where it stands. Raises CountersUnavailable."""
+        """Where it stands; None: the account must be restored first. Raises CountersUnavailable."""
         ...
 
     async def restore(self, account: str, spent: Spent, settled: Sequence[str], seen: int) -> bool:

@@ -28,7 +28,17 @@ from middlewares.shared import Shared
 from middlewares.stores.errors import AnswerLost, CountersRefused, CountersUnavailable
 from middlewares.stores.outage import Outage
 
-from .base import AccountStatus, Check, Counters, Hold, InsufficientFunds, Spent, Verdict
+from .base import (
+    AccountStatus,
+    Check,
+    Counters,
+    Hold,
+    InsufficientFunds,
+    Spent,
+    TeamAccount,
+    Unknown,
+    Verdict,
+)
 from .memory import MemoryCounters
 
 logger = logging.getLogger(__name__)
@@ -88,7 +98,7 @@ class Failover(Shared):
             level=logging.WARNING,
         )
         self._probing: asyncio.Task[None] | None = None
-        self._holds: dict[str, Hold] = {}
+        self._holds: dict[tuple[str, str], Hold] = {}
         self._leases: set[tuple[str, str]] = set()
         self._stale: set[str] = set()
 
@@ -233,14 +243,21 @@ class Failover(Shared):
         return self._local
 
     async def reserve(
-        self, account: str, hold: str, amount: int, least: int, budget: Budget, now: float
-    ) -> Hold | InsufficientFunds | None:
-        answer: Hold | InsufficientFunds | None
+        self,
+        account: str,
+        hold: str,
+        amount: int,
+        least: int,
+        budget: Budget,
+        now: float,
+        team: TeamAccount | None = None,
+    ) -> Hold | InsufficientFunds | Unknown:
+        asked = (account, hold, amount, least, budget, now, team)
         try:
             if self._outage.on:
-                answer = await self._stand_in().reserve(account, hold, amount, least, budget, now)
+                answer = await self._stand_in().reserve(*asked)
             else:
-                answer = await self._primary.reserve(account, hold, amount, least, budget, now)
+                answer = await self._primary.reserve(*asked)
                 self._adopt(answer)
         except CountersRefused:
             raise
@@ -248,15 +265,17 @@ class Failover(Shared):
             if self._outage.on and self._budgets == "refuse":
                 raise
             self._open(error)
-            answer = await self._stand_in().reserve(account, hold, amount, least, budget, now)
+            answer = await self._stand_in().reserve(*asked)
         if isinstance(answer, Hold) and answer.amount:
-            self._holds[hold] = answer
+            for part in answer.parts():
+                self._holds[part.account, part.id] = part
         return answer
 
-    def _adopt(self, answer: Hold | InsufficientFunds | None) -> None:
+    def _adopt(self, answer: Hold | InsufficientFunds | Unknown) -> None:
         """A hold of the primary's that comes when the breaker has opened in the meantime."""
         if self._outage.on and self._budgets == "local" and isinstance(answer, Hold):
-            self._local.resize(_copy(answer), answer.amount)
+            for part in answer.parts():
+                self._local.resize(_copy(part), part.amount)
 
     def resize(self, hold: Hold, amount: int) -> None:
         if self._outage.on:
@@ -265,11 +284,12 @@ class Failover(Shared):
                 self._local.resize(_copy(hold), amount)
         else:
             self._primary.resize(hold, amount)
-        if amount > 0 or hold.id in self._holds:
-            self._holds[hold.id] = hold
+        key = hold.account, hold.id
+        if amount > 0 or key in self._holds:
+            self._holds[key] = hold
 
     def drop(self, hold: Hold) -> None:
-        self._holds.pop(hold.id, None)
+        self._holds.pop((hold.account, hold.id), None)
         self._local.drop(_copy(hold))
         self._primary.drop(hold)
 
@@ -285,11 +305,11 @@ class Failover(Shared):
                 self._open(error)
             else:
                 for hold in holds:
-                    self._holds.pop(hold.id, None)
+                    self._holds.pop((hold.account, hold.id), None)
                 return missing
         missing = await self._local.convert(holds) if self._budgets == "local" else []
         for hold in holds:
-            self._holds.pop(hold.id, None)
+            self._holds.pop((hold.account, hold.id), None)
             self._primary.drop(_copy(hold))
             self._stale.add(hold.account)
         return missing

@@ -12,8 +12,19 @@ import msgspec
 
 from middlewares.limits import Budget
 
-from .balance import Balance
-from .base import AHEAD, LIFETIME, RENEWAL, AccountStatus, Hold, InsufficientFunds, Spent
+from .balance import Balance, short_of_both
+from .base import (
+    AHEAD,
+    LIFETIME,
+    RENEWAL,
+    AccountStatus,
+    Hold,
+    InsufficientFunds,
+    Spent,
+    TeamAccount,
+    Unknown,
+)
+from .decision import Share, decide
 from .memory_rates import MemoryRates
 
 
@@ -23,9 +34,9 @@ class _Account(Balance):
     known: whether it is restored. settled: holds that a restoration has settled, and since when.
     next_end: Unix seconds before which none of either ends.
 
-    budget: the one asked for last, as long as nothing changes that the following say of it. room:
+    budget: the one asked for last, as long as nothing changes that the following say of it. left:
     what its windows have left, but for what is held. starts: of their periods, and begun: whether
-    all have begun. since, until: when that is so. simple: until when only `room` has to be checked.
+    all have begun. since, until: when that is so. simple: until when only `left` has to be checked.
     """
 
     __slots__ = (
@@ -33,8 +44,8 @@ class _Account(Balance):
         "budget",
         "holds",
         "known",
+        "left",
         "next_end",
-        "room",
         "settled",
         "simple",
         "since",
@@ -51,7 +62,7 @@ class _Account(Balance):
         self.settled: dict[str, float] = {}
         self.next_end = -inf
         self.budget: Budget | None = None
-        self.room: float = 0
+        self.left: float = 0
         self.starts: dict[str, float] = {}
         self.begun = False
         self.since = self.until = 0.0
@@ -59,7 +70,7 @@ class _Account(Balance):
 
     def measure(self, budget: Budget, now: float) -> None:
         """Check the windows of `budget`: those that are over start again."""
-        room: float = -inf if budget.credits and not budget.windows else inf
+        left: float = -inf if budget.credits and not budget.windows else inf
         until = inf
         starts = {}
         for window in budget.windows:
@@ -67,10 +78,10 @@ class _Account(Balance):
             if start is None:
                 start = now
             starts[window.name] = start
-            room = min(room, window.cap - spent)
+            left = min(left, window.cap - spent)
             begins = window.boundary(now)
             until = min(until, window.end(start if begins is None else begins))
-        self.budget, self.room, self.starts = budget, room, starts
+        self.budget, self.left, self.starts = budget, left, starts
         self.begun = False
         self.simple = -inf
         self.since, self.until = now, until
@@ -94,6 +105,21 @@ class _Account(Balance):
                 self.windows[name] = (start, 0)
         self.begun = True
 
+    def take(self, account: str, hold_id: str, amount: int, share: Share, now: float) -> Hold:
+        """Set a share in `amount` aside; the windows were measured."""
+        source = share.source
+        starts = self.starts if source == "windows" else {}
+        asked = Hold(account, hold_id, share.amount, source, now, starts, share.amount < amount)
+        if source == "windows":
+            if not self.begun:
+                self.begin()
+            self.simple = min(self.until, self.next_end)
+        else:
+            self.budget = None  # its windows have yet to begin
+        if source != "other":
+            self.add(msgspec.structs.replace(asked))  # who asked may change what it is given
+        return asked
+
     def add(self, hold: Hold) -> None:
         self.holds[hold.id] = hold
         self.held[hold.source] += hold.amount
@@ -108,6 +134,35 @@ class _Account(Balance):
         if self.tight == hold_id:
             self.tight = ""
         return True
+
+
+def _reserve_in_both(
+    account: str,
+    mine: _Account,
+    budget: Budget,
+    team: TeamAccount,
+    theirs: _Account,
+    hold: str,
+    amount: int,
+    least: int,
+    now: float,
+) -> Hold | InsufficientFunds:
+    same, same_of_team = mine.holds.get(hold), theirs.holds.get(hold)
+    if same is not None and same_of_team is not None:
+        return msgspec.structs.replace(same, team=msgspec.structs.replace(same_of_team))
+    mine.remove(hold)  # of an earlier call, after which the other account was lost
+    theirs.remove(hold)
+    shares = decide(
+        amount,
+        mine.room(amount, least, budget, now),
+        theirs.room(amount, least, team.budget, now),
+    )
+    if shares is None:
+        mine.budget = theirs.budget = None
+        return short_of_both(amount, least, mine, budget, theirs, team.budget, now)
+    answer = mine.take(account, hold, amount, shares[0], now)
+    answer.team = theirs.take(team.account, hold, amount, shares[1], now)
+    return answer
 
 
 class MemoryCounters(MemoryRates):
@@ -154,11 +209,36 @@ class MemoryCounters(MemoryRates):
                 kept.settled[hold_id] = min(at, now)
 
     async def reserve(
-        self, account: str, hold: str, amount: int, least: int, budget: Budget, now: float
-    ) -> Hold | InsufficientFunds | None:
-        asked = Hold(account, hold, max(0, amount), "windows", now)
+        self,
+        account: str,
+        hold: str,
+        amount: int,
+        least: int,
+        budget: Budget,
+        now: float,
+        team: TeamAccount | None = None,
+    ) -> Hold | InsufficientFunds | Unknown:
         if amount <= 0:
-            return asked
+            return Hold(account, hold, 0, "windows", now)
+        mine = self._measured(account, budget, now)
+        if mine is None:
+            return Unknown(account)
+        if team is not None:
+            theirs = self._measured(team.account, team.budget, now)
+            if theirs is None:
+                return Unknown(team.account)
+            return _reserve_in_both(account, mine, budget, team, theirs, hold, amount, least, now)
+        same = mine.holds.get(hold)
+        if same is not None:
+            return msgspec.structs.replace(same)
+        shares = decide(amount, mine.room(amount, least, budget, now))
+        if shares is None:
+            mine.budget = None
+            return mine.short(amount, least, budget, now)
+        return mine.take(account, hold, amount, shares[0], now)
+
+    def _measured(self, account: str, budget: Budget, now: float) -> _Account | None:
+        """The account with the windows of `now`; None where it must be restored first."""
         kept = self._accounts.get(account)
         if kept is None:
             return None
@@ -167,30 +247,12 @@ class MemoryCounters(MemoryRates):
             self._expire(kept, now)
         if not kept.known:
             return None
-        same = kept.holds.get(hold)
-        if same is not None:
-            return msgspec.structs.replace(same)
         if kept.budget is not budget or not kept.since <= now < kept.until:
             if kept.ahead(budget, now):
                 self._make_stale(kept)
                 return None
             kept.measure(budget, now)
-        left = kept.room - kept.held["windows"]
-        if left >= amount:
-            asked.starts = kept.starts
-        else:
-            found = self._decide(kept, asked, left, least, budget)
-            if isinstance(found, InsufficientFunds):
-                kept.budget = None
-                return found
-        kept.add(msgspec.structs.replace(asked))  # who asked may change what it is given
-        if asked.source == "credits":
-            kept.budget = None  # its windows have yet to begin
-        else:
-            if not kept.begun:
-                kept.begin()
-            kept.simple = min(kept.until, kept.next_end)
-        return asked
+        return kept
 
     def set_aside(
         self, account: str, hold: str, amount: int, budget: Budget, now: float
@@ -205,7 +267,7 @@ class MemoryCounters(MemoryRates):
             kept is None
             or kept.budget is not budget
             or not kept.since <= now < kept.simple
-            or not 0 < amount <= kept.room - kept.held["windows"]
+            or not 0 < amount <= kept.left - kept.held["windows"]
             or hold in kept.holds
         ):
             return None
@@ -214,23 +276,19 @@ class MemoryCounters(MemoryRates):
         answer = kept.holds[hold] = Hold(account, hold, amount, "windows", now, kept.starts)
         return answer
 
-    def _decide(
-        self, kept: _Account, hold: Hold, left: float, least: int, budget: Budget
-    ) -> Hold | InsufficientFunds:
-        """Where the windows have not room for all of it, but `left`."""
-        amount, now = hold.amount, hold.at
-        prepaid = kept.credits - kept.held["credits"] if budget.credits else -inf
-        needed = kept.needed(amount, least)
-        if prepaid < amount and left >= needed:
-            hold.starts = kept.starts
-        elif prepaid >= needed:
-            hold.source = "credits"
-            left = prepaid
-        else:
-            return kept.short(amount, least, budget, now)
-        if left < amount:
-            hold.amount, hold.tight = int(left), True
-        return hold
+    def set_aside_in_both(
+        self, account: str, hold: str, amount: int, budget: Budget, now: float, team: TeamAccount
+    ) -> Hold | None:
+        """`set_aside` in the account of a key and in that of its team, or in neither."""
+        mine = self.set_aside(account, hold, amount, budget, now)
+        if mine is None:
+            return None
+        theirs = self.set_aside(team.account, hold, amount, team.budget, now)
+        if theirs is None:
+            self._accounts[account].remove(hold)
+            return None
+        mine.team = theirs
+        return mine
 
     def resize(self, hold: Hold, amount: int) -> None:
         amount = max(0, amount)

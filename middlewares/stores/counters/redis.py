@@ -1,7 +1,8 @@
 """Counters in Redis, for any number of processes: one script for one decision.
 
-Keys are `penstock:{WHO}:rates`, `:slots` and `:money`; the braces keep what one script touches in
-one slot of a cluster. Every key has an expiry. The scripts, in the folder `lua`, say what is in
+Keys are `penstock:{WHO}:rates`, `:slots` and `:money`; the braces keep what belongs to one
+principal in one slot of a cluster. A script about a key and its team touches two slots, which a
+cluster refuses. Every key has an expiry. The scripts, in the folder `lua`, say what is in
 them. Redis 5 or later; its clock decides, unless the caller tells a time, so that processes whose
 clocks differ agree.
 
@@ -42,6 +43,7 @@ from middlewares.stores.redis_scripts import (
     SCRIPTS,
 )
 
+from .balance import short_of_both
 from .base import (
     AHEAD,
     LIFETIME,
@@ -51,9 +53,11 @@ from .base import (
     Hold,
     InsufficientFunds,
     Spent,
+    TeamAccount,
+    Unknown,
     Verdict,
 )
-from .redis_form import HEAD, START, StoredAccount, levels_of, numbers, read, records
+from .redis_form import HEAD, START, StoredAccount, levels_of, limits, numbers, read, records
 from .redis_workers import PATIENCE, QUARANTINE, Workers
 
 logger = logging.getLogger(__name__)
@@ -62,6 +66,8 @@ _T = TypeVar("_T")
 
 _TAKE_BACK = 10_000
 """Calls without an answer that are remembered, to be taken back."""
+_SPLIT = "CROSSSLOT"
+"""What a cluster says of a script over keys in several slots (Redis, cluster specification)."""
 _AT_ONCE = 200
 """Leases or holds in one script, which keeps all others waiting."""
 
@@ -104,7 +110,7 @@ class RedisCounters(Shared):
             quarantine=quarantine,
         )
         self._clock = clock
-        self._holds: dict[str, Hold] = {}
+        self._holds: dict[tuple[str, str], Hold] = {}
         self._leases: set[tuple[str, str]] = set()
         self._doubtful: deque[tuple[str, str, bool]] = deque(maxlen=_TAKE_BACK)
         self._renewing: asyncio.Task[None] | None = None
@@ -188,7 +194,7 @@ class RedisCounters(Shared):
     def _take_back(self, who: str, name: str, money: bool) -> None:
         """Reverse what may have been done, now or once there is a connection."""
         if money:
-            if name not in self._holds and not self._send(DROP_HOLD, _money(who), name):
+            if (who, name) not in self._holds and not self._send(DROP_HOLD, _money(who), name):
                 self._doubtful.append((who, name, money))
         elif (who, name) not in self._leases and not self._link.send(b"ZREM", _slots(who), name):
             self._doubtful.append((who, name, money))
@@ -294,60 +300,81 @@ class RedisCounters(Shared):
     # Money
 
     async def reserve(
-        self, account: str, hold: str, amount: int, least: int, budget: Budget, now: float
-    ) -> Hold | InsufficientFunds | None:
+        self,
+        account: str,
+        hold: str,
+        amount: int,
+        least: int,
+        budget: Budget,
+        now: float,
+        team: TeamAccount | None = None,
+    ) -> Hold | InsufficientFunds | Unknown:
         if amount <= 0:
             return Hold(account, hold, 0, "windows", now)
+        accounts = (account,) if team is None else (account, team.account)
         arguments: list[Part] = [
             b"EVALSHA",
             RESERVE,
-            b"1",
-            _money(account),
+            len(accounts),
+            *map(_money, accounts),
             self._time,
             LIFETIME,
             now,
             hold,
             amount,
             least,
-            b"1" if budget.credits else b"0",
             self.workers.epoch,
+            *limits(budget, now),
         ]
-        for window in budget.windows:
-            begins = window.boundary(now)
-            arguments += (
-                window.name,
-                window.cap,
-                b"" if begins is None else begins,
-                window.seconds or 0,
-            )
+        if team is not None:
+            arguments += limits(team.budget, now)
         try:
             answer = await self._link.call(*arguments)
         except AnswerLost:
-            return None  # it is another Redis, which knows no account yet
+            return Unknown(account)  # it is another Redis, which knows no account yet
         except CountersRefused as refused:
-            self._forget(account, refused)
-            return None
+            if _SPLIT in str(refused):
+                raise CountersRefused(
+                    "the budget of a team needs a Redis that is not a cluster: the account of the"
+                    f" key and that of the team are in different slots ({refused})"
+                ) from None
+            for each in accounts:
+                self._forget(each, refused)
+            return Unknown(account)
         except (CountersUnavailable, asyncio.CancelledError):
-            self._take_back(account, hold, True)
+            for each in accounts:
+                self._take_back(each, hold, True)
             raise
-        if answer is None:
-            return None
-        if isinstance(answer, list):
-            return StoredAccount(answer).short(amount, least, budget, now)
-        made = read(account, hold, answer)
-        self._holds[hold] = made
+        if isinstance(answer, int):
+            return Unknown(accounts[answer - 1])
+        if isinstance(answer[0], list):
+            mine = StoredAccount(answer[0])
+            if team is None:
+                return mine.short(amount, least, budget, now)
+            theirs = StoredAccount(answer[1])
+            return short_of_both(amount, least, mine, budget, theirs, team.budget, now)
+        made = self._reserved(account, hold, answer[0], amount, now)
+        if team is not None:
+            made.team = self._reserved(team.account, hold, answer[1], amount, now)
+        return made
+
+    def _reserved(self, account: str, hold: str, packed: bytes, amount: int, now: float) -> Hold:
+        if not packed:
+            return Hold(account, hold, amount, "other", now)
+        made = self._holds[account, hold] = read(account, hold, packed)
         return made
 
     def resize(self, hold: Hold, amount: int) -> None:
         hold.amount = amount = max(0, amount)
         hold.tight = False
-        if amount or hold.id in self._holds:
-            self._holds[hold.id] = hold
+        key = hold.account, hold.id
+        if amount or key in self._holds:
+            self._holds[key] = hold
             self._send(PUT_HOLDS, _money(hold.account), self._time, LIFETIME, 1, *records((hold,)))
 
     def drop(self, hold: Hold) -> None:
         hold.amount = 0
-        self._holds.pop(hold.id, None)
+        self._holds.pop((hold.account, hold.id), None)
         self._take_back(hold.account, hold.id, True)
 
     async def convert(self, holds: Sequence[Hold]) -> list[Hold]:
@@ -355,14 +382,16 @@ class RedisCounters(Shared):
         for hold in holds:
             accounts[hold.account].append(hold)
         # A renewal in between must not recreate a hold that was just converted.
-        mine = [hold for hold in holds if self._holds.pop(hold.id, None) is not None]
+        mine = [
+            hold for hold in holds if self._holds.pop((hold.account, hold.id), None) is not None
+        ]
         parts = [(account, some) for account, those in accounts.items() for some in _some(those)]
         try:
             answers = await asyncio.gather(
                 *[self._converted(account, some) for account, some in parts]
             )
         except BaseException:
-            self._holds.update((hold.id, hold) for hold in mine)
+            self._holds.update(((hold.account, hold.id), hold) for hold in mine)
             raise
         return [
             hold

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from struct import Struct
 
-from middlewares.limits import Level
+from middlewares.limits import Budget, Level
 from middlewares.stores.redis_client import Part
 
 from .balance import Balance
@@ -58,6 +58,20 @@ class StoredAccount(Balance):
             if field.startswith(b"s:"):
                 spent = int(fields.get(b"w:" + field[2:], 0))
                 self.windows[field[2:].decode()] = (START.unpack(value)[0], spent)
+
+
+def limits(budget: Budget, now: float) -> list[Part]:
+    """A budget as `lua/reserve.lua` takes it."""
+    parts: list[Part] = [b"1" if budget.credits else b"0", len(budget.windows)]
+    for window in budget.windows:
+        begins = window.boundary(now)
+        parts += (
+            window.name,
+            window.cap,
+            b"" if begins is None else begins,
+            window.seconds or 0,
+        )
+    return parts
 
 
 def record(hold: Hold) -> bytes:

@@ -56,7 +56,8 @@ class MemoryLedgerStore(Shared):
             {name: amount for name, (_, _, amount) in newest.items()},
             credits_left,
         )
-        return found, tuple([id_ for id_ in ids if await self.get(account, id_) is not None])
+        rows = [self._entries[id_] for id_ in ids if id_ in self._entries]
+        return found, tuple([row.id for row in rows if account in (row.account, row.team)])
 
     async def grants(self, since: int) -> tuple[int, list[str]]:
         return len(self._grants), list(dict.fromkeys(self._grants[since:]))

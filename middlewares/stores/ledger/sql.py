@@ -121,9 +121,9 @@ _SPENT = text(
     "  WHERE newest.account = :account AND newest.name = names.name AND newest.start <= :latest"
     "  ORDER BY newest.at DESC, newest.start DESC LIMIT 1)"
     " UNION ALL SELECT NULL, NULL, NULL, id FROM ledger"
-    " WHERE account = :account AND id IN :ids"
+    " WHERE (account = :account OR team = :account) AND id IN :ids"
     " UNION ALL SELECT NULL, NULL, NULL, jobs.entry_id FROM jobs"
-    " WHERE owner = :account AND jobs.entry_id IN :ids"
+    " WHERE jobs.entry_id IN :ids"
 ).bindparams(bindparam("ids", type_=String, expanding=True))
 _GRANTS = text(
     "SELECT value, NULL AS account FROM revisions WHERE name = 'credits'"

@@ -1,5 +1,7 @@
 """Sums over the ledger: what each account has spent in each period, and its credits.
 
+A row of a key of a team counts for both accounts.
+
 A store adds them up while it writes, so restoring an account reads a few rows and
 not all of its requests of a month.
 """
@@ -25,6 +27,7 @@ def totals(entries: Iterable[Entry]) -> dict[Period, Total]:
     """What `entries` add to the sums of each period they count in."""
     sums: dict[Period, Total] = {}
     account, starts, newest, spent = "", dict[str, float](), 0.0, 0
+    team, team_starts, team_newest, team_spent = "", dict[str, float](), 0.0, 0
     for entry in entries:
         # Those who come one after the other mostly count in the same periods.
         if entry.account != account or entry.starts != starts:
@@ -37,7 +40,18 @@ def totals(entries: Iterable[Entry]) -> dict[Period, Total]:
         change = entry.granted - entry.from_credits
         if change:
             _add(sums, account, _FOR_EVER, at, change)
+        if not entry.team:
+            continue
+        if entry.team != team or entry.team_starts != team_starts:
+            _add(sums, team, team_starts, team_newest, team_spent)
+            team, team_starts, team_newest, team_spent = entry.team, entry.team_starts, at, 0
+        if at > team_newest:
+            team_newest = at
+        team_spent += entry.cost
+        if entry.from_team_credits:
+            _add(sums, team, _FOR_EVER, at, -entry.from_team_credits)
     _add(sums, account, starts, newest, spent)
+    _add(sums, team, team_starts, team_newest, team_spent)
     return sums
 
 

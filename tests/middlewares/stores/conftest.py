@@ -112,3 +112,13 @@ def server() -> Iterator[RedisServer]:
     server.thaw()
     server.stop()
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def cluster() -> Iterator[RedisServer]:
+    """A cluster of one node, which refuses scripts over keys in several slots."""
+    folder = Path(tempfile.mkdtemp(prefix="rd-"))
+    server = RedisServer(folder, cluster=True)
+    yield server
+    server.stop()
+    shutil.rmtree(folder, ignore_errors=True)

@@ -2,11 +2,14 @@
 
 import shutil
 import signal
+import socket
 import subprocess
 import time
+from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import redis
@@ -16,12 +19,13 @@ class RedisServer:
     """A Redis server of this test run's own, on a Unix socket, that keeps nothing on disk.
 
     password: what clients have to give; "" for none. folder: a short one, as a socket's path has
-    107 bytes at most.
+    107 bytes at most. cluster: whether it is a cluster, of one node with all slots.
     """
 
-    def __init__(self, folder: Path, password: str = "") -> None:
+    def __init__(self, folder: Path, password: str = "", *, cluster: bool = False) -> None:
         self._path = folder / "redis.sock"
         self._password = password
+        self._cluster = cluster
         self.start()
 
     def url(self, database: int = 0) -> str:
@@ -41,6 +45,9 @@ class RedisServer:
         options = ["--port", "0", "--unixsocket", self.path, "--save", "", "--appendonly", "no"]
         if self._password:
             options += ["--requirepass", self._password]
+        if self._cluster:
+            options += ["--port", str(_free_port()), "--bind", "127.0.0.1"]
+            options += ["--cluster-enabled", "yes"]
         self._process = subprocess.Popen(
             [program, *options], cwd=self._path.parent, stdout=subprocess.DEVNULL
         )
@@ -49,6 +56,9 @@ class RedisServer:
             try:
                 with self.client() as client:
                     client.ping()
+                    if self._cluster:
+                        client.execute_command("CLUSTER", "ADDSLOTS", *range(16384))
+                        _wait_until_formed(client)
                 return
             except redis.ConnectionError:
                 assert self._process.poll() is None and time.monotonic() < deadline
@@ -74,3 +84,21 @@ class RedisServer:
         """Forget all keys."""
         with self.client() as client:
             client.flushall()
+
+
+def _wait_until_formed(cluster: Any) -> None:
+    deadline = time.monotonic() + 30
+    while b"cluster_state:ok" not in cluster.execute_command("CLUSTER", "INFO"):
+        assert time.monotonic() < deadline, "the cluster does not form"
+        time.sleep(0.01)
+
+
+def _free_port() -> int:
+    """A port that was free a moment ago, as was that of its bus, which is 10,000 higher."""
+    while True:
+        with socket.socket() as one, socket.socket() as bus:
+            one.bind(("127.0.0.1", 0))
+            port: int = one.getsockname()[1]
+            with suppress(OSError, OverflowError):
+                bus.bind(("127.0.0.1", port + 10_000))
+                return port

@@ -105,11 +105,11 @@ class Bench:
             random=lambda: 0.5,
         )
 
-    async def _settle(self, account: str) -> None:
+    async def _settle(self, entry: Entry) -> None:
         if self.unsettled:
             self.unsettled -= 1
             raise CountersUnavailable("away")
-        self.settled.append(account)
+        self.settled.append(entry.account)
 
     def _lose(self) -> None:
         self.lost += 1

@@ -170,8 +170,10 @@ async def test_restored_account_holds_what_jobs_reserve_once(stores: Stores) -> 
     for _ in range(2):
         status = await elsewhere.status("alice", BUDGET)
         assert status.windows[0].used == 300
-        await elsewhere.changed("alice")
-    await accounts.changed("alice")  # restored while the hold is open: the row says it is counted
+        await elsewhere.changed(one.reservation)
+    await accounts.changed(
+        one.reservation
+    )  # restored while the hold is open: the row says it is counted
     status = await accounts.status("alice", BUDGET)
     assert (status.windows[0].used, status.held["windows"]) == (300, 0)
     await accounts.committed([one.reservation])
@@ -183,7 +185,7 @@ async def test_restored_account_holds_what_jobs_reserve_once(stores: Stores) -> 
     assert claimed is not None
     await stores.jobs.finish(claimed, row(claimed, 0), state="failed", charged=0)
     for each in (accounts, elsewhere):
-        await each.changed("alice")
+        await each.changed(one.reservation)
         assert (await each.status("alice", BUDGET)).windows[0].used == 0
 
 
