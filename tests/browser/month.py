@@ -76,6 +76,7 @@ def _row(key: Entry, at: float, now: float, scale: float, choose: random.Random)
         stream=choose.random() < 0.8,
         measured=ended == "completed",
         starts=_starts(at, now) if key.plan else {},
+        team_starts={"7d": _starts(at, now)["7d"]} if key.team else {},
         attempts=attempts,
         fallback_from=attempts[0].served if len(attempts) > 1 and ended != "failed" else "",
         tags=choose.choice(["", "", "prod", "prod,search", "evals"]),

@@ -32,15 +32,28 @@ SECRETS = {
 WINDOWS = (("5h", "5.00"), ("7d", "25.00"), ("calendar month", "150.00"))
 
 KEYS: Mapping[str, Mapping[str, Any]] = {
-    "checkout-assistant": {"owner": "payments@example.com", "plan": "pro"},
+    "checkout-assistant": {"owner": "payments@example.com", "plan": "pro", "team": "Payments"},
+    "refund-bot": {"owner": "payments@example.com", "plan": "pro", "team": "Payments"},
     "nightly-evals": {"owner": "research@example.com", "plan": "pro"},
     "ana-laptop": {"owner": "ana@example.com", "plan": "pro"},
     "intern-sandbox": {"owner": "sam@example.com", "plan": "small"},
     "unused": {"owner": "ana@example.com"},
 }
-"""Fields by name, as the management API takes them. The first is the one of the holder."""
+"""Fields by name, as the management API takes them, but for the team, which is named. The first is
+the key of the holder."""
 
-USE = (("checkout-assistant", 36, 1.0), ("nightly-evals", 14, 2.2), ("ana-laptop", 9, 0.4))
+TEAMS: Mapping[str, Mapping[str, Any]] = {
+    "Payments": {"plan": "team"},
+    "Research": {"limits": {"concurrency": 50}},
+}
+"""Fields of teams by name."""
+
+USE = (
+    ("checkout-assistant", 36, 1.0),
+    ("refund-bot", 12, 0.7),
+    ("nightly-evals", 14, 2.2),
+    ("ana-laptop", 9, 0.4),
+)
 """Of a key by name: requests of a weekday, and how long they are."""
 
 
@@ -78,6 +91,7 @@ def document(simulator: str) -> dict[str, Any]:
             "overflow": "credits",
             "windows": [{"length": length, "credits": cap} for length, cap in WINDOWS],
         },
+        {"id": "team", "windows": [{"length": "7d", "credits": "20.00"}], "requests": "600/min"},
         {"id": "small", "requests": "10/min", "windows": [{"length": "1d", "credits": "0.50"}]},
     ]
     return {
@@ -91,14 +105,30 @@ def document(simulator: str) -> dict[str, Any]:
 
 
 class Populated(Gateway):
-    """A gateway with keys. secrets, ids: of them, by name. holder: the name of the one that holders
-    sign in with. request_id: of one of its requests."""
+    """A gateway with keys and teams.
+
+    secrets, ids: of keys by name. teams: ids by name. holder: name of the key that holders sign in
+    with. request_id: of one of its requests.
+    """
 
     def __init__(
-        self, folder: Path, document: Mapping[str, Any], keys: Mapping[str, Mapping[str, Any]]
+        self,
+        folder: Path,
+        document: Mapping[str, Any],
+        keys: Mapping[str, Mapping[str, Any]],
+        teams: Mapping[str, Mapping[str, Any]],
     ) -> None:
         super().__init__(folder, document, env=SECRETS)
-        self.secrets = {name: self.new_key(name, **fields) for name, fields in keys.items()}
+        self.teams = {
+            name: self.admin("POST", "/admin/v1/teams", json={"name": name, **fields})["id"]
+            for name, fields in teams.items()
+        }
+        self.secrets = {}
+        for name, fields in keys.items():
+            team = self.teams.get(fields.get("team", ""))
+            self.secrets[name] = self.new_key(
+                name, **{**fields, **({"team": team} if team else {})}
+            )
         listed = self.admin("GET", "/admin/v1/keys")["data"]
         self.ids = {key["name"]: key["id"] for key in listed}
         self.holder = next(iter(keys))
@@ -156,7 +186,7 @@ class Populated(Gateway):
 
 def populated(folder: Path, simulator: str) -> Populated:
     """Start a gateway, and write its month."""
-    gateway = Populated(folder, document(simulator), KEYS)
+    gateway = Populated(folder, document(simulator), KEYS, TEAMS)
     now = time.time()
     rows: list[Entry] = []
     for name, daily, scale in USE:
@@ -168,6 +198,7 @@ def populated(folder: Path, simulator: str) -> Populated:
             key_name=name,
             owner=KEYS[name]["owner"],
             plan=KEYS[name]["plan"],
+            team=gateway.teams.get(KEYS[name].get("team", ""), ""),
         )
         rows += month(key, now, daily=daily, scale=scale, seed=daily)
     mine = [row for row in rows if row.account == gateway.ids[gateway.holder]]

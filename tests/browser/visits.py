@@ -10,10 +10,17 @@ from .populated import Populated
 
 Example = Callable[[Populated], str]
 
-EXAMPLES: Mapping[str, Example] = {}
+EXAMPLES: Mapping[str, Example] = {
+    "/app/requests/{id}": lambda gateway: f"/app/requests/{gateway.request_id}",
+}
 """For each path with a part in braces, one that exists and that the holder may open."""
 
-NO_PAGES = frozenset(("/app/overview/live",))
+NO_PAGES = frozenset(
+    (
+        "/app/usage.csv",
+        "/app/overview/live",
+    )
+)
 """Paths that answer GET with something else: files, and parts of a page that htmx asks for."""
 
 AS_ADMIN: Mapping[str, Example] = {}

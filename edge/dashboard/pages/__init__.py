@@ -8,12 +8,14 @@ from types import ModuleType
 
 from edge.dashboard.page import Page
 
-from . import account, landing, overview, sign_in
+from . import account, landing, overview, requests, sign_in, usage_charts
 
 _MODULES: tuple[ModuleType, ...] = (
     landing,
     sign_in,
     overview,
+    usage_charts,
+    requests,
     account,
 )
 

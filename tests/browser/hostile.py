@@ -1,0 +1,103 @@
+"""A gateway in which every name that a page can show is an attempt to run or to fetch something."""
+
+import time
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from middlewares.stores.ledger.base import AttemptRecord, Entry
+
+from .populated import Populated, document
+
+CORPUS = (
+    "<script>pwned()</script>",
+    "<img src=x onerror=pwned()>",
+    '"><svg onload=pwned()>',
+    '\'><iframe srcdoc="<script>parent.pwned()</script>">',
+    "<p hx-get=/app/sign-out hx-trigger=load>",
+    '<p hx-get="/pwned" hx-trigger="load">',
+    "<div hx-on:load=pwned() hx-on::load=pwned()>",
+    '<a href="javascript:pwned()">x</a>',
+    "</title><script>pwned()</script>",
+    '</script><script>pwned()</script><script type="application/json">',
+    "<!--<script>",
+    "{{ pwned() }}{% for x in pwned() %}",
+    "${pwned()}`;pwned()//",
+    '" autofocus onfocus=pwned() x="',
+    "' onmouseover='pwned()' x='",
+    "<base href=//pwned.example/>",
+    "<link rel=stylesheet href=//pwned.example/x.css>",
+    '<meta http-equiv=refresh content="0;url=/pwned">',
+    "<form action=/pwned><button autofocus>x</button>",
+    "&lt;script&gt;pwned()&lt;/script&gt;",
+    "<details open ontoggle=pwned()>",
+    "<style>@import '//pwned.example/x.css'</style>",
+    "<template><img src=x onerror=pwned()></template>\\u003cscript\\u003e",
+)
+
+INJECTED = """() => {
+  const reads = ["href", "src", "action", "formaction", "srcset", "srcdoc", "content", "data"];
+  const wrong = ({name, value}) => name.startsWith("on") || name.startsWith("hx-on")
+    || (name.startsWith("hx-") && /pwned|sign-out/.test(value))
+    || (reads.includes(name) && /pwned|javascript:/.test(value) && !value.startsWith("/app/"));
+  const foreign = node => ["IFRAME", "BASE", "STYLE"].includes(node.tagName)
+    || (node.tagName === "SCRIPT" && !node.src && node.type !== "application/json");
+  return [...document.querySelectorAll("*")]
+    .filter(node => foreign(node) || [...node.attributes].some(wrong))
+    .map(node => node.outerHTML.slice(0, 200));
+}"""
+"""Elements that no page of ours has, and those with an attribute of the corpus."""
+
+
+def hostile(folder: Path, simulator: str) -> Populated:
+    """Start it. The key of the holder and all that it has used have names of the corpus."""
+    plain = document(simulator)
+    models = [
+        *plain["models"],
+        *({**plain["models"][0], "id": _word(text), "display_name": text} for text in CORPUS),
+    ]
+    changed: dict[str, Any] = {**plain, "brand": "<script>pwned()</script>", "models": models}
+    first = CORPUS[4]
+    names = [first, *(text for text in CORPUS if text != first)]
+    keys = {text: {"owner": text, "metadata": {"note": text}, "team": text} for text in names}
+    teams: dict[str, Any] = {text: {"metadata": {"note": text}} for text in CORPUS}
+    gateway = Populated(folder, changed, keys, teams)
+    gateway.keep(_rows(gateway.ids[first]))
+    gateway.request_id = "req_hostile_0"
+    return gateway
+
+
+def _word(text: str) -> str:
+    """The text as the id of a model, which has no spaces, quotes and stars."""
+    return text.translate({ord(" "): "/", **dict.fromkeys(map(ord, "\"\\*'"))})
+
+
+def _rows(account: str) -> list[Entry]:
+    now, rows = time.time(), []
+    numbers = count()
+    for text in CORPUS:
+        number = next(numbers)
+        failed = AttemptRecord(text, text, 500, text, text, 5.0, text)
+        rows.append(
+            Entry(
+                id=f"req_hostile_{number}",
+                account=account,
+                at=now - number,
+                ended_at=now - number + 1,
+                owner=text,
+                key_name=text,
+                plan=text,
+                endpoint=text,
+                model=text,
+                asked=f"asked {text}",
+                status=500,
+                ended="failed",
+                tags=text.replace(",", ""),
+                cost=number,
+                input=number,
+                duration_ms=9.0,
+                attempts=[failed, failed],
+                fallback_from=text,
+            )
+        )
+    return rows

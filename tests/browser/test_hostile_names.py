@@ -1,0 +1,48 @@
+"""Names that are attempts to run or to fetch something, on every page: they are shown as text."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.program import Program
+
+from .conftest import Open, options_of
+from .hostile import CORPUS, INJECTED, hostile
+from .populated import Populated
+from .visits import visits
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory, simulator: Program) -> Iterator[Populated]:
+    one = hostile(tmp_path_factory.mktemp("hostile"), simulator.url)
+    for text in CORPUS:
+        one.session("holder", agent=text)
+    try:
+        yield one
+    finally:
+        assert one.stop() == 0, one.stderr
+
+
+@pytest.mark.parametrize("role", sorted({visit.role for visit in visits()}))
+def test_hostile_names_run_and_fetch_nothing(
+    open_page: Open, gateway: Populated, role: str
+) -> None:
+    """On all pages of a role, one after the other in one tab."""
+    page = open_page("/", **options_of(gateway, role))
+    called: list[str] = []
+    fetched: list[str] = []
+    page.context.expose_function("pwned", lambda: called.append(page.url))
+    page.context.on("request", lambda request: fetched.append(request.url))
+    page.on("dialog", lambda dialog: called.append(dialog.message))
+    shown: set[str] = set()
+    for visit in visits():
+        if visit.role != role:
+            continue
+        page.goto(visit.path(gateway))
+        assert page.evaluate(INJECTED) == [], visit
+        text = page.evaluate("document.body.innerText")
+        shown |= {one for one in CORPUS if one in text}
+        page.mouse.move(400, 300)
+    assert not called
+    assert not [url for url in fetched if "pwned" in url or url.endswith("/app/sign-out")]
+    assert shown == set(CORPUS)
