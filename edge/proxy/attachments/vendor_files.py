@@ -114,6 +114,10 @@ class VendorFiles(Shared):
         return False
 
     async def _upload(self, record: FileRecord, provider: Provider, dialect: Dialect) -> str:
+        # Another upload may have ended between this caller's first look and now.
+        found = await self._store.find(provider.account, record.id, self._clock())
+        if found is not None:
+            return found
         spool = Download()
         async for piece in self._files.read(record):
             await spool.write(piece)

@@ -12,6 +12,7 @@ from edge.upstreams.provider import Provider
 from middlewares.exchange import Dialect
 from middlewares.stores.files.base import FileRecord
 from middlewares.stores.sql.database import Database
+from middlewares.stores.vendor_files.base import VendorFile
 from middlewares.stores.vendor_files.sql import SqlVendorFileStore
 
 from .conftest import Clock
@@ -74,6 +75,45 @@ async def test_a_file_is_uploaded_once_for_each_account(
     assert b'name="purpose"\r\n\r\nuser_data\r\n' in form
     assert b'name="expires_after[seconds]"\r\n\r\n%d\r\n' % KEPT in form
     assert b'filename="a%22b.pdf"\r\nContent-Type: application/pdf\r\n' in form
+
+
+class _SlowLook(SqlVendorFileStore):
+    """Gives the second caller its answer after the first caller's upload has ended."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self.slow = False
+        self.looked, self.uploaded = asyncio.Event(), asyncio.Event()
+
+    async def find(self, account: str, file_id: str, now: float) -> str | None:
+        found = await super().find(account, file_id, now)
+        if self.slow:
+            self.slow = False
+            self.looked.set()
+            await self.uploaded.wait()
+        return found
+
+    async def add(self, copy: VendorFile, now: float) -> str:
+        await self.looked.wait()
+        return await super().add(copy, now)
+
+
+async def test_copy_made_between_the_look_and_the_upload_is_not_uploaded_again(
+    files: Files, database: Database, clock: Clock, vendor: Vendor
+) -> None:
+    store = _SlowLook(database)
+    copies = VendorFiles(files, store, clock=clock)
+    record, provider = await saved(files), provider_of(vendor)
+    first = asyncio.create_task(copies.copy_of(record, provider, "openai"))
+    while not vendor.files:
+        await asyncio.sleep(0.001)
+    store.slow = True
+    second = asyncio.create_task(copies.copy_of(record, provider, "openai"))
+    assert await first == "vendor-1"
+    store.uploaded.set()
+    assert await second == "vendor-1"
+    assert vendor.files == {"vendor-1": PDF}
+    assert len(vendor.forms) == 1
 
 
 async def test_an_upload_to_anthropic_has_its_fields_and_headers(

@@ -356,7 +356,7 @@ async def test_an_unused_one_does_not_grow_old(host: Host) -> None:
     await host.until(lambda: len(host.alive) == 1 and len(host.started) == 2)
     waiting = upstream.pool
     assert waiting._expiry is not None
-    assert waiting._expiry.when() == waiting._spare[0].born + pool._SPARE_TTL
+    assert waiting._expiry.when() == pytest.approx(waiting._spare[0].born + pool._SPARE_TTL)
     waiting._expiry.cancel()
     waiting._spare[0].born -= pool._SPARE_TTL  # as if the time had passed
     waiting._last_take -= pool._SPARE_TTL
