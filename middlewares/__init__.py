@@ -11,11 +11,8 @@ if TYPE_CHECKING:
     from middlewares.fallback.middleware import FallbackMiddleware
     from middlewares.fallback.retry_state import RetryPolicy
     from middlewares.idempotency.middleware import IdempotencyMiddleware
-    from middlewares.rate_limit.middleware import (
-        RateLimitMiddleware,
-        by_address,
-        rate_limit_headers,
-    )
+    from middlewares.rate_limit.headers import rate_limit_headers
+    from middlewares.rate_limit.middleware import RateLimitMiddleware, by_address
     from middlewares.rate_limit.throttle_queue import ThrottleQueue
 
     from .auth import AuthMiddleware
@@ -83,7 +80,7 @@ _HOMES = {
     "Usage": "exchange",
     "by_address": "rate_limit.middleware",
     "credits_used": "budget",
-    "rate_limit_headers": "rate_limit.middleware",
+    "rate_limit_headers": "rate_limit.headers",
 }
 
 

@@ -1,5 +1,6 @@
 """Limits of a principal: rates, concurrency, spend windows. Data only."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Literal
@@ -34,6 +35,16 @@ class Level(msgspec.Struct, frozen=True, gc=False):
     reset: float
 
 
+def tightest(levels: Iterable[Level], others: Iterable[Level]) -> tuple[Level, ...]:
+    """Of each rate the level of which less remains; of two with as much, that in `levels`."""
+    by_name = {level.name: level for level in levels}
+    for level in others:
+        known = by_name.get(level.name)
+        if known is None or level.remaining < known.remaining:
+            by_name[level.name] = level
+    return tuple(by_name.values())
+
+
 class Limits(msgspec.Struct, frozen=True):
     """Rates and concurrency of one principal. None: no limit.
 
@@ -45,6 +56,10 @@ class Limits(msgspec.Struct, frozen=True):
     tokens: Rate | None = None
     concurrency: int | None = None
     on_excess: OnExcess = "reject"
+
+
+TeamLimits = tuple[str, Limits]
+"""Name of a team in the counters of rates, and its limits."""
 
 
 class Window(msgspec.Struct, frozen=True):

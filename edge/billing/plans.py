@@ -12,7 +12,7 @@ from edge.config import units
 from edge.config.load import Settings, SettingsError, read_key_limits
 from edge.config.model import AllowanceConfig, PlanConfig
 from middlewares.exchange import Exchange, Principal, Team
-from middlewares.limits import Budget, Limits, PlanLimits, Rate, Window
+from middlewares.limits import Budget, Limits, PlanLimits, Rate, TeamLimits, Window
 from middlewares.problem import Problem
 
 _NOTHING: Mapping[str, str] = {}
@@ -50,6 +50,7 @@ class Plans:
         }
         self._own: dict[int, tuple[Principal, _Divided]] = {}
         self._by_team: dict[str, tuple[Team, PlanLimits]] = {}
+        self._divided_teams: dict[tuple[str, bool], _TeamDivided] = {}
 
     def limits(self, principal: Principal | None) -> PlanLimits:
         """The limits of `principal`.
@@ -116,6 +117,41 @@ class Plans:
         """
         return self._divided(exchange.principal).before_body
 
+    def team_before_body(self, exchange: Exchange) -> TeamLimits | None:
+        """Subject and limits of the caller's team before the body is read, or None.
+
+        They are divided as those of the key, so that both are decided at once.
+        """
+        principal = exchange.principal
+        if principal is None or principal.team is None:
+            return None
+        return self._divided_for_team(principal, principal.team).before_body
+
+    def team_with_body(self, exchange: Exchange) -> TeamLimits | None:
+        """Subject and limits of the caller's team once the body is read, or None."""
+        principal = exchange.principal
+        if principal is None or principal.team is None or exchange.downgrade_to:
+            return None
+        return self._divided_for_team(principal, principal.team).with_body
+
+    def _divided_for_team(self, principal: Principal, team: Team) -> "_TeamDivided":
+        whole = self.team_limits(team)
+        later = "rate_limited" in self.downgrades(principal)
+        known = self._divided_teams.get((team.id, later))
+        if known is not None and known.whole is whole:
+            return known
+        parts = _divided(whole, self.downgrades(principal))
+        subject = f"team:{team.id}"
+        divided = _TeamDivided(
+            whole,
+            None if parts.before_body is None else (subject, parts.before_body),
+            None if parts.with_body is None else (subject, parts.with_body),
+        )
+        if len(self._divided_teams) >= _MAX_REMEMBERED:
+            self._divided_teams.clear()
+        self._divided_teams[team.id, later] = divided
+        return divided
+
     def with_body(self, exchange: Exchange) -> Limits | None:
         """The limits that apply once the body is read, or None.
 
@@ -155,6 +191,14 @@ class Plans:
             return limits_of(plan if team.limits is None else merged(plan, team.limits))
         except SettingsError as error:
             raise _misconfigured(team, str(error)) from None
+
+
+class _TeamDivided(msgspec.Struct, frozen=True):
+    """What a team may use, and its rates in the two parts in which they are decided."""
+
+    whole: PlanLimits
+    before_body: TeamLimits | None
+    with_body: TeamLimits | None
 
 
 class _Divided(msgspec.Struct, frozen=True):

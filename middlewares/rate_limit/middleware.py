@@ -1,15 +1,11 @@
 """Rate and concurrency limits per principal: requests, tokens, requests in flight."""
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
-from functools import lru_cache
-from math import ceil
+from collections.abc import Awaitable, Callable, Collection
 from secrets import token_hex
-from time import gmtime, strftime, time
 
 from middlewares.asgi import (
     BODILESS,
     ASGIApp,
-    Header,
     Receive,
     Scope,
     Send,
@@ -19,18 +15,19 @@ from middlewares.asgi import (
 )
 from middlewares.disconnects import ClientDisconnected
 from middlewares.exchange import Exchange, client_of, exchange_of
-from middlewares.limits import Level, Limits, Rate
+from middlewares.limits import Limits, TeamLimits
 from middlewares.problem import Problem
 from middlewares.read_ahead import BOUND, ReadAhead
-from middlewares.stores.counters.base import Check, RateCounters, Verdict
+from middlewares.stores.counters.base import Check, RateCounters
 from middlewares.stores.counters.memory_rates import MemoryRates
 from middlewares.stores.errors import CountersUnavailable
 
+from .claim import Claim, others_wait
 from .throttle_queue import QueueEntry, QueueFull, ThrottleQueue
 
 _UNKNOWN_SIZE = 1 << 20
 """Bytes counted for a body without content-length."""
-_PERIODS = {1: "second", 60: "minute", 3600: "hour", 86400: "day"}
+_NONE = Limits()
 
 
 class RateLimitMiddleware:
@@ -38,6 +35,8 @@ class RateLimitMiddleware:
 
     limits: the limits of a request; None, or a kind that is None, does not limit.
     subject: what a request counts for; by default the principal, else the address (`by_address`).
+    team: name in the counters, and limits, of the team of the principal, or None. A request must
+        fit its principal's and its team's limits: it takes of both or nothing.
     name: separates this limiter's counters from those of others on the same `counters`.
     exempt: endpoints that are not counted.
     tokens: estimated tokens of a request. At its end the actual number counts: that of `usage`, or
@@ -71,6 +70,7 @@ class RateLimitMiddleware:
         "_refund_refused",
         "_report",
         "_subject",
+        "_team",
         "_tokens",
         "app",
     )
@@ -82,6 +82,7 @@ class RateLimitMiddleware:
         counters: RateCounters,
         limits: Callable[[Exchange], Limits | None],
         subject: Callable[[Exchange], str] | None = None,
+        team: Callable[[Exchange], TeamLimits | None] | None = None,
         name: str = "key",
         exempt: Collection[str] = (),
         tokens: Callable[[Exchange], int] | None = None,
@@ -96,6 +97,7 @@ class RateLimitMiddleware:
         self._rates = _in_process(counters)
         self._limits = limits
         self._subject = subject
+        self._team = team
         self._name = f"{name}:"
         self._exempt = frozenset(exempt)
         self._tokens = tokens
@@ -113,7 +115,16 @@ class RateLimitMiddleware:
                 return self.app(scope, receive, send)
             return refuse_scope(scope, receive, send)
         exchange = exchange_of(scope)
-        limits = None if exchange.endpoint in self._exempt else self._limits(exchange)
+        if exchange.endpoint in self._exempt:
+            return self.app(scope, receive, send)
+        limits = self._limits(exchange)
+        if self._team is not None:
+            principal = exchange.principal
+            if principal is not None and principal.team is not None:
+                team = self._team(exchange)
+                if team is not None:
+                    both = (limits or _NONE, team)
+                    return self._limited_by_both(exchange, *both, scope, receive, send)
         if limits is None:
             return self.app(scope, receive, send)
         return self._limited(exchange, limits, scope, receive, send)
@@ -140,15 +151,10 @@ class RateLimitMiddleware:
                 exchange.levels += levels
             inner_receive = receive
         else:
-            claim = _Claim(
-                self._counters, self._queue, subject, limits, tokens, lease, exchange.levels
-            )
-            if not (claim.checks or lease):
+            claim = self._claim(exchange, subject, limits, None, tokens, lease)
+            if claim.empty:
                 return await self.app(scope, receive, send)
-            if limits.on_excess == "throttle":
-                admitted_receive = await self._in_turn(claim, limits, exchange, scope, receive)
-            else:
-                admitted_receive = await self._at_once(claim, limits, exchange, receive)
+            admitted_receive = await self._admitted(claim, exchange, scope, receive)
             if admitted_receive is None:
                 return
             if isinstance(admitted_receive, Problem):
@@ -168,6 +174,89 @@ class RateLimitMiddleware:
             if isinstance(inner_receive, ReadAhead):
                 inner_receive.close()
 
+    async def _limited_by_both(
+        self,
+        exchange: Exchange,
+        limits: Limits,
+        team: TeamLimits,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        """`_limited`, by limits of the principal and of its team."""
+        subject = self._name + (
+            _caller(exchange, scope) if self._subject is None else self._subject(exchange)
+        )
+        its_name, its = team
+        tokens, lease = 0, ""
+        if limits.tokens is not None or its.tokens is not None:
+            tokens = exchange.estimate if self._tokens is None else self._tokens(exchange)
+        if limits.concurrency or its.concurrency:
+            lease = exchange.request_id or token_hex(12)
+        levels = None
+        if self._rates is not None and not others_wait(self._queue, subject, limits, team):
+            now = None if self._clock is None else self._clock()
+            levels = self._rates.take_of_both(
+                subject, limits, team, tokens, lease, now, self._report
+            )
+        if levels is not None:
+            if self._report:
+                exchange.levels += levels
+            inner_receive = receive
+        else:
+            claim = self._claim(exchange, subject, limits, team, tokens, lease)
+            if claim.empty:
+                return await self.app(scope, receive, send)
+            admitted_receive = await self._admitted(claim, exchange, scope, receive)
+            if admitted_receive is None:
+                return
+            if isinstance(admitted_receive, Problem):
+                return await admitted_receive(scope, receive, send)
+            inner_receive = admitted_receive
+        failed = False
+        try:
+            await self.app(scope, inner_receive, send)
+        except Exception:
+            failed = True
+            raise
+        finally:
+            own_lease, its_lease = (
+                lease if limits.concurrency else "",
+                lease if its.concurrency else "",
+            )
+            self._settle(exchange, limits, subject, tokens, own_lease, failed=failed)
+            self._settle(exchange, its, its_name, tokens, its_lease, failed=failed)
+            if isinstance(inner_receive, ReadAhead):
+                inner_receive.close()
+
+    def _claim(
+        self,
+        exchange: Exchange,
+        subject: str,
+        limits: Limits,
+        team: TeamLimits | None,
+        tokens: int,
+        lease: str,
+    ) -> Claim:
+        return Claim(
+            self._counters,
+            self._queue,
+            self._clock,
+            subject,
+            limits,
+            team,
+            tokens,
+            lease,
+            exchange.levels,
+        )
+
+    async def _admitted(
+        self, claim: Claim, exchange: Exchange, scope: Scope, receive: Receive
+    ) -> Receive | Problem | None:
+        if claim.waits:
+            return await self._in_turn(claim, exchange, scope, receive)
+        return await self._at_once(claim, exchange, receive)
+
     def _settle(
         self,
         exchange: Exchange,
@@ -178,7 +267,7 @@ class RateLimitMiddleware:
         *,
         failed: bool,
     ) -> None:
-        """Release the slot and count the tokens actually used. tokens: taken before."""
+        """Release the slot of a subject, and count the tokens used. tokens: taken before."""
         if lease:
             self._counters.release(subject, lease)
             self._queue.slot_released(subject)
@@ -193,41 +282,48 @@ class RateLimitMiddleware:
             self._counters.charge(subject, Check("requests", counted, -1), now)
 
     async def _at_once(
-        self, claim: "_Claim", limits: Limits, exchange: Exchange, receive: Receive
+        self, claim: Claim, exchange: Exchange, receive: Receive
     ) -> Receive | Problem:
         """Ask the counters once: `receive`, or the refusal."""
         try:
-            verdict = await claim.ask(self._clock)
+            verdict = await claim.ask()
         except CountersUnavailable as raised:
             return _unavailable(raised)
         if self._report:
             exchange.levels = claim.before + verdict.levels
-        return receive if verdict.admitted else _refusal(limits, verdict, verdict.wait)
+        return receive if verdict.admitted else claim.refusal(verdict, verdict.wait)
 
     async def _in_turn(
-        self, claim: "_Claim", limits: Limits, exchange: Exchange, scope: Scope, receive: Receive
+        self, claim: Claim, exchange: Exchange, scope: Scope, receive: Receive
     ) -> Receive | Problem | None:
         """Admit the request at once or after a wait: its `receive` from here on, or the refusal.
 
         None: its client has disconnected.
         """
         verdict, since = None, -1
-        if not self._queue.has_waiting(claim.subject):
+        if not claim.others_wait:
             since = self._queue.releases
             try:
-                verdict = await claim.ask(self._clock)
+                verdict = await claim.ask()
             except CountersUnavailable as raised:
                 return _unavailable(raised)
             if self._report:
                 exchange.levels = claim.before + verdict.levels
             if verdict.admitted:
                 return receive
+            if not claim.may_wait(verdict):
+                return claim.refusal(verdict, verdict.wait)
         size = _size(exchange, scope)
         if self._body_unread:
             size = min(size, BOUND)
         try:
             entry = self._queue.join(
-                claim.subject, claim.checks, size=size, verdict=verdict, since=since
+                claim.subject,
+                claim.checks,
+                size=size,
+                verdict=verdict,
+                since=since,
+                team=claim.team,
             )
             return await self._wait(entry, claim, exchange, receive)
         except ClientDisconnected:
@@ -236,20 +332,20 @@ class RateLimitMiddleware:
         except QueueFull as full:
             if self._report and full.verdict is not None:
                 exchange.levels = claim.before + full.verdict.levels
-            return _refusal(limits, full.verdict, full.wait)
+            return claim.refusal(full.verdict, full.wait)
         except CountersUnavailable as raised:
             return _unavailable(raised)
 
     async def _wait(
-        self, entry: QueueEntry, claim: "_Claim", exchange: Exchange, receive: Receive
+        self, entry: QueueEntry, claim: Claim, exchange: Exchange, receive: Receive
     ) -> Receive:
         """Wait in the queue. Raises ClientDisconnected, QueueFull, CountersUnavailable."""
         ahead = ReadAhead(receive, entry.disconnect)
         inner_receive = False
         try:
-            levels = (await entry.wait_turn(lambda: claim.ask(self._clock))).levels
+            levels = (await entry.wait_turn(claim.ask_in_turn)).levels
             if entry.disconnected:
-                claim.refund(self._clock)
+                claim.refund()
                 raise ClientDisconnected
             inner_receive = True
         finally:
@@ -272,113 +368,9 @@ def _refused_within(exchange: Exchange) -> bool:
     return refused and not exchange.attempts
 
 
-class _Claim:
-    """What one request takes of its limits. before: levels that an outer limiter wrote."""
-
-    __slots__ = ("_counters", "_queue", "before", "checks", "lease", "slots", "subject")
-
-    def __init__(
-        self,
-        counters: RateCounters,
-        queue: ThrottleQueue,
-        subject: str,
-        limits: Limits,
-        tokens: int,
-        lease: str,
-        before: tuple[Level, ...],
-    ) -> None:
-        self._counters = counters
-        self._queue = queue
-        self.before = before
-        self.subject = subject
-        self.slots = limits.concurrency or 0
-        self.lease = lease
-        self.checks = [] if limits.requests is None else [Check("requests", limits.requests)]
-        if limits.tokens is not None:
-            self.checks.append(Check("tokens", limits.tokens, tokens))
-
-    async def ask(self, clock: Callable[[], float] | None) -> Verdict:
-        """Ask the counters for all of it. Raises CountersUnavailable."""
-        now = None if clock is None else clock()
-        try:
-            return await self._counters.admit(
-                self.subject, self.checks, slots=self.slots, lease=self.lease, now=now
-            )
-        except BaseException:
-            self.release()  # the slot may have been taken although no answer came
-            raise
-
-    def refund(self, clock: Callable[[], float] | None) -> None:
-        """Give back all that was taken."""
-        self.release()
-        for check in self.checks:
-            if check.cost:
-                now = None if clock is None else clock()
-                self._counters.charge(self.subject, Check(check.name, check.rate, -check.cost), now)
-
-    def release(self) -> None:
-        """Release the slot; harmless if it was not taken."""
-        if self.slots:
-            self._counters.release(self.subject, self.lease)
-            self._queue.slot_released(self.subject)
-
-
 def by_address(exchange: Exchange) -> str:
     """The caller's address, or its /64 for IPv6 (`subscriber`)."""
     return subscriber(exchange.client) or "unknown"
-
-
-def rate_limit_headers(
-    exchange: Exchange, *, clock: Callable[[], float] = time
-) -> Sequence[Header]:
-    """Rate limit headers, for `HeaderStampMiddleware`.
-
-    `x-ratelimit-*` is the rate of requests, with its reset in whole Unix seconds. Beside it come,
-    by dialect, OpenAI's headers, whose resets are durations ("6m0s"), or Anthropic's, whose resets
-    are times (RFC 3339). Sources: the vendors' pages on rate limits.
-    """
-    levels = exchange.levels
-    if not levels:
-        return ()
-    anthropic = exchange.dialect == "anthropic"
-    now = clock()
-    headers: list[Header] = []
-    for level in levels:
-        limit, remaining = _number(level.limit), b"%d" % level.remaining
-        reset = level.reset
-        until = ceil(reset)
-        shown = _moment(until) if anthropic else _duration(reset - now)
-        if level.name == "requests":
-            headers += (
-                (b"x-ratelimit-limit", limit),
-                (b"x-ratelimit-remaining", remaining),
-                (b"x-ratelimit-reset", b"%d" % until),
-            )
-            if anthropic:
-                headers += (
-                    (b"anthropic-ratelimit-requests-limit", limit),
-                    (b"anthropic-ratelimit-requests-remaining", remaining),
-                    (b"anthropic-ratelimit-requests-reset", shown),
-                )
-            else:
-                headers += (
-                    (b"x-ratelimit-limit-requests", limit),
-                    (b"x-ratelimit-remaining-requests", remaining),
-                    (b"x-ratelimit-reset-requests", shown),
-                )
-        elif anthropic:
-            headers += (
-                (b"anthropic-ratelimit-tokens-limit", limit),
-                (b"anthropic-ratelimit-tokens-remaining", remaining),
-                (b"anthropic-ratelimit-tokens-reset", shown),
-            )
-        else:
-            headers += (
-                (b"x-ratelimit-limit-tokens", limit),
-                (b"x-ratelimit-remaining-tokens", remaining),
-                (b"x-ratelimit-reset-tokens", shown),
-            )
-    return headers
 
 
 def _caller(exchange: Exchange, scope: Scope) -> str:
@@ -410,54 +402,5 @@ def _used(exchange: Exchange, estimate: int, *, failed: bool) -> int:
     return 0
 
 
-def _refusal(limits: Limits, verdict: Verdict | None, wait: float) -> Problem:
-    lacking = "requests" if verdict is None else verdict.lacking
-    seconds = max(1, ceil(wait))
-    rate = limits.tokens if lacking == "tokens" else limits.requests
-    if lacking == "concurrency" or rate is None:
-        what = f"concurrent requests: limit {limits.concurrency} at once"
-    else:
-        what = f"{lacking}: limit {rate.count} per {_period(rate)}"
-    return Problem(
-        "rate_limited",
-        message=f"Rate limit reached for {what}. Please try again in {seconds}s.",
-        reason=f"no {lacking} left for {wait:.3f} s",
-        retry_after=seconds,
-    )
-
-
-def _period(rate: Rate) -> str:
-    seconds = rate.seconds
-    if seconds in _PERIODS:
-        return _PERIODS[int(seconds)]
-    for length in (86400, 3600, 60):
-        if seconds >= length and seconds % length == 0:
-            return f"{seconds / length:g} {_PERIODS[length]}s"
-    return f"{seconds:g} seconds"
-
-
 def _unavailable(raised: CountersUnavailable) -> Problem:
     return Problem("upstream_unavailable", reason=f"rate counters: {raised}")
-
-
-@lru_cache(4096)
-def _number(number: int) -> bytes:
-    return b"%d" % number
-
-
-@lru_cache(256)
-def _moment(seconds: int) -> bytes:
-    return strftime("%Y-%m-%dT%H:%M:%SZ", gmtime(seconds)).encode()
-
-
-def _duration(seconds: float) -> bytes:
-    """A duration as OpenAI (and Go) writes it: "120ms", "1s", "8.64s", "6m0s"."""
-    milliseconds = ceil(seconds * 1000)
-    if milliseconds < 1000:
-        return b"%dms" % milliseconds if milliseconds > 0 else b"0s"
-    if milliseconds < 60_000:
-        return b"%gs" % (milliseconds / 1000)
-    minutes, rest = divmod(milliseconds, 60_000)
-    if minutes < 60:
-        return b"%dm%gs" % (minutes, rest / 1000)
-    return b"%dh%dm%gs" % (*divmod(minutes, 60), rest / 1000)

@@ -5,11 +5,17 @@ its first request asks the counters: when the last verdict said that it may succ
 after the request before it was admitted. Requests that are due ask in the order they became due, so
 subjects take turns, however long the queue of one is.
 
+A queue whose first request lacks a limit of its team waits in the line of the team. Only the first
+queue of a line asks. Once its request is admitted, it goes to the end of the line and the next one
+asks at once: so the subjects of a team take turns too. A request that lacks a limit of its own
+leaves the line, so that the others need not wait for it, and returns to the end of it.
+
     join            an entry at the end of the subject's queue, or `QueueFull`
     wait_turn       waits until the counters admit the entry; raises `QueueFull`,
                     `ClientDisconnected`
     disconnect      the client of an entry has disconnected
-    slot_released   a slot was released in this process: a request that lacks one asks at once
+    slot_released   a slot of a subject, or of a team, was released in this process: a request that
+                    lacks one asks at once
 
 One loop timer serves all queues; a waiting request costs a future and no task. A request asks in
 its own task, so cancelling that task cancels all of it.
@@ -17,22 +23,20 @@ its own task, so cancelling that task cancels all of it.
 Bounds: entries of one subject, entries in total, bytes of bodies held, and time. A request that
 would wait too long, by what waits before it, is refused at once. When the total is reached, the
 last entry of the longest queue is refused in favour of a shorter one, so that one greedy subject
-does not shut out the others.
+does not shut out the others. The queues of a team count as one there, and its longest gives way.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from heapq import heapify, heappop, heappush
+from typing import TypeAlias
 
 from middlewares.disconnects import ClientDisconnected
 from middlewares.shared import Shared
-from middlewares.stores.counters.base import Check, Verdict
+from middlewares.stores.counters.base import Check, TeamClaim, Verdict
 
-_GRAIN = 0.001
-"""Seconds; timers of event loops are no finer."""
-_POLL = 1.0
-"""Seconds between two questions for a slot: other processes release slots too."""
+from .waiting import GRAIN, SubjectQueue, TeamLine, lacks_a_slot, seconds_for
+
 _SLACK = 64
 """Stale tickets that the timetable may hold before it is rebuilt."""
 
@@ -51,57 +55,12 @@ class QueueFull(Exception):
         self.verdict = verdict
 
 
-class _Queue:
-    """Waiting requests of one subject.
-
-    due: loop time at which its first asks. expected: loop time at which its first should be
-    admitted. ticket: its valid ticket in the timetable; 0 while its first is asking.
-    costs: sum over all entries, by name of the rate.
-    """
-
-    __slots__ = ("costs", "due", "entries", "expected", "size", "subject", "ticket", "verdict")
-
-    def __init__(self, subject: str, verdict: Verdict | None, now: float) -> None:
-        self.subject = subject
-        self.entries: deque[QueueEntry] = deque()
-        self.costs: dict[str, int] = {}
-        self.size = 0
-        self.ticket = 0
-        self.update(verdict, now)
-
-    def add(self, entry: "QueueEntry") -> None:
-        self.entries.append(entry)
-        self.size += entry.size
-        for check in entry.checks:
-            self.costs[check.name] = self.costs.get(check.name, 0) + check.cost
-
-    def remove(self, entry: "QueueEntry") -> None:
-        self.entries.remove(entry)
-        self.size -= entry.size
-        for check in entry.checks:
-            self.costs[check.name] -= check.cost
-
-    def update(self, verdict: Verdict | None, now: float, *, again: bool = False) -> None:
-        """Take a verdict of the counters. again: it is out of date already."""
-        self.verdict = verdict
-        wait = 0.0 if verdict is None else _wait_of(verdict)
-        self.expected = now + wait
-        self.due = now if again or verdict is None else now + wait + _GRAIN
-
-    def predict(self, checks: Sequence[Check], now: float) -> float:
-        """Seconds until a request with these checks would be admitted, if it joined now."""
-        longest = 0.0
-        if self.entries:
-            first = {check.name: check.cost for check in self.entries[0].checks}
-            for check in checks:
-                name, rate = check.name, check.rate
-                cost = check.cost + self.costs.get(name, 0) - first.get(name, 0)
-                longest = max(longest, cost * rate.seconds / rate.count)
-        return max(0.0, self.expected - now) + longest
-
-
 class QueueEntry:
-    """One waiting request. disconnected: whether its client has disconnected."""
+    """One waiting request.
+
+    disconnected: whether its client has disconnected. until: loop time until which it waits.
+    costs: what it takes of each rate, by its name. team: what it takes of its team's limits.
+    """
 
     __slots__ = (
         "_asking",
@@ -109,26 +68,32 @@ class QueueEntry:
         "_queue",
         "_refused",
         "_throttle",
-        "_until",
         "checks",
+        "costs",
         "disconnected",
         "size",
+        "team",
+        "until",
     )
 
     def __init__(
         self,
         throttle: "ThrottleQueue",
-        queue: _Queue,
+        queue: "_Queue",
         checks: Sequence[Check],
+        team: TeamClaim | None,
         size: int,
         until: float,
     ) -> None:
         self.checks = checks
+        self.team = team
+        every = checks if team is None else (*checks, *team.checks)
+        self.costs = {check.name: check.cost for check in every}
         self.size = size
+        self.until = until
         self.disconnected = False
         self._throttle = throttle
         self._queue: _Queue | None = queue
-        self._until = until
         self._asking = False
         self._refused: QueueFull | None = None
         self._future: asyncio.Future[None] | None = None
@@ -177,6 +142,10 @@ class QueueEntry:
             self._future.set_result(None)
 
 
+_Queue: TypeAlias = SubjectQueue[QueueEntry]
+_Line: TypeAlias = TeamLine[QueueEntry]
+
+
 class ThrottleQueue(Shared):
     """Queue of throttled requests that several limiters may share.
 
@@ -187,6 +156,7 @@ class ThrottleQueue(Shared):
     __slots__ = (
         "_bytes",
         "_count",
+        "_lines",
         "_max_bytes",
         "_max_per_subject",
         "_max_total",
@@ -220,9 +190,10 @@ class ThrottleQueue(Shared):
         self._max_bytes = max_bytes
         self._max_wait = max_wait
         self._queues: dict[str, _Queue] = {}
+        self._lines: dict[str, _Line] = {}
         self._count = 0
         self._bytes = 0
-        self._timetable: list[tuple[float, int, _Queue]] = []
+        self._timetable: list[tuple[float, int, _Queue | _Line]] = []
         self._tickets = 0
         self._timer: asyncio.TimerHandle | None = None
         self.releases = 0
@@ -236,9 +207,13 @@ class ThrottleQueue(Shared):
         """Bytes of bodies that waiting requests hold."""
         return self._bytes
 
-    def has_waiting(self, subject: str) -> bool:
-        """Whether requests of this subject wait; a new one must join them without asking."""
-        return subject in self._queues
+    def has_waiting(self, subject: str, team: str = "") -> bool:
+        """Whether requests of this subject wait, or others wait for limits of its team; a new one
+        must join them without asking."""
+        if subject in self._queues:
+            return True
+        line = self._lines.get(team) if team else None
+        return line is not None and bool(line.queues)
 
     def join(
         self,
@@ -248,56 +223,111 @@ class ThrottleQueue(Shared):
         size: int = 0,
         verdict: Verdict | None = None,
         since: int = -1,
+        team: TeamClaim | None = None,
     ) -> QueueEntry:
         """Add an entry. Its `wait_turn` must be awaited, or its `close` called.
 
         size: bytes that it holds while it waits. verdict: the answer of the counters if the request
-        has asked, and `since` the value of `releases` before that. Raises QueueFull.
+        has asked, and `since` the value of `releases` before that. team: what it takes of its
+        team's limits. Raises QueueFull.
         """
-        loop = asyncio.get_running_loop()
-        now = loop.time()
+        now = asyncio.get_running_loop().time()
         queue = self._queues.get(subject)
         new = queue is None
+        again = lacks_a_slot(verdict) and since not in (-1, self.releases)
         if queue is None:
-            queue = _Queue(subject, verdict, now)
-            if _lacks_a_slot(verdict) and since not in (-1, self.releases):
-                queue.due = now
+            queue = self._new_queue(subject, team, verdict, now, again=again)
+        line = queue.line
         wait = queue.predict(checks, now)
+        if team is not None and line is not None and (queue.in_line or new):
+            wait = max(wait, line.predict(queue, team.checks, now))
         if (
             wait > self._max_wait
             or len(queue.entries) >= self._max_per_subject
             or not self._make_room(queue, size)
         ):
-            raise QueueFull(wait, verdict or queue.verdict)
-        entry = QueueEntry(self, queue, checks, size, now + self._max_wait)
+            known = queue.verdict if line is None or not line.queues else line.verdict
+            raise QueueFull(wait, verdict or known)
+        entry = QueueEntry(self, queue, checks, team, size, now + self._max_wait)
         queue.add(entry)
         self._count += 1
         self._bytes += size
         if new:
             self._queues[subject] = queue
-            self._schedule(queue)
+            self._enter(queue, verdict, now, again=again)
         return entry
 
+    def _new_queue(
+        self,
+        subject: str,
+        team: TeamClaim | None,
+        verdict: Verdict | None,
+        now: float,
+        *,
+        again: bool,
+    ) -> _Queue:
+        """A queue that is not among the others yet."""
+        line = None
+        if team is not None:
+            line = self._lines.get(team.who) or _Line(team.who, now)
+        own = None if verdict is not None and verdict.whose == "team" else verdict
+        queue = _Queue(subject, line, own, now)
+        if again:
+            queue.due = now
+        return queue
+
+    def _enter(self, queue: _Queue, verdict: Verdict | None, now: float, *, again: bool) -> None:
+        """Schedule the first request of a new queue, in the line of its team if it waits there."""
+        line = queue.line
+        if line is None:
+            return self._schedule(queue)
+        self._lines[line.team] = line
+        line.members += 1
+        lacks = verdict is not None and verdict.whose == "team"
+        if not lacks and (verdict is not None or not line.queues):
+            return self._schedule(queue)
+        if not line.queues:
+            line.update(verdict, now, again=again)
+            queue.wait_in_line()
+            self._schedule(line)
+        queue.wait_in_line()
+        self._schedule(queue)
+
     def slot_released(self, subject: str) -> None:
-        """Record that a slot of this subject was released."""
+        """Record that a slot of this subject, or of this team, was released."""
         self.releases += 1
-        queue = self._queues.get(subject)
-        if queue is not None and queue.ticket and _lacks_a_slot(queue.verdict):
-            self._wake_first(queue)
+        turn = self._queues.get(subject) or self._lines.get(subject)
+        if turn is not None and turn.ticket and lacks_a_slot(turn.verdict):
+            self._let_ask(turn)
 
     def _make_room(self, queue: _Queue, size: int) -> bool:
         """Refuse entries of longer queues until there is room; False if there is none."""
         if size > self._max_bytes:
             return False
         while self._count >= self._max_total:
-            most = max(self._queues.values(), key=_count_of)
-            if len(most.entries) <= len(queue.entries) + 1 or not self._refuse_last(most):
+            if not self._refuse_largest(queue, 1, _count_of):
                 return False
         while self._bytes + size > self._max_bytes:
-            most = max(self._queues.values(), key=_bytes_of)
-            if most.size <= queue.size + size or not self._refuse_last(most):
+            if not self._refuse_largest(queue, size, _bytes_of):
                 return False
         return True
+
+    def _refuse_largest(self, queue: _Queue, more: int, measure: Callable[[_Queue], int]) -> bool:
+        """Refuse the last entry of the subject, or of the longest queue of the team, that has most;
+        False if that of `queue` would have as much with `more`."""
+        sums: dict[_Queue | _Line, int] = {}
+        for one in self._queues.values():
+            sums[one.line or one] = sums.get(one.line or one, 0) + measure(one)
+        most = max(sums, key=sums.__getitem__)
+        own = queue.line or queue
+        if most is not own and sums[most] <= sums.get(own, 0) + more:
+            return False
+        # Of queues as long as each other, the newest.
+        members = [one for one in reversed(self._queues.values()) if (one.line or one) is most]
+        longest = max(members, key=measure)
+        if most is own and measure(longest) <= measure(queue) + more:
+            return False  # within one team, its subjects give way to each other
+        return self._refuse_last(longest)
 
     def _refuse_last(self, queue: _Queue) -> bool:
         entry = queue.entries[-1]
@@ -307,48 +337,108 @@ class ThrottleQueue(Shared):
         return True
 
     def _refuse(self, entry: QueueEntry, queue: _Queue) -> None:
+        verdict, line = queue.verdict, queue.line
+        now = asyncio.get_running_loop().time()
+        in_line = queue.in_line
         entry.close()
-        wait = queue.predict(entry.checks, asyncio.get_running_loop().time())
-        entry._refused = QueueFull(wait, queue.verdict)
+        wait = queue.predict(entry.checks, now)
+        if line is not None and entry.team is not None and in_line:
+            wait = max(wait, line.predict(queue, entry.team.checks, now))
+            verdict = line.verdict
+        entry._refused = QueueFull(wait, verdict)
         entry._wake()
 
     def _requeue(self, entry: QueueEntry, verdict: Verdict, since: int) -> None:
         """Schedule the first of a queue again after it asked in vain."""
         entry._asking = False
         queue = entry._queue
-        if queue is not None:
-            again = _lacks_a_slot(verdict) and since != self.releases
-            queue.update(verdict, asyncio.get_running_loop().time(), again=again)
-            self._schedule(queue)
+        if queue is None:
+            return
+        now = asyncio.get_running_loop().time()
+        again = lacks_a_slot(verdict) and since != self.releases
+        line, team = queue.line, entry.team
+        # A key that has changed its team meanwhile does not wait in the line of the old one.
+        of_line = line is not None and team is not None and team.who == line.team
+        if line is not None and of_line and verdict.whose == "team":
+            if queue.in_line or not line.queues:
+                line.update(verdict, now, again=again)
+                queue.wait_in_line()
+                self._schedule(line)
+            queue.wait_in_line()
+        else:
+            queue.update(verdict, now, again=again)
+            if line is not None and queue.in_line:
+                del line.queues[queue]
+                self._next_of(line, now)
+        self._schedule(queue)
 
     def _remove(self, entry: QueueEntry) -> None:
         queue = entry._queue
         if queue is None:
             return
         entry._queue = None
+        first = queue.entries[0] is entry
         queue.remove(entry)
         self._count -= 1
         self._bytes -= entry.size
+        line = queue.line
         if not queue.entries:
             del self._queues[queue.subject]
             queue.ticket = 0
+            if line is not None:
+                self._leave(queue, line)
             if not self._queues:
                 self._stop()
         elif entry._asking:
             now = asyncio.get_running_loop().time()
-            queue.due = now  # only the counters know when
             queue.expected = now + max(map(_spacing, queue.entries[0].checks), default=0.0)
+            if line is not None and line.queues:
+                if queue.in_line:
+                    line.to_the_end(queue)
+                    line.expected = now
+                    self._next_of(line, now)
+                queue.wait_in_line()
+            else:
+                queue.due = now  # only the counters know when
+            self._schedule(queue)
+        elif first and queue.ticket and entry.costs != queue.entries[0].costs:
+            # The next one may need less, and need not wait as long.
+            now = asyncio.get_running_loop().time()
+            if line is not None and queue.in_line:
+                if line.first is queue:
+                    self._next_of(line, now)
+            else:
+                queue.due = now
             self._schedule(queue)
 
-    def _schedule(self, queue: _Queue) -> None:
-        """Put the first entry of a queue on the timetable."""
+    def _leave(self, queue: _Queue, line: _Line) -> None:
+        """Take an empty queue out of the line of its team."""
+        line.members -= 1
+        if not line.members:
+            del self._lines[line.team]
+            line.ticket = 0
+        if queue.in_line:
+            first = line.first is queue
+            del line.queues[queue]
+            if first:
+                self._next_of(line, asyncio.get_running_loop().time())
+
+    def _next_of(self, line: _Line, now: float) -> None:
+        """Let the first queue of a line ask: only the counters know what is left for it."""
+        line.ticket = 0
+        if line.queues:
+            line.due = now
+            self._schedule(line)
+
+    def _schedule(self, turn: _Queue | _Line) -> None:
+        """Put the first entry of a queue, or of a line, on the timetable."""
         self._tickets += 1
-        queue.ticket = self._tickets
+        turn.ticket = self._tickets
         table = self._timetable
-        if len(table) > 2 * len(self._queues) + _SLACK:
+        if len(table) > 2 * (len(self._queues) + len(self._lines)) + _SLACK:
             table[:] = [ticket for ticket in table if ticket[1] == ticket[2].ticket]
             heapify(table)
-        heappush(table, (min(queue.due, queue.entries[0]._until), queue.ticket, queue))
+        heappush(table, (turn.wakes, turn.ticket, turn))
         self._arm()
 
     def _arm(self) -> None:
@@ -369,42 +459,41 @@ class ThrottleQueue(Shared):
     def _tick(self) -> None:
         self._timer = None
         table = self._timetable
-        now = asyncio.get_running_loop().time() + _GRAIN
+        now = asyncio.get_running_loop().time() + GRAIN
         while table and table[0][0] <= now:
-            _, ticket, queue = heappop(table)
-            if ticket != queue.ticket:
+            _, ticket, turn = heappop(table)
+            if ticket != turn.ticket:
                 continue
-            first = queue.entries[0]
-            if queue.due <= now:
-                self._wake_first(queue)
-            elif first._until <= now:
-                self._refuse(first, queue)
-                if queue.entries:
-                    self._schedule(queue)
-            else:
-                self._schedule(queue)
+            if isinstance(turn, TeamLine) or turn.due <= now:
+                self._let_ask(turn)
+                continue
+            first = turn.entries[0]
+            if first.until <= now:
+                self._refuse(first, turn)
+            if turn.entries:
+                self._schedule(turn)
         if table:
             self._arm()
 
-    @staticmethod
-    def _wake_first(queue: _Queue) -> None:
-        """Let the first entry of a queue ask."""
+    def _let_ask(self, turn: _Queue | _Line) -> None:
+        """Let the first entry of a queue or of a line ask. A queue whose team has a line waits for
+        its turn there instead."""
+        if isinstance(turn, SubjectQueue):
+            queue = turn
+            if queue.line is not None and queue.line.queues:
+                queue.wait_in_line()
+                return self._schedule(queue)
+        else:
+            turn.ticket = 0
+            queue = turn.first
         queue.ticket = 0
         first = queue.entries[0]
         first._asking = True
         first._wake()
 
 
-def _wait_of(verdict: Verdict) -> float:
-    return min(verdict.wait, _POLL) if _lacks_a_slot(verdict) else verdict.wait
-
-
-def _lacks_a_slot(verdict: Verdict | None) -> bool:
-    return verdict is not None and verdict.lacking == "concurrency"
-
-
 def _spacing(check: Check) -> float:
-    return check.cost * check.rate.seconds / check.rate.count
+    return seconds_for(check.rate, check.cost)
 
 
 def _count_of(queue: _Queue) -> int:

@@ -59,20 +59,32 @@ class Check(msgspec.Struct, frozen=True, gc=False):
     cost: int = 1
 
 
+class TeamClaim(msgspec.Struct, frozen=True, gc=False):
+    """What a request takes of the limits of its team. who: names the team in the counters."""
+
+    who: str
+    checks: Sequence[Check] = ()
+    slots: int = 0
+
+
 class Verdict(msgspec.Struct, frozen=True, gc=False):
     """The answer to `admit`. wait: seconds after which it may be different, 0 when admitted.
 
-    lacking: name of the check that failed, or "concurrency"; "" when admitted.
+    levels: of each rate, the principal's or the team's, of which less remains.
+    lacking: name of the check that failed, or "concurrency"; "" when admitted. With several, the
+        one with the longest wait. whose: its limit. both: whether the other's lacks too.
     """
 
     admitted: bool
     levels: tuple[Level, ...]
     wait: float = 0.0
     lacking: str = ""
+    whose: Whose = "key"
+    both: bool = False
 
 
 class RateCounters(Protocol):
-    """Rates and slots. `who` names the principal, and of which limiter."""
+    """Rates and slots. `who` names the principal or the team, and of which limiter."""
 
     async def admit(
         self,
@@ -82,11 +94,12 @@ class RateCounters(Protocol):
         slots: int = 0,
         lease: str = "",
         now: float | None = None,
+        team: TeamClaim | None = None,
     ) -> Verdict:
         """Take all that is asked for, or nothing.
 
-        slots: how many may be in flight at once; 0 does not limit. lease: id of this one.
-        Raises CountersUnavailable.
+        slots: how many may be in flight at once; 0 does not limit. lease: id of this one. team:
+        what is taken of its limits at the same time. Raises CountersUnavailable.
         """
         ...
 

@@ -23,7 +23,7 @@ from typing import Literal
 
 import msgspec
 
-from middlewares.limits import Budget, Level, Rate
+from middlewares.limits import Budget, Level, Rate, tightest
 from middlewares.shared import Shared
 from middlewares.stores.errors import AnswerLost, CountersRefused, CountersUnavailable
 from middlewares.stores.outage import Outage
@@ -36,6 +36,7 @@ from .base import (
     InsufficientFunds,
     Spent,
     TeamAccount,
+    TeamClaim,
     Unknown,
     Verdict,
 )
@@ -181,10 +182,13 @@ class Failover(Shared):
         slots: int = 0,
         lease: str = "",
         now: float | None = None,
+        team: TeamClaim | None = None,
     ) -> Verdict:
         if not self._outage.on:
             try:
-                return await self._primary.admit(who, checks, slots=slots, lease=lease, now=now)
+                return await self._primary.admit(
+                    who, checks, slots=slots, lease=lease, now=now, team=team
+                )
             except AnswerLost:
                 pass  # it may be counted there already: this one is counted here
             except CountersRefused as refused:
@@ -192,11 +196,18 @@ class Failover(Shared):
             except CountersUnavailable as error:
                 self._open(error)
         if self._rates == "local":
-            verdict = await self._local.admit(who, checks, slots=slots, lease=lease, now=now)
-            if slots and verdict.admitted:
+            verdict = await self._local.admit(
+                who, checks, slots=slots, lease=lease, now=now, team=team
+            )
+            if verdict.admitted and slots:
                 self._leases.add((who, lease))
+            if verdict.admitted and team is not None and team.slots:
+                self._leases.add((team.who, lease))
             return verdict
-        return Verdict(True, self._untouched(checks, now))
+        levels = self._untouched(checks, now)
+        if team is not None:
+            levels = tightest(levels, self._untouched(team.checks, now))
+        return Verdict(True, levels)
 
     def release(self, who: str, lease: str) -> None:
         if (who, lease) in self._leases:

@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 from math import inf
 from time import time
 
-from middlewares.limits import Level, Limits, Rate
+from middlewares.limits import Level, Limits, Rate, tightest
 from middlewares.shared import Shared
 
-from .base import LIFETIME, STEP, Check, Verdict
+from .base import LIFETIME, STEP, Check, TeamClaim, Verdict
 
 GRAIN = 1e-6
 """Seconds by which a request may come too early: Unix seconds in a float are no finer."""
@@ -164,6 +164,65 @@ class MemoryRates(Shared):
                 levels += (level_of("tokens", second, used, now),)
         return levels
 
+    def take_of_both(
+        self,
+        who: str,
+        limits: Limits,
+        team: tuple[str, Limits],
+        tokens: int,
+        lease: str,
+        now: float | None,
+        report: bool,
+    ) -> tuple[Level, ...] | None:
+        """`take` of a principal and of its team: all of both, or nothing."""
+        if now is None:
+            now = self._clock()
+        its_name, its_limits = team
+        if (own := self._room(who, limits, tokens, lease, now)) is None:
+            return None
+        if (its := self._room(its_name, its_limits, tokens, lease, now)) is None:
+            return None
+        for place, levels in (own, its):
+            place.at = now
+            for tank, level in levels:
+                tank.at, tank.level = now, level
+        if limits.concurrency:
+            own[0].leases[lease] = now
+        if its_limits.concurrency:
+            its[0].leases[lease] = now
+        return (
+            tightest(_levels_of(limits, own[1]), _levels_of(its_limits, its[1])) if report else ()
+        )
+
+    def _room(
+        self, who: str, limits: Limits, tokens: int, lease: str, now: float
+    ) -> tuple[_Place, list[tuple[_Tank, float]]] | None:
+        """The place of `who`, and for each of its rates the tank and its level with this request;
+        None where there may not be room. Takes nothing."""
+        place = self._places.get(who)
+        if place is None:
+            return None
+        slots = limits.concurrency
+        if slots and (len(place.leases) >= slots or lease in place.leases):
+            return None
+        levels = []
+        for name, rate, cost in (
+            ("requests", limits.requests, 1),
+            ("tokens", limits.tokens, tokens),
+        ):
+            if rate is None:
+                continue
+            tank = place.tanks.get(name)
+            if tank is None or now < tank.at:
+                return None
+            if tank.rate is not rate:
+                tank.fit(rate)
+            level = max(0.0, tank.level - (now - tank.at) * tank.speed) + cost
+            if level > tank.depth:
+                return None
+            levels.append((tank, level))
+        return place, levels
+
     async def admit(
         self,
         who: str,
@@ -172,36 +231,46 @@ class MemoryRates(Shared):
         slots: int = 0,
         lease: str = "",
         now: float | None = None,
+        team: TeamClaim | None = None,
     ) -> Verdict:
         if now is None:
             now = self._clock()
-        place = self._places.get(who) or self._new_place(who, now)
-        place.at = now
-        tanks = [place.tank(check.name, check.rate, now) for check in checks]
+        own = _Claimed(self._place(who, now), checks, slots, now)
+        wait, lacking = self._lacking(own, lease, now)
+        if team is None:
+            if not lacking:
+                own.take(lease, now)
+            return Verdict(not lacking, own.levels(), wait, lacking)
+        its = _Claimed(self._place(team.who, now), team.checks, team.slots, now)
+        its_wait, its_lacking = self._lacking(its, lease, now)
+        if not (lacking or its_lacking):
+            own.take(lease, now)
+            its.take(lease, now)
+        levels = tightest(own.levels(), its.levels())
+        both = bool(lacking and its_lacking)
+        if its_wait > wait:
+            return Verdict(False, levels, its_wait, its_lacking, "team", both)
+        return Verdict(not lacking, levels, wait, lacking, "key", both)
+
+    def _lacking(self, claimed: "_Claimed", lease: str, now: float) -> tuple[float, str]:
+        """For how long what is claimed is not there, and the name of what lacks longest."""
         wait = 0.0
         lacking = ""
-        for check, tank in zip(checks, tanks, strict=True):
+        for check, tank in claimed.rates:
             over = tank.level + min(tank.depth, check.cost) - tank.depth
             if over > tank.speed * GRAIN and over / tank.speed > wait:
                 wait = over / tank.speed
                 lacking = check.name
-        leases = place.leases
+        place, slots = claimed.place, claimed.slots
         if (
             slots
-            and len(leases) >= slots
+            and len(place.leases) >= slots
             and wait < BUSY_WAIT
-            and lease not in leases
+            and lease not in place.leases
             and self._in_use(place, now) >= slots
         ):
-            wait = BUSY_WAIT
-            lacking = "concurrency"
-        if not lacking:
-            for check, tank in zip(checks, tanks, strict=True):
-                tank.level += check.cost
-            if slots:
-                leases[lease] = now
-        levels = tuple(map(_level_of_tank, checks, tanks))
-        return Verdict(not lacking, levels, wait, lacking)
+            return BUSY_WAIT, "concurrency"
+        return wait, lacking
 
     def release(self, who: str, lease: str) -> None:
         place = self._places.get(who)
@@ -211,8 +280,7 @@ class MemoryRates(Shared):
     def charge(self, who: str, check: Check, now: float | None = None) -> None:
         if now is None:
             now = self._clock()
-        place = self._places.get(who) or self._new_place(who, now)
-        tank = place.tank(check.name, check.rate, now)
+        tank = self._place(who, now).tank(check.name, check.rate, now)
         tank.level = max(0.0, tank.level + check.cost)
 
     async def levels(
@@ -224,9 +292,13 @@ class MemoryRates(Shared):
         tanks = [place.tank(check.name, check.rate, now) for check in checks]
         return tuple(map(_level_of_tank, checks, tanks)), self._in_use(place, now)
 
-    def _new_place(self, who: str, now: float) -> _Place:
-        """Each new one looks at the two oldest: so the idle ones never outnumber the others."""
+    def _place(self, who: str, now: float) -> _Place:
+        """That of `who`. Each new one looks at the two oldest: so the idle ones never outnumber
+        the others."""
         places = self._places
+        found = places.get(who)
+        if found is not None:
+            return found
         for _ in range(min(2, len(places))):
             name, old = places.popitem(last=False)
             self._in_use(old, now)
@@ -245,8 +317,38 @@ class MemoryRates(Shared):
         return len(leases)
 
 
+class _Claimed:
+    """What a request claims of one place: rates with what each gives, and a slot."""
+
+    __slots__ = ("place", "rates", "slots")
+
+    def __init__(self, place: _Place, checks: Sequence[Check], slots: int, now: float) -> None:
+        place.at = now
+        self.place = place
+        self.rates = [(check, place.tank(check.name, check.rate, now)) for check in checks]
+        self.slots = slots
+
+    def take(self, lease: str, now: float) -> None:
+        for check, tank in self.rates:
+            tank.level += check.cost
+        if self.slots:
+            self.place.leases[lease] = now
+
+    def levels(self) -> tuple[Level, ...]:
+        return tuple(_level_of_tank(check, tank) for check, tank in self.rates)
+
+
 def _level_of_tank(check: Check, tank: _Tank) -> Level:
     return level_of(check.name, check.rate, tank.level, tank.at)
+
+
+def _levels_of(limits: Limits, levels: Sequence[tuple[_Tank, float]]) -> tuple[Level, ...]:
+    """Of the rates of `limits`, whose tanks are in this order."""
+    names = ("requests", "tokens") if limits.requests is not None else ("tokens",)
+    return tuple(
+        level_of(name, tank.rate, level, tank.at)
+        for name, (tank, level) in zip(names, levels, strict=False)
+    )
 
 
 def level_of(name: str, rate: Rate, level: float, at: float) -> Level:

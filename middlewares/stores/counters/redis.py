@@ -54,10 +54,21 @@ from .base import (
     InsufficientFunds,
     Spent,
     TeamAccount,
+    TeamClaim,
     Unknown,
     Verdict,
 )
-from .redis_form import HEAD, START, StoredAccount, levels_of, limits, numbers, read, records
+from .redis_form import (
+    HEAD,
+    START,
+    StoredAccount,
+    levels_of,
+    limits,
+    numbers,
+    read,
+    records,
+    verdict_of,
+)
 from .redis_workers import PATIENCE, QUARANTINE, Workers
 
 logger = logging.getLogger(__name__)
@@ -237,21 +248,23 @@ class RedisCounters(Shared):
         slots: int = 0,
         lease: str = "",
         now: float | None = None,
+        team: TeamClaim | None = None,
     ) -> Verdict:
         try:
-            answer = await self._ask(who, checks, slots, lease, True, now)
+            answer = await self._ask(who, checks, slots, lease, True, now, team)
         except (CountersUnavailable, asyncio.CancelledError):
             if slots:
                 self._take_back(who, lease, False)
+            if team is not None and team.slots:
+                self._take_back(team.who, lease, False)
             raise
-        lacking, wait, _ = HEAD.unpack_from(answer)
-        levels = levels_of(checks, answer)
-        if lacking:
-            name = "concurrency" if lacking < 0 else checks[int(lacking) - 1].name
-            return Verdict(False, levels, wait, name)
-        if slots:
-            self._leases.add((who, lease))
-        return Verdict(True, levels)
+        verdict = verdict_of(checks, team, answer)
+        if verdict.admitted:
+            if slots:
+                self._leases.add((who, lease))
+            if team is not None and team.slots:
+                self._leases.add((team.who, lease))
+        return verdict
 
     def _ask(
         self,
@@ -261,22 +274,27 @@ class RedisCounters(Shared):
         lease: str,
         take: bool,
         now: float | None,
+        team: TeamClaim | None = None,
     ) -> asyncio.Future[Any]:
-        arguments: list[Part] = [
-            b"EVALSHA",
-            ADMIT,
-            b"2",
-            _rates(who),
-            _slots(who),
+        arguments: list[Part] = [b"EVALSHA", ADMIT, b"2", _rates(who), _slots(who)]
+        if team is not None:
+            arguments[2:] = b"4", _rates(who), _slots(who), _rates(team.who), _slots(team.who)
+        arguments += (
             self._time if now is None else now,
             LIFETIME,
-            slots,
             lease,
             b"1" if take else b"0",
-        ]
+            slots,
+            len(checks),
+        )
         for check in checks:
             arguments.append(check.name)
             arguments.append(numbers(check))
+        if team is not None:
+            arguments += team.slots, len(team.checks)
+            for check in team.checks:
+                arguments.append(check.name)
+                arguments.append(numbers(check))
         return self._link.call(*arguments)
 
     def release(self, who: str, lease: str) -> None:

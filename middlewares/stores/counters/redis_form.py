@@ -4,17 +4,19 @@ from collections.abc import Sequence
 from functools import lru_cache
 from struct import Struct
 
-from middlewares.limits import Budget, Level
+from middlewares.limits import Budget, Level, tightest
 from middlewares.stores.redis_client import Part
 
 from .balance import Balance
-from .base import Check, Hold, Source
+from .base import Check, Hold, Source, TeamClaim, Verdict, Whose
 from .memory_rates import level_of
 
 _CHECK = Struct(">dddd")
-HEAD = Struct(">ddd")
-"""Before the levels in an answer to `admit`: what lacks, for how long, slots in use."""
+HEAD = Struct(">dddd")
+"""Before the levels in an answer to `admit`: what lacks, for how long, slots in use, and whose
+limits lack (`lua/admit.lua`)."""
 _LEVEL = Struct(">dd")
+_BOTH = 3
 _HOLD = Struct(">dddBB")
 START = Struct(">d")
 
@@ -25,8 +27,26 @@ def numbers(check: Check) -> bytes:
     return _CHECK.pack(rate.count, rate.seconds, rate.burst, check.cost)
 
 
-def levels_of(checks: Sequence[Check], answer: bytes) -> tuple[Level, ...]:
-    at = HEAD.size
+def verdict_of(checks: Sequence[Check], team: TeamClaim | None, answer: bytes) -> Verdict:
+    number, wait, _, lack = HEAD.unpack_from(answer)
+    levels = levels_of(checks, answer)
+    if team is not None:
+        after = HEAD.size + len(checks) * _LEVEL.size
+        levels = tightest(levels, levels_of(team.checks, answer, after))
+    if not number:
+        return Verdict(True, levels)
+    own = len(checks)
+    whose: Whose
+    if number < 0:
+        whose, name = "key" if number == -1 else "team", "concurrency"
+    elif number <= own or team is None:
+        whose, name = "key", checks[int(number) - 1].name
+    else:
+        whose, name = "team", team.checks[int(number) - own - 1].name
+    return Verdict(False, levels, wait, name, whose, lack == _BOTH)
+
+
+def levels_of(checks: Sequence[Check], answer: bytes, at: int = HEAD.size) -> tuple[Level, ...]:
     levels = []
     for check in checks:
         level, since = _LEVEL.unpack_from(answer, at)

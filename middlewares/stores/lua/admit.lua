@@ -1,56 +1,80 @@
--- Called at each rate-limited request, to take a slot and all rates or nothing, and to read them.
--- KEYS: rates, leases. ARGV: now or '', seconds a lease lives, slots, lease, whether to take, then
--- of each rate its name and, as doubles, count, seconds, burst and cost.
--- Answers, as doubles: which check lacks (1...; -1: a slot; 0: none), for how many seconds,
--- slots in use, and level and time of each rate.
+-- Called at each rate-limited request, to take the slots and all rates of a principal, and of its
+-- team if it has one, or nothing, and to read them.
+-- KEYS: rates and leases, of each. ARGV: now or '', seconds a lease lives, lease, whether to take,
+-- then of each its slots and how many rates it has, and of each rate its name and, as doubles,
+-- count, seconds, burst and cost.
+-- Answers, as doubles: which check lacks longest, counted over both (1...; -1, -2: a slot of the
+-- principal, of the team; 0: none), for how many seconds, slots of the principal in use, which of
+-- both lack (1: the principal, 2: the team, 3: both), and level and time of each rate.
 local now = clock(ARGV[1])
-local lifetime, slots, lease, take = tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], ARGV[5] == '1'
-local rates, lacking, wait = {}, 0, 0
-for i = 6, #ARGV, 2 do
-  local count, seconds, burst, cost = struct.unpack('>dddd', ARGV[i + 1])
-  local speed, depth = count / seconds, count + burst
-  local level, at, back = drained(redis.call('HGET', KEYS[1], ARGV[i]), now, speed)
-  if back then
-    keep(ARGV[i], level, at, speed)
-  end
-  rates[#rates + 1] = {ARGV[i], level, at, speed, cost}
-  local over = level + math.min(cost, depth) - depth
-  if take and over > speed * GRAIN and over / speed > wait then
-    lacking, wait = #rates, over / speed
-  end
-end
+local lifetime, lease, take = tonumber(ARGV[2]), ARGV[3], ARGV[4] == '1'
+local claims, answer, lacking, wait, lack = {}, {''}, 0, 0, 0
+local i, number = 5, 0
 
-local used = 0
-if slots > 0 or not take then
-  redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', string.format('%.6f', now))
-  -- Taken before the clock was set back; those that still live are renewed.
-  redis.call('ZREMRANGEBYSCORE', KEYS[2], string.format('(%.6f', now + lifetime + STEP), '+inf')
-  used = redis.call('ZCARD', KEYS[2])
-  if take and used >= slots and wait < 1 and not redis.call('ZSCORE', KEYS[2], lease) then
-    lacking, wait = -1, 1
+for n = 1, #KEYS / 2 do
+  local claim = {rates = KEYS[2 * n - 1], leases = KEYS[2 * n], slots = tonumber(ARGV[i]), used = 0}
+  local longest, lacks, count_ = 0, 0, tonumber(ARGV[i + 1])
+  i = i + 2
+  for _ = 1, count_ do
+    local count, seconds, burst, cost = struct.unpack('>dddd', ARGV[i + 1])
+    local speed, depth = count / seconds, count + burst
+    local level, at, back = drained(redis.call('HGET', claim.rates, ARGV[i]), now, speed)
+    if back then
+      keep(claim.rates, ARGV[i], level, at, speed)
+    end
+    claim[#claim + 1] = {ARGV[i], level, at, speed, cost}
+    number = number + 1
+    local over = level + math.min(cost, depth) - depth
+    if take and over > speed * GRAIN and over / speed > longest then
+      lacks, longest = number, over / speed
+    end
+    i = i + 2
   end
-end
-
-if take and lacking == 0 then
-  local longest = 0
-  for _, rate in ipairs(rates) do
-    rate[2] = math.max(0, rate[2] + rate[5])
-    longest = math.max(longest, rate[3] - now + keep(rate[1], rate[2], rate[3], rate[4]))
-  end
-  if #rates > 0 then
-    local left = redis.call('TTL', KEYS[1])
-    if left < math.min(longest, LONGEST) + GRACE / 2 then
-      expire(longest)
+  if claim.slots > 0 or not take then
+    redis.call('ZREMRANGEBYSCORE', claim.leases, '-inf', string.format('%.6f', now))
+    -- Taken before the clock was set back; those that still live are renewed.
+    redis.call('ZREMRANGEBYSCORE', claim.leases, string.format('(%.6f', now + lifetime + STEP), '+inf')
+    claim.used = redis.call('ZCARD', claim.leases)
+    if
+      take
+      and claim.used >= claim.slots
+      and longest < 1
+      and not redis.call('ZSCORE', claim.leases, lease)
+    then
+      lacks, longest = -n, 1
     end
   end
-  if slots > 0 then
-    redis.call('ZADD', KEYS[2], string.format('%.6f', now + lifetime), lease)
-    redis.call('EXPIRE', KEYS[2], math.ceil(lifetime) + GRACE)
+  if lacks ~= 0 then
+    lack = lack + n
+  end
+  if longest > wait then
+    lacking, wait = lacks, longest
+  end
+  claims[n] = claim
+end
+
+for _, claim in ipairs(claims) do
+  local longest = 0
+  for _, rate in ipairs(claim) do
+    if take and lacking == 0 then
+      rate[2] = math.max(0, rate[2] + rate[5])
+      longest = math.max(longest, rate[3] - now + keep(claim.rates, rate[1], rate[2], rate[3], rate[4]))
+    end
+    answer[#answer + 1] = struct.pack('>dd', rate[2], rate[3])
+  end
+  if take and lacking == 0 then
+    if #claim > 0 then
+      local left = redis.call('TTL', claim.rates)
+      if left < math.min(longest, LONGEST) + GRACE / 2 then
+        expire(claim.rates, longest)
+      end
+    end
+    if claim.slots > 0 then
+      redis.call('ZADD', claim.leases, string.format('%.6f', now + lifetime), lease)
+      redis.call('EXPIRE', claim.leases, math.ceil(lifetime) + GRACE)
+    end
   end
 end
 
-local answer = {struct.pack('>ddd', lacking, wait, used)}
-for i, rate in ipairs(rates) do
-  answer[i + 1] = struct.pack('>dd', rate[2], rate[3])
-end
+answer[1] = struct.pack('>dddd', lacking, wait, claims[1].used, lack)
 return table.concat(answer)

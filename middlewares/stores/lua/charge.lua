@@ -4,8 +4,8 @@ local now = clock(ARGV[1])
 local count, seconds, _, cost = struct.unpack('>dddd', ARGV[3])
 local speed = count / seconds
 local level, at = drained(redis.call('HGET', KEYS[1], ARGV[2]), now, speed)
-local full = keep(ARGV[2], math.max(0, level + cost), at, speed)
+local full = keep(KEYS[1], ARGV[2], math.max(0, level + cost), at, speed)
 if redis.call('TTL', KEYS[1]) < math.min(at - now + full, LONGEST) + GRACE / 2 then
-  expire(at - now + full)
+  expire(KEYS[1], at - now + full)
 end
 return 0

@@ -1,5 +1,5 @@
 -- Prelude: put before each script about rates.
--- A rate is a field of the hash KEYS[1]: two doubles, what was taken and has not drained, and as of
+-- A rate is a field of a hash: two doubles, what was taken and has not drained, and as of
 -- when. The same arithmetic as in counters/memory_rates.py.
 local GRAIN, STEP = 1e-6, 60
 -- Seconds that a key outlives its content: clocks of callers may run slower than Redis'.
@@ -30,11 +30,11 @@ local function drained(packed, now, speed)
   return level, at
 end
 
-local function keep(name, level, at, speed)
-  redis.call('HSET', KEYS[1], name, struct.pack('>dd', level, at))
+local function keep(key, name, level, at, speed)
+  redis.call('HSET', key, name, struct.pack('>dd', level, at))
   return level / speed
 end
 
-local function expire(seconds)
-  redis.call('EXPIRE', KEYS[1], math.ceil(math.min(seconds, LONGEST)) + GRACE)
+local function expire(key, seconds)
+  redis.call('EXPIRE', key, math.ceil(math.min(seconds, LONGEST)) + GRACE)
 end

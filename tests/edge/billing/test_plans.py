@@ -210,3 +210,48 @@ def test_requests_for_which_another_model_serves_are_decided_with_the_body() -> 
     exchange.downgrade_to = "spare"
     assert some.with_body(exchange) is None
     assert some.with_body(Exchange(principal=holder("free"))) is None
+
+
+def member(plan: str | None, team: Team) -> Exchange:
+    return Exchange(principal=Principal(id="key_1", plan=plan, team=team))
+
+
+def test_rates_of_a_team_are_divided_as_those_of_the_key() -> None:
+    some, team = plans(), Team("team_1", plan="pro")
+    for plan in ("free", None):
+        exchange = member(plan, team)
+        door, body = some.team_before_body(exchange), some.team_with_body(exchange)
+        assert door == ("team:team_1", Limits(Rate(120, 60.0, 20), None, 8, "throttle"))
+        assert body == ("team:team_1", Limits(None, Rate(200_000, 60.0), None, "throttle"))
+        assert some.team_before_body(member(plan, team)) is door
+        exchange.downgrade_to = "spare"
+        assert some.team_with_body(exchange) is None
+
+
+def test_requests_of_a_team_are_decided_with_the_body_where_those_of_the_key_are() -> None:
+    plan = {"id": "kind", "requests": "9/min", "on_rate_limit": "spare"}
+    near = {"name": "near", "dialect": "simulator"}
+    document = {
+        "plans": [plan, *PLANS],
+        "upstreams": [near],
+        "models": [{"id": "spare", "targets": ["near/x"]}],
+    }
+    some, team = Plans(parse(document, env={})), Team("t", plan="free")
+    assert some.team_before_body(member("kind", team)) is None
+    assert some.team_with_body(member("kind", team)) == ("team:t", Limits(Rate(30, 60.0)))
+    assert some.team_before_body(member("free", team)) == ("team:t", Limits(Rate(30, 60.0)))
+    assert some.team_with_body(member("free", team)) is None
+
+
+def test_rates_of_no_team_and_of_an_unlimited_one_are_none() -> None:
+    some = plans(default_plan="free")
+    for exchange in (member("pro", Team("t")), Exchange(principal=holder("pro")), Exchange()):
+        assert some.team_before_body(exchange) is None
+        assert some.team_with_body(exchange) is None
+
+
+def test_rates_of_a_team_that_was_edited_are_the_new_ones() -> None:
+    some = plans()
+    for count in (5, 7):
+        exchange = member("free", Team("t", limits={"requests": f"{count}/min"}))
+        assert some.team_before_body(exchange) == ("team:t", Limits(Rate(count, 60.0)))

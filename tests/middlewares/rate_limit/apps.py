@@ -6,7 +6,7 @@ from typing import Any
 
 from middlewares import Exchange, Principal
 from middlewares.asgi import ASGIApp, Receive, Scope, Send
-from middlewares.stores.counters.base import Check, Verdict
+from middlewares.stores.counters.base import Check, TeamClaim, Verdict
 from middlewares.stores.counters.memory import MemoryCounters
 from tests.asgi import http_scope
 from tests.simulated import unix
@@ -86,8 +86,9 @@ class SlowCounters(MemoryCounters):
         slots: int = 0,
         lease: str = "",
         now: float | None = None,
+        team: TeamClaim | None = None,
     ) -> Verdict:
-        verdict = await super().admit(who, checks, slots=slots, lease=lease, now=now)
+        verdict = await super().admit(who, checks, slots=slots, lease=lease, now=now, team=team)
         self.asked.set()
         await asyncio.sleep(0.01)
         return verdict

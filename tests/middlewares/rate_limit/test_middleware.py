@@ -26,7 +26,7 @@ from middlewares.asgi import ASGIApp, Receive, Scope, Send
 from middlewares.exchange import Attempt, Dialect
 from middlewares.limits import Level, Limits, Rate
 from middlewares.stores import KeyDirectory, MemoryKeyStore
-from middlewares.stores.counters.base import Check, Verdict
+from middlewares.stores.counters.base import Check, TeamClaim, Verdict
 from middlewares.stores.counters.memory import MemoryCounters
 from middlewares.stores.errors import CountersUnavailable
 from tests.asgi import Call, Recorded, request
@@ -166,6 +166,7 @@ class Unreachable(MemoryCounters):
         slots: int = 0,
         lease: str = "",
         now: float | None = None,
+        team: TeamClaim | None = None,
     ) -> Verdict:
         raise CountersUnavailable("no route to host 192.0.2.1")
 

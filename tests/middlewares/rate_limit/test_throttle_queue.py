@@ -15,7 +15,7 @@ from middlewares.asgi import ASGIApp, Receive, Scope, Send
 from middlewares.disconnects import ClientDisconnected
 from middlewares.limits import Limits, Rate
 from middlewares.rate_limit.throttle_queue import QueueFull, ThrottleQueue
-from middlewares.stores.counters.base import Check, Verdict
+from middlewares.stores.counters.base import Check, TeamClaim, Verdict
 from middlewares.stores.counters.memory import MemoryCounters
 from middlewares.stores.errors import CountersUnavailable
 from tests.asgi import Call, http_scope
@@ -250,8 +250,9 @@ class LateCounters(MemoryCounters):
         slots: int = 0,
         lease: str = "",
         now: float | None = None,
+        team: TeamClaim | None = None,
     ) -> Verdict:
-        verdict = await super().admit(who, checks, slots=slots, lease=lease, now=now)
+        verdict = await super().admit(who, checks, slots=slots, lease=lease, now=now, team=team)
         if not verdict.admitted:
             self.refused.set()
             await self.go_on.wait()
