@@ -8,7 +8,16 @@ from types import ModuleType
 
 from edge.dashboard.page import Page
 
-from . import account, landing, overview, requests, sign_in, usage_charts
+from . import (
+    account,
+    landing,
+    overview,
+    playground,
+    requests,
+    setup,
+    sign_in,
+    usage_charts,
+)
 
 _MODULES: tuple[ModuleType, ...] = (
     landing,
@@ -16,6 +25,8 @@ _MODULES: tuple[ModuleType, ...] = (
     overview,
     usage_charts,
     requests,
+    playground,
+    setup,
     account,
 )
 

@@ -1,5 +1,8 @@
 """curl, one line for each dialect."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from .literals import body, word
 from .setup import Block, Guide, Setup
 
@@ -8,44 +11,55 @@ _MESSAGES = [{"role": "user", "content": "Hello"}]
 
 def guide(setup: Setup) -> Guide:
     """Streamed requests in three dialects."""
-    return Guide("curl", "curl", (chat(setup), messages(setup), responses(setup)))
-
-
-def chat(setup: Setup) -> Block:
-    """OpenAI Chat Completions."""
-    content = {"model": setup.model.id, "stream": True, "messages": _MESSAGES}
-    return _block(setup, "Chat Completions", "chat/completions", _BEARER, content)
-
-
-def messages(setup: Setup) -> Block:
-    """Anthropic Messages."""
-    content = {
-        "model": setup.model.id,
-        "max_tokens": 256,
-        "stream": True,
-        "messages": _MESSAGES,
-    }
-    return _block(
-        setup, "Messages", "messages", _ANTHROPIC, content, "anthropic-version: 2023-06-01"
+    model, stream = setup.model.id, True
+    return Guide(
+        "curl",
+        "curl",
+        (
+            Block(
+                "Chat Completions",
+                "sh",
+                chat(setup, {"model": model, "stream": stream, "messages": _MESSAGES}),
+            ),
+            Block(
+                "Messages",
+                "sh",
+                messages(
+                    setup,
+                    {"model": model, "max_tokens": 256, "stream": stream, "messages": _MESSAGES},
+                ),
+            ),
+            Block(
+                "Responses",
+                "sh",
+                responses(setup, {"model": model, "stream": stream, "input": "Hello"}),
+            ),
+        ),
     )
 
 
-def responses(setup: Setup) -> Block:
-    """OpenAI Responses."""
-    content = {"model": setup.model.id, "stream": True, "input": "Hello"}
-    return _block(setup, "Responses", "responses", _BEARER, content)
+def chat(setup: Setup, content: Mapping[str, Any]) -> str:
+    """A request of OpenAI Chat Completions."""
+    return _line(setup, "chat/completions", _BEARER, content)
+
+
+def messages(setup: Setup, content: Mapping[str, Any]) -> str:
+    """A request of Anthropic Messages."""
+    return _line(setup, "messages", "x-api-key: ${}", content, "anthropic-version: 2023-06-01")
+
+
+def responses(setup: Setup, content: Mapping[str, Any]) -> str:
+    """A request of OpenAI Responses."""
+    return _line(setup, "responses", _BEARER, content)
 
 
 _BEARER = "Authorization: Bearer ${}"
-_ANTHROPIC = "x-api-key: ${}"
 
 
-def _block(
-    setup: Setup, title: str, path: str, key: str, content: dict[str, object], *headers: str
-) -> Block:
+def _line(setup: Setup, path: str, key: str, content: Mapping[str, Any], *headers: str) -> str:
     sent = [key.format(setup.variable)] if setup.needs_key else []
     sent += [*headers, "Content-Type: application/json"]
     lines = [f"curl -N {word(f'{setup.url}/v1/{path}')}"]
     lines += [f'-H "{header}"' for header in sent]  # in double quotes, for the variable
     lines.append(f"-d {body(content)}")
-    return Block(title, "sh", " \\\n  ".join(lines) + "\n")
+    return " \\\n  ".join(lines) + "\n"

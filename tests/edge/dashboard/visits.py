@@ -25,6 +25,7 @@ from edge.routing.catalog import Catalog
 from edge.routing.paths import Paths
 from edge.routing.router import RouterMiddleware
 from middlewares import ErrorsMiddleware, HeaderStampMiddleware, Metrics, RequestIDMiddleware
+from middlewares.asgi import ASGIApp
 from middlewares.stores import KeyDirectory, MemoryKeyStore
 from middlewares.stores.accounts import Accounts
 from middlewares.stores.audit.base import MemoryAuditStore
@@ -79,7 +80,10 @@ class Site:
     secret: str
 
     @classmethod
-    async def open(cls, env: Mapping[str, str] = {}, **document: Any) -> Self:
+    async def open(
+        cls, env: Mapping[str, str] = {}, *, inner: ASGIApp | None = None, **document: Any
+    ) -> Self:
+        """inner: in place of the chain behind auth."""
         settings = parse({**DOCUMENT, **document}, env=env)
         clock, keys, ledger = Clock(), MemoryKeyStore(), MemoryLedgerStore()
         counters = MemoryCounters()
@@ -110,6 +114,7 @@ class Site:
             counters=counters,
             metrics=Metrics(),
             accounts=accounts,
+            inner=inner,
             clock=clock,
         )
         dashboard = DashboardApp(parts)

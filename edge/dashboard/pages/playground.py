@@ -1,0 +1,90 @@
+"""Requests from the browser, with the key that is signed in, in each dialect.
+
+They pass the chain behind auth, so limits, budgets and the ledger see them as any request of the
+key. A browser with the page's script gets the stream itself; another one gets a page.
+"""
+
+from typing import Any
+
+from starlette.responses import PlainTextResponse, Response
+
+from edge.dashboard.inner import InnerAnswer
+from edge.dashboard.page import SIGNED_IN, Page
+from edge.dashboard.playground.answer import Answer, Collected, read_answer
+from edge.dashboard.playground.prompt import DIALECTS, Prompt, body_of, curl_of, prompt_of
+from edge.dashboard.request import DashboardRequest
+from edge.dashboard.setup_values import models_of, setup_of
+from edge.endpoints import BY_NAME
+from middlewares.asgi import header
+from middlewares.budget import credits_used
+from middlewares.problem import Problem
+
+
+async def playground(request: DashboardRequest) -> Response:
+    """The form."""
+    return await _page(request, Prompt(model=request.query.get("model", "")))
+
+
+async def send(request: DashboardRequest) -> Response:
+    """Send the prompt of the form: a stream for the script, else a page with the answer."""
+    key = await request.key()
+    prompt = prompt_of(await request.form())
+    row = BY_NAME[DIALECTS[prompt.dialect].endpoint]
+    principal = await request.principal(key, row.name)
+    inner = request.parts.inner
+    if inner is None:
+        raise Problem("not_found", reason="the dashboard has no chain")
+    stream = header(request.scope, b"accept") == b"text/event-stream"
+    response = InnerAnswer(inner, row, principal, body_of(prompt, stream=stream))
+    if stream:
+        return response
+    status, answer = await _collect(request, response)
+    return await _page(request, prompt, status, answer=answer)
+
+
+async def _collect(request: DashboardRequest, response: Response) -> tuple[int, Answer]:
+    """Status and answer of an unstreamed request."""
+    collected = Collected()
+    try:
+        await collected.of(response, request.scope, request.receive)
+    except Problem as problem:
+        problem.answered(request.exchange)
+        return problem.row.status, Answer(fault=problem.text(request.exchange))
+    return collected.status, read_answer(collected)
+
+
+async def show_curl(request: DashboardRequest) -> Response:
+    """The prompt as a line for a shell: as text for the script, else on the page."""
+    prompt = prompt_of(await request.form())
+    models = await models_of(request)
+    line = curl_of(setup_of(request, models), prompt)
+    if header(request.scope, b"accept") == b"text/plain":
+        return PlainTextResponse(line)
+    return await _page(request, prompt, line=line)
+
+
+async def _page(
+    request: DashboardRequest, prompt: Prompt, status: int = 200, **shown: Any
+) -> Response:
+    answer = shown.get("answer")
+    chosen = request.visitor.key is not None or bool(request.query.get("key"))
+    return request.render(
+        "playground.html",
+        status,
+        prompt=prompt,
+        dialects=DIALECTS,
+        models=await models_of(request),
+        key=await request.key() if chosen else None,
+        answer=answer,
+        line=shown.get("line", ""),
+        cost=credits_used(request.exchange) if answer is not None else None,
+        served=request.exchange.served,
+        request_id=request.exchange.request_id,
+    )
+
+
+PAGES = (
+    Page("/app/playground", ("GET",), SIGNED_IN, playground, "Playground"),
+    Page("/app/playground", ("POST",), SIGNED_IN, send),
+    Page("/app/playground/curl", ("POST",), SIGNED_IN, show_curl),
+)

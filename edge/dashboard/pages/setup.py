@@ -1,0 +1,33 @@
+"""Set-up text of each client, with this gateway's address and the chosen models."""
+
+from starlette.responses import Response
+
+from edge.dashboard.page import SIGNED_IN, Page
+from edge.dashboard.request import DashboardRequest
+from edge.dashboard.setup_values import models_of, setup_of
+from edge.dashboard.snippets.guides import GUIDES, key_block
+
+_CHOOSERS = (
+    ("model", "Main model", "Sonnet in Claude Code"),
+    ("large", "Model for hard work", "Opus in Claude Code"),
+    ("small", "Model for background work", "Haiku in Claude Code"),
+)
+"""Name of each field, its label and its hint."""
+
+
+async def setup(request: DashboardRequest) -> Response:
+    """Model choosers, and then a guide for each client."""
+    models = await models_of(request)
+    made = setup_of(request, models, request.query)
+    return request.render(
+        "setup.html",
+        models=models,
+        choosers=_CHOOSERS,
+        chosen={name: getattr(made, name).id for name, _, _ in _CHOOSERS},
+        base=made.url,
+        key_block=key_block(made),
+        guides=[guide(made) for guide in GUIDES] if models else [],
+    )
+
+
+PAGES = (Page("/app/setup", ("GET",), SIGNED_IN, setup, "Set-up"),)

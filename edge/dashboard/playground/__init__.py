@@ -1,0 +1,1 @@
+"""The playground's requests and answers, in each dialect."""

@@ -1,0 +1,72 @@
+"""The values that set-up text is made from, for a visitor."""
+
+from collections.abc import Mapping, Sequence
+
+from edge.dashboard.snippets.setup import Offered, Setup, key_variable
+from edge.routing.catalog import Model
+from edge.routing.public_url import public_url
+from middlewares.exchange import Principal
+
+from .request import DashboardRequest
+
+
+async def models_of(request: DashboardRequest) -> list[Model]:
+    """The models that write text and that the key may use; without a key, those that anyone may
+    use."""
+    principal = Principal(id="")
+    if request.signed_in and (request.visitor.key is not None or request.query.get("key")):
+        principal = await request.principal(await request.key())
+    return [model for model in request.parts.catalog.visible(principal) if "text" in model.output]
+
+
+def chosen_models(models: Sequence[Model], names: Mapping[str, str]) -> dict[str, Model]:
+    """The model for each field of `Setup`: as named, else the first, the dearest, the cheapest.
+
+    models: at least one.
+    """
+    ordered = sorted(models, key=_output_price)
+    standard = {"model": models[0], "large": ordered[-1], "small": ordered[0]}
+    by_id = {model.id: model for model in models}
+    return {field: by_id.get(names.get(field, ""), model) for field, model in standard.items()}
+
+
+def _output_price(model: Model) -> int:
+    return 0 if model.price is None else model.price.output
+
+
+def setup_of(
+    request: DashboardRequest, models: Sequence[Model], names: Mapping[str, str] = {}
+) -> Setup:
+    """The gateway and the chosen models. The key itself is not known here, only that there is one.
+
+    names: as in `chosen_models`.
+    """
+    settings = request.parts.settings
+    server = settings.server
+    needs_key = settings.auth.mode == "keys"
+    chosen = chosen_models(models, names) if models else {}
+    none = Offered("MODEL")
+    offers = {field: offered(model) for field, model in chosen.items()}
+    return Setup(
+        brand=settings.brand,
+        slug=settings.slug,
+        url=public_url(request.scope, server.public_url, server.trusted_proxies),
+        key=f"sk-{settings.slug}-live-..." if needs_key else "unused",
+        variable=key_variable(settings.slug),
+        needs_key=needs_key,
+        large=offers.get("large", none),
+        model=offers.get("model", none),
+        small=offers.get("small", none),
+        models=tuple(map(offered, models)),
+    )
+
+
+def offered(model: Model) -> Offered:
+    """A model of the catalog as clients list it."""
+    return Offered(
+        id=model.id,
+        name=model.display_name,
+        context=model.context,
+        max_output=model.max_output,
+        images="image" in model.modalities,
+    )

@@ -1,0 +1,84 @@
+"""The playground's pages: the form, the curl line, and whose key is used."""
+
+import html
+from typing import Any
+
+import pytest
+
+from edge.management import keys as management
+from middlewares.asgi import Receive, Scope, Send, send_json
+from middlewares.exchange import exchange_of
+from tests.edge.dashboard.conftest import OpenSite
+from tests.edge.dashboard.visits import Site
+
+PROMPT: dict[str, Any] = {
+    "model": "m1",
+    "dialect": "messages",
+    "user": "<b>Hello</b> it's me",
+    "system": "",
+}
+PLAIN = {"accept": "text/plain", "hx-request": "true"}
+
+
+async def test_form_offers_the_models_of_the_key(site: Site) -> None:
+    page = await (await site.signed_in()).get("/app/playground?model=m1")
+    assert page.status == 200
+    assert '<option value="m1">' in page.text
+    assert "Ann&#39;s key" in page.text
+    assert site.secret not in page.text
+
+
+async def test_curl_line_is_text_for_the_script_and_on_a_page_without(site: Site) -> None:
+    browser = await site.signed_in()
+    line = await browser.post("/app/playground/curl", PLAIN, **PROMPT)
+    assert line.header("content-type") == "text/plain; charset=utf-8"
+    assert line.text.startswith("curl -N http://localhost:8080/v1/messages")
+    page = await browser.post("/app/playground/curl", **PROMPT)
+    assert line.text.rstrip() in html.unescape(page.text)
+    assert "<b>Hello" not in page.text
+
+
+@pytest.mark.parametrize("path", ["/app/playground", "/app/playground/curl"])
+async def test_field_that_cannot_be_sent_is_refused(site: Site, path: str) -> None:
+    page = await (await site.signed_in()).post(path, **{**PROMPT, "max_tokens": "0"})
+    assert page.status == 400
+    assert "max_tokens" in page.text
+
+
+@pytest.mark.parametrize("path", ["/app/playground", "/app/playground/curl"])
+async def test_form_of_another_site_sends_nothing(site: Site, path: str) -> None:
+    browser = await site.signed_in()
+    browser.fetch_site = "cross-site"
+    assert (await browser.post(path, **PROMPT)).status == 403
+
+
+async def test_key_of_another_owner_is_not_there(site: Site) -> None:
+    other, _ = await management.create(
+        site.keys, "acme", now=site.clock(), name="other", owner="bob"
+    )
+    browser = await site.signed_in()
+    for key_id in (other.id, "key_nothing"):
+        answer = await browser.post(f"/app/playground?key={key_id}", **PROMPT)
+        assert answer.status == 404
+        assert "There is no such key." in answer.text
+
+
+async def test_chain_gets_the_request_of_the_key_without_cookies(open_site: OpenSite) -> None:
+    seen: list[tuple[Scope, bytes]] = []
+
+    async def chain(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append((scope, (await receive())["body"]))
+        await send_json(scope, send, b'{"content":[{"text":"<i>Hi</i>"}]}')
+
+    site = await open_site(inner=chain)
+    page = await (await site.signed_in()).post("/app/playground", **PROMPT)
+    assert page.status == 200
+    assert "&lt;i&gt;Hi&lt;/i&gt;" in page.text
+    ((scope, body),) = seen
+    exchange = exchange_of(scope)
+    assert exchange.principal is not None and exchange.principal.id == site.key.id
+    assert (exchange.endpoint, exchange.dialect) == ("messages", "anthropic")
+    assert {name for name, _ in scope["headers"]} == {
+        *(b"content-type", b"content-length", b"anthropic-version"),
+    }
+    assert b"stream" not in body

@@ -1,0 +1,99 @@
+"""The set-up page: choosers, and guides with what was chosen."""
+
+import html
+import re
+from typing import Any
+
+from edge.dashboard.setup_values import chosen_models
+from edge.routing.catalog import Catalog
+from middlewares.exchange import Principal
+from tests.edge.dashboard.conftest import OpenSite
+from tests.edge.dashboard.visits import Site
+
+MODELS: list[dict[str, Any]] = [
+    {"id": "middle", "price": {"output": "5"}},
+    {"id": "dear", "price": {"output": "50"}, "context": 300_000},
+    {"id": "cheap", "price": {"output": "1"}},
+    {"id": "golden", "plans": ["gold"], "price": {"output": "20"}},
+    {"id": "silver", "plans": ["silver"]},
+    {"id": "painter", "output_modalities": ["image"]},
+]
+
+
+def document() -> dict[str, Any]:
+    models = [{"targets": ["sim/far-model"], **model} for model in MODELS]
+    silver = {"id": "silver"}
+    gold = {"id": "gold"}
+    return {"models": models, "plans": [gold, silver]}
+
+
+def text(page: str) -> str:
+    return html.unescape(page)
+
+
+def selected(page: str, name: str) -> str:
+    _, _, rest = page.partition(f'<select id="{name}"')
+    (found,) = re.findall(r'value="([^"]+)" selected', rest.partition("</select>")[0])
+    return str(found)
+
+
+async def test_standard_choice_is_the_first_the_dearest_and_the_cheapest(
+    open_site: OpenSite,
+) -> None:
+    site = await open_site(**document())
+    page = (await (await site.signed_in()).get("/app/setup")).text
+    assert [selected(page, name) for name in ("model", "large", "small")] == [
+        *("middle", "dear", "cheap"),
+    ]
+    shown = text(page)
+    assert "export ANTHROPIC_DEFAULT_OPUS_MODEL=dear\n" in shown
+    assert "export ANTHROPIC_DEFAULT_SONNET_MODEL=middle\n" in shown
+    assert "export ANTHROPIC_DEFAULT_HAIKU_MODEL=cheap\n" in shown
+
+
+async def test_chosen_models_stand_in_every_guide(open_site: OpenSite) -> None:
+    site = await open_site(**document())
+    browser = await site.signed_in()
+    page = text((await browser.get("/app/setup?model=golden&large=cheap&small=middle")).text)
+    assert 'model = "golden"' in page
+    assert '"primary": "acme/golden"' in page
+    assert '"small_model": "acme/middle"' in page
+    assert "export ANTHROPIC_DEFAULT_OPUS_MODEL=cheap\n" in page
+
+
+async def test_only_models_that_the_key_may_use_are_offered(open_site: OpenSite) -> None:
+    site = await open_site(**document())
+    page = text((await (await site.signed_in()).get("/app/setup?model=silver&large=painter")).text)
+    assert "golden" in page
+    for name in ("silver", "painter", "far-model"):
+        assert f'"{name}"' not in page
+
+
+async def test_address_is_the_public_one_and_the_key_a_placeholder(open_site: OpenSite) -> None:
+    site = await open_site(server={"public_url": "https://llm.example.com"})
+    page = text((await (await site.signed_in(host="llm.example.com")).get("/app/setup")).text)
+    assert "export ANTHROPIC_BASE_URL=https://llm.example.com\n" in page
+    assert "export ACME_API_KEY=sk-acme-live-...\n" in page
+    assert site.secret not in page
+
+
+async def test_key_without_models_is_said(open_site: OpenSite) -> None:
+    site = await open_site(
+        models=[{"id": "painter", "output_modalities": ["image"], "targets": ["sim/x"]}]
+    )
+    page = await (await site.signed_in()).get("/app/setup")
+    assert page.status == 200
+    assert "This key may use no model that writes text." in page.text
+
+
+async def test_names_of_models_are_escaped(open_site: OpenSite) -> None:
+    name = "it's<b>&$HOME</b>"
+    site = await open_site(models=[{"id": name, "targets": ["sim/x"]}])
+    page = await (await site.signed_in()).get("/app/setup")
+    assert "<b>" not in page.text
+    assert name in text(page.text)
+
+
+def test_choice_of_models_without_prices_is_the_first(site: Site) -> None:
+    models = Catalog.build(site.parts.settings).visible(Principal(id=""))
+    assert {model.id for model in chosen_models(models, {}).values()} == {"m1"}
