@@ -271,14 +271,15 @@ def _open_entry(
     priced beside tokens."""
     cost = quote.price.tokens(quote.input, 0, quote.units)
     prepaid = hold is not None and hold.source == "credits"
+    # Some by their place: see `STACK_USE_GUIDELINE` below.
     return Entry(
         entry_id,
         principal.id,
         now if hold is None else hold.at,
         now,
-        owner=principal.owner,
-        plan=quote.plan,
-        endpoint=exchange.endpoint,
+        principal.owner,
+        quote.plan,
+        exchange.endpoint,
         asked=exchange.model,
         ended="lost",
         on_hangup=quote.budget.on_hangup,

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -49,6 +49,7 @@ class Row(msgspec.Struct, frozen=True):
 
     id: str
     account: str
+    team: str
     endpoint: str
     model: str
     asked: str
@@ -72,27 +73,37 @@ class Row(msgspec.Struct, frozen=True):
 _QUERY = f"SELECT {', '.join(Row.__struct_fields__)} FROM ledger WHERE kind = 'use'"
 
 
+_TOTALS = "SELECT account, sum(amount) FROM ledger_totals WHERE name <> '' GROUP BY account"
+
+
 async def rows(sql: str) -> list[Row]:
     """Every row of use in the database at this URL."""
-    found: Iterable[Iterable[Any]]
-    if sql.startswith("sqlite:///"):
-        found = await asyncio.to_thread(_sqlite, sql.removeprefix("sqlite:///"))
-    else:
-        connection = await asyncpg.connect(sql)
-        try:
-            found = [tuple(row) for row in await connection.fetch(_QUERY)]
-        finally:
-            await connection.close()
+    found = await _asked(sql, _QUERY)
     return [msgspec.convert(_named(row), Row, strict=False) for row in found]
+
+
+async def totals(sql: str) -> dict[str, int]:
+    """What the sums over the ledger say that each account has spent in all its windows."""
+    return {account: int(amount) for account, amount in await _asked(sql, _TOTALS)}
+
+
+async def _asked(sql: str, query: str) -> Iterable[Sequence[Any]]:
+    if sql.startswith("sqlite:///"):
+        return await asyncio.to_thread(_sqlite, sql.removeprefix("sqlite:///"), query)
+    connection = await asyncpg.connect(sql)
+    try:
+        return [tuple(row) for row in await connection.fetch(query)]
+    finally:
+        await connection.close()
 
 
 def _named(values: Iterable[Any]) -> dict[str, Any]:
     return dict(zip(Row.__struct_fields__, values, strict=True))
 
 
-def _sqlite(path: str) -> list[tuple[Any, ...]]:
+def _sqlite(path: str, query: str) -> list[tuple[Any, ...]]:
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=DEADLINE)) as database:
-        return database.execute(_QUERY).fetchall()
+        return database.execute(query).fetchall()
 
 
 async def rows_when(gateway: Gateway, count: int) -> list[Row]:
@@ -146,9 +157,11 @@ async def _limits(gateway: Gateway, key: str) -> Reply:
     return await ask(gateway.url, "/v1/limits", headers={"authorization": f"Bearer {key}"})
 
 
-async def standing(gateway: Gateway, key: str) -> Standing:
-    """Where the one window of a key stands."""
+async def standing(gateway: Gateway, key: str, *, of_team: bool = False) -> Standing:
+    """Where the one window of a key stands, or that of its team."""
     shown = await limits(gateway, key)
+    if of_team:
+        shown = shown["team"]
     (window,) = shown["windows"]
     money = {name: nano(window[name]) for name in ("cap", "used", "reserved", "remaining")}
     return Standing(**money, in_use=(shown["concurrency"] or {"in_use": 0})["in_use"])

@@ -249,6 +249,27 @@ async def test_reservation_counts_against_the_window_while_the_job_runs(caller: 
     assert await caller.taken() == 0.9  # they run on at the vendor, which cannot cancel
 
 
+async def test_reservation_counts_against_the_window_of_the_team(home: Gateway) -> None:
+    team = await asyncio.to_thread(home.new_team, "t", plan="metered")
+    one = Caller(home, team=team)
+    other = Caller(home, "metered", team=team)
+    job = await one.create("[polls=1000000]", "metered-clip")
+    refused = await other.http.post(
+        "/v1/videos/generations", json={"model": "clip", "prompt": "one more"}
+    )
+    error = refused.json()["error"]
+    assert (refused.status_code, error["code"]) == (429, "budget_exceeded")
+    assert error["message"].startswith("Your team's 5h spend limit of 1.00 credits is reached")
+    assert await other.taken() == 0.0
+    shown = (await one.http.get("/v1/limits")).json()
+    assert shown["windows"] == []
+    (window,) = shown["team"]["windows"]
+    assert (window["used"], window["reserved"], window["remaining"]) == ("0.00", "0.90", "0.10")
+    await one.http.delete(f"/v1/videos/generations/{job['id']}")
+    await one.http.aclose()
+    await other.http.aclose()
+
+
 async def test_cost_of_the_vendor_is_charged_up_to_the_reservation(caller: Caller) -> None:
     job = await caller.create("[cost=0.04]", "metered-clip")
     assert await caller.taken() == 0.9

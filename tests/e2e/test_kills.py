@@ -84,6 +84,12 @@ async def settings(
     yield document
 
 
+def _new_key(gateway: Gateway) -> str:
+    """A key of a team, both under the plan."""
+    team = gateway.new_team("t", plan="metered")
+    return gateway.new_key("k", plan="metered", team=team)
+
+
 @contextmanager
 def closing_down(gateway: Gateway) -> Iterator[None]:
     """Nothing of it is left, however the test ends."""
@@ -104,7 +110,7 @@ async def test_every_request_of_which_a_byte_was_seen_has_a_row(
     for _ in range(kills):
         gateway = await asyncio.to_thread(Gateway, tmp_path, settings, env=SECRETS)
         with closing_down(gateway):
-            key = key or await asyncio.to_thread(gateway.new_key, "k", plan="metered")
+            key = key or await asyncio.to_thread(_new_key, gateway)
             load = Load(gateway, key)
             await load.until_killed(dice.uniform(0.3, 1.5))
             seen += load.seen
@@ -122,8 +128,9 @@ async def test_every_request_of_which_a_byte_was_seen_has_a_row(
         assert ended["lost"] > 0
         assert {200, 502} <= set(statuses)
         cost = sum(row.cost for row in ledger)
-        window = (await limits(gateway, key))["windows"][0]
-        assert window["used"] == decimal(cost)
+        shown = await limits(gateway, key)
+        for level in (shown, shown["team"]):
+            assert level["windows"][0]["used"] == decimal(cost)
         figures(
             f"{kills} kills, {len(seen)} answers begun {dict(statuses)}, {len(ledger)} rows "
             f"{dict(ended)}, none missing, none twice"

@@ -1,4 +1,5 @@
-"""One key, a cap worth fifty requests, four workers, and far too many clients at once."""
+"""One key or the keys of a team, a cap worth fifty requests, four workers, and far too many
+clients at once."""
 
 import asyncio
 import random
@@ -17,7 +18,7 @@ from middlewares.stores.counters.base import LIFETIME, RENEWAL
 from tests.middlewares.stores.redis_server import RedisServer
 
 from .conftest import Figures, Start, shared_store
-from .ledger import Standing, credits_of, limits, rows, standing
+from .ledger import Standing, credits_of, rows, standing, totals
 from .program import DEADLINE, Gateway, Program
 from .wire import ANTHROPIC, CHAT, MESSAGES, line, request
 
@@ -44,29 +45,62 @@ def document(simulator: str, store: dict[str, Any]) -> dict[str, Any]:
         {"id": name, "targets": [f"far-{dialect}/far-model"], "price": PRICE}
         for name, dialect in (("chat", "openai"), ("claude", "anthropic"))
     ]
-    plan = {
-        "id": "capped",
-        "concurrency": 1000,
-        "windows": [{"length": "5h", "credits": f"{credits_of(CAP):.2f}"}],
-    }
+    plans = [
+        {
+            "id": id_,
+            "concurrency": 1000,
+            "windows": [{"length": "5h", "credits": f"{credits_of(cap):.2f}"}],
+        }
+        for id_, cap in (("capped", CAP), ("roomy", 1000 * CAP))
+    ]
     return {
         "auth": {"admin_token": "env:ADMIN_TOKEN"},
         "server": {"workers": WORKERS},
         "store": store,
         "upstreams": upstreams,
         "models": models,
-        "plans": [plan],
+        "plans": plans,
     }
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.full)])
+@pytest.fixture(
+    params=[
+        "sqlite",
+        pytest.param("embedded", marks=pytest.mark.full),
+        pytest.param("postgres", marks=pytest.mark.full),
+    ]
+)
 async def deployment(request: pytest.FixtureRequest, start: Start, simulator: Program) -> Gateway:
-    store = await shared_store(request)
-    if request.param == "sqlite":
-        del store["sql"]
-    gateway = await asyncio.to_thread(start, document(simulator.url, store))
-    assert len(gateway.workers) == WORKERS
+    """Four workers with Redis, or one that counts in its memory ("embedded")."""
+    made = document(simulator.url, await shared_store(request))
+    if request.param != "postgres":
+        del made["store"]["sql"]
+    if request.param == "embedded":
+        del made["store"], made["server"]
+    gateway = await asyncio.to_thread(start, made)
+    assert len(gateway.workers) == (1 if request.param == "embedded" else WORKERS)
     return gateway
+
+
+class Payer(msgspec.Struct):
+    """The keys whose requests the cap is for, and whether it is the cap of their team."""
+
+    keys: list[str]
+    is_team: bool
+
+
+@pytest.fixture(params=["key", "team"])
+async def payer(request: pytest.FixtureRequest, deployment: Gateway) -> Payer:
+    """One key under the cap, or five keys of a team under it, each with room enough itself."""
+
+    def make() -> Payer:
+        if request.param == "key":
+            return Payer([deployment.new_key("k", plan="capped")], False)
+        team = deployment.new_team("t", plan="capped")
+        keys = [deployment.new_key(f"k{n}", plan="roomy", team=team) for n in range(5)]
+        return Payer(keys, True)
+
+    return await asyncio.to_thread(make)
 
 
 class Client(msgspec.Struct):
@@ -82,9 +116,9 @@ class Client(msgspec.Struct):
 class Crowd:
     """What became of the requests of all clients."""
 
-    def __init__(self, gateway: Gateway, key: str) -> None:
+    def __init__(self, gateway: Gateway, payer: Payer) -> None:
         self.gateway = gateway
-        self.key = key
+        self.payer = payer
         self.seen: Counter[str] = Counter()
         self.highest = 0
         self.samples = 0
@@ -114,7 +148,8 @@ class Crowd:
             "stream": True,
             "messages": [{"role": "user", "content": text}],
         }
-        headers = {"authorization": f"Bearer {self.key}"}
+        keys = self.payer.keys
+        headers = {"authorization": f"Bearer {keys[client.number % len(keys)]}"}
         if client.number % 2:
             sent = request(CHAT, {**body, "model": "chat"}, headers)
         else:
@@ -128,6 +163,7 @@ class Crowd:
                         reply.body += part
                     error = reply.error
                     assert error["window"] == "5h"
+                    assert error["message"].startswith("Your team's 5h") == self.payer.is_team
                     assert nano(error["remaining"]) < MOST
                     return "refused"
                 if reply.status != 200:
@@ -145,8 +181,15 @@ class Crowd:
     async def _watch(self) -> None:
         while True:
             with suppress(ConnectionError, asyncio.IncompleteReadError):
-                self.look(await standing(self.gateway, self.key))
+                self.look(await self.now())
             await asyncio.sleep(0.05)
+
+    async def now(self) -> Standing:
+        return await standing(self.gateway, self.payer.keys[0], of_team=self.payer.is_team)
+
+    async def in_use(self) -> int:
+        """Slots of all keys."""
+        return sum([(await standing(self.gateway, key)).in_use for key in self.payer.keys])
 
     def look(self, now: Standing) -> None:
         self.samples += 1
@@ -157,11 +200,29 @@ class Crowd:
         """Where the account stands once nothing is held, and no slot is in use."""
         async with asyncio.timeout(within):
             while True:
-                now = await standing(self.gateway, self.key)
+                now = await self.now()
                 self.look(now)
-                if now.reserved == 0 and not (slots and now.in_use):
+                if now.reserved == 0 and not (slots and await self.in_use()):
                     return now
                 await asyncio.sleep(0.1)
+
+    async def agrees(self) -> int:
+        """The cost of all rows, which is what the sums of the ledger and the counters say, of the
+        cap and of each key."""
+        found = await rows(self.gateway.sql)
+        cost = sum(row.cost for row in found)
+        spent = await totals(self.gateway.sql)
+        each: Counter[str] = Counter()
+        for row in found:
+            each[row.account] += row.cost
+            if row.team:
+                each[row.team] += row.cost
+        assert spent == {account: amount for account, amount in each.items() if amount}
+        used = [(await standing(self.gateway, key)).used for key in self.payer.keys]
+        by_key = [amount for account, amount in each.items() if not account.startswith("team_")]
+        assert sorted(filter(None, used)) == sorted(filter(None, by_key))
+        assert (await self.now()).used == cost
+        return cost
 
 
 def clients(full: bool, make: Callable[[int, random.Random], Client]) -> list[Client]:
@@ -171,18 +232,16 @@ def clients(full: bool, make: Callable[[int, random.Random], Client]) -> list[Cl
 
 
 async def test_cap_holds_against_concurrent_requests(
-    deployment: Gateway, full: bool, figures: Figures
+    deployment: Gateway, payer: Payer, full: bool, figures: Figures
 ) -> None:
     """BerriAI/litellm#34732, #40095, #26672: N workers do not spend N caps."""
-    key = await asyncio.to_thread(deployment.new_key, "k", plan="capped")
-    crowd = Crowd(deployment, key)
+    crowd = Crowd(deployment, payer)
     await crowd.run(clients(full, lambda number, _: Client(number, tries=6)))
     await crowd.settled(DEADLINE)
     while await crowd.ask(Client(0)) == "whole":  # what is left, as long as it is enough for one
         pass
-    now = await crowd.settled(DEADLINE)
-    cost = sum(row.cost for row in await rows(deployment.sql))
-    assert now.used == cost
+    await crowd.settled(DEADLINE)
+    cost = await crowd.agrees()
     assert CAP - MOST <= cost <= CAP + MOST
     assert set(crowd.seen) == {"whole", "refused"}
     assert crowd.samples > 10
@@ -205,15 +264,15 @@ def _unlucky(number: int, dice: random.Random) -> Client:
 
 
 async def test_a_cap_holds_through_disconnects_faults_and_a_killed_worker(
-    deployment: Gateway, redis_server: RedisServer, full: bool, figures: Figures
+    deployment: Gateway, payer: Payer, redis_server: RedisServer, full: bool, figures: Figures
 ) -> None:
     """BerriAI/litellm#20256, #27955: no money and no slot stays behind."""
-    key = await asyncio.to_thread(deployment.new_key, "k", plan="capped")
-    crowd = Crowd(deployment, key)
+    crowd = Crowd(deployment, payer)
+    embedded = len(deployment.workers) == 1
 
     async def kill_one() -> tuple[psutil.Process, float]:
         async with asyncio.timeout(DEADLINE):
-            while (await limits(deployment, key))["concurrency"]["in_use"] < 10:
+            while await crowd.in_use() < 10:
                 await asyncio.sleep(0.02)
         await asyncio.sleep(0.4)  # so that some of the streams are under way
         victim = max(deployment.workers, key=lambda worker: len(worker.net_connections()))
@@ -227,21 +286,34 @@ async def test_a_cap_holds_through_disconnects_faults_and_a_killed_worker(
     assert {"refused", "left", "broken", "502"} <= set(crowd.seen)
     # Its holds end with its journal, which the next worker reads, or like its slots in a minute.
     now = await crowd.settled(LIFETIME + 15, slots=full)
+    slots = await crowd.in_use()
+    ledger = await rows(deployment.sql)
     if not full:
         await asyncio.sleep(max(0.0, killed + RENEWAL + 2 - time()))
-        account = (await rows(deployment.sql))[0].account
         with redis_server.client() as client:
-            leases = client.zrange(f"penstock:{{key:{account}}}:slots", 0, -1, withscores=True)
-        assert len(leases) == now.in_use > 0
+            leases = [
+                lease
+                for account in {row.account for row in ledger}
+                for lease in client.zrange(
+                    f"penstock:{{key:{account}}}:slots", 0, -1, withscores=True
+                )
+            ]
+        assert len(leases) == slots > 0
         assert all(ends <= killed + LIFETIME for _, ends in leases), "not renewed"
-    ledger = await rows(deployment.sql)
-    cost = sum(row.cost for row in ledger)
-    assert 0 < cost <= CAP + MOST
-    assert now.used == cost
+    assert 0 < await crowd.agrees() <= CAP + MOST
+    if not embedded:
+        redis_server.flush()
+        async with asyncio.timeout(DEADLINE):
+            while True:
+                with suppress(AssertionError):  # 503 until every worker has seen it
+                    await crowd.settled(DEADLINE, slots=False)
+                    break
+                await asyncio.sleep(0.1)
+    cost = await crowd.agrees()
     ended = Counter(row.ended for row in ledger)
     assert {"hung_up", "failed", "cut"} <= set(ended)
     figures(
         f"{dict(crowd.seen)}, rows {dict(ended)}; highest {credits_of(crowd.highest)} in "
         f"{crowd.samples} samples, ledger {credits_of(cost)}, reserved {now.reserved}, "
-        f"slots {now.in_use}"
+        f"slots {slots}"
     )

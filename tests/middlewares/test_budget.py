@@ -16,6 +16,7 @@ import pytest
 from middlewares import Attempt, ErrorsMiddleware, Exchange, Principal, Problem, Target, Usage
 from middlewares.asgi import ASGIApp, Receive, Scope, Send
 from middlewares.budget import BudgetMiddleware, Quote, credits_used
+from middlewares.exchange import Team
 from middlewares.limits import Budget, Window
 from middlewares.pricing import NANO, Price
 from middlewares.stores import StoreUnavailable
@@ -100,8 +101,9 @@ class Billing:
         tokens: tuple[int, int] = (100, 200),
         price: Price = PRICE,
         units: Usage | None = None,
+        team: Budget | None = None,
     ) -> BudgetMiddleware:
-        bill = Quote(budget, "pro", *tokens, price, units=units)
+        bill = Quote(budget, "pro", *tokens, price, units=units, team_budget=team)
         return BudgetMiddleware(
             inner,
             accounts=self.accounts,
@@ -134,9 +136,9 @@ class Billing:
         [row] = await self.rows()
         return row
 
-    async def used(self, budget: Budget) -> tuple[int, int]:
+    async def used(self, budget: Budget, account: str = "key-1") -> tuple[int, int]:
         """Used of the first window, held included; and held. By the counters."""
-        standing = await self.accounts.status("key-1", budget)
+        standing = await self.accounts.status(account, budget)
         held = sum(standing.held.values())
         return standing.windows[0].used if standing.windows else -standing.credits, held
 
@@ -906,3 +908,131 @@ def test_credits_used() -> None:
     assert credits_used(exchange) == "0.000002"
     exchange.tariff = PRICE
     assert credits_used(exchange) == "0.000194"
+
+
+# Of a key and its team
+
+TEAM = Team("team-1", name="Research")
+MEMBER = Principal("key-1", owner="ann", name="laptop", team=TEAM)
+
+
+async def test_row_of_a_key_of_a_team_charges_both(billing: Billing) -> None:
+    key, team = five_hours(NANO), Budget(windows=(Window("7d", 168 * HOUR, NANO),))
+    app = billing.app(Scripted(ASKED, COUNTED), key, team=team)
+    await billing.ask(app, principal=MEMBER)
+    await billing.later(60)
+    await billing.ask(app, principal=MEMBER)  # without waiting, as both are known now
+    first, second = await billing.rows()
+    for row in (first, second):
+        assert (row.account, row.team, row.key_name) == ("key-1", "team-1", "laptop")
+        assert (row.starts, row.team_starts) == ({"5h": NOON}, {"7d": NOON})
+        assert (row.from_credits, row.from_team_credits) == (0, 0)
+    assert await billing.settled(key) == 2 * COUNTED_COST
+    assert await billing.used(team, "team-1") == (2 * COUNTED_COST, 0)
+
+
+async def test_row_without_a_team_has_the_name_of_the_key(billing: Billing) -> None:
+    principal = Principal("key-1", name="laptop")
+    await billing.ask(billing.app(Scripted(ASKED, COUNTED), Budget()), principal=principal)
+    row = await billing.row()
+    assert (row.key_name, row.team, row.team_starts) == ("laptop", "", {})
+
+
+async def test_team_without_limits_is_in_the_row_and_charged_nothing(billing: Billing) -> None:
+    key = five_hours(NANO)
+    await billing.ask(billing.app(Scripted(ASKED, COUNTED), key), principal=MEMBER)
+    row = await billing.row()
+    assert (row.team, row.team_starts, row.starts) == ("team-1", {}, {"5h": NOON})
+    assert await billing.settled(key) == COUNTED_COST
+
+
+async def test_limited_team_of_a_key_without_limits_is_charged(billing: Billing) -> None:
+    team = five_hours(NANO)
+    app = billing.app(Scripted(ASKED, COUNTED), Budget(), team=team)
+    for _ in range(2):
+        await billing.ask(app, principal=MEMBER)
+    for row in await billing.rows():
+        assert (row.starts, row.team_starts, row.reserved) == ({}, {"5h": NOON}, BOUND)
+    assert await billing.used(team, "team-1") == (2 * COUNTED_COST, 0)
+    assert billing.accounts.holds == 0
+
+
+async def test_refusal_by_the_team_says_so(billing: Billing) -> None:
+    key, team = five_hours(NANO), Budget(windows=(Window("7d", 168 * HOUR, 1000),))
+    inner = Scripted(ASKED, COUNTED)
+    app = billing.app(inner, key, team=team)
+    answer = await billing.ask(app, principal=MEMBER)
+    error = answer.json()["error"]
+    assert (answer.status, error["code"], inner.calls) == (429, "budget_exceeded", 0)
+    assert error["message"].startswith("Your team's 7d spend limit of 0.000001 credits is reached")
+    assert (error["window"], error["remaining"]) == ("7d", "0.000001")
+    assert error["reset_at"] == "2026-08-15T12:00:00Z"
+    assert await billing.used(key) == (0, 0)
+    # Credits of the team are named as its, too.
+    app = billing.app(inner, key, team=Budget(credits=True))
+    error = (await billing.ask(app, principal=MEMBER)).json()["error"]
+    assert error["code"] == "insufficient_credits"
+    assert error["message"].startswith("Your team's credits are used up: 0.00 remaining.")
+    # And where it is the key's own window, it is "the" limit as for any key.
+    app = billing.app(inner, five_hours(1000), team=five_hours(NANO))
+    error = (await billing.ask(app, principal=MEMBER)).json()["error"]
+    assert error["message"].startswith("The 5h spend limit")
+    assert await billing.rows() == []
+
+
+async def test_credits_of_the_team_pay_where_the_key_allows_credits(billing: Billing) -> None:
+    key, team = five_hours(1000, credits=True), Budget(credits=True)
+    await billing.grant(NANO, "team-1")
+    app = billing.app(Scripted(ASKED, COUNTED), key, team=team)
+    await billing.ask(app, principal=MEMBER)
+    row = await billing.row()
+    assert (row.from_credits, row.from_team_credits) == (0, COUNTED_COST)
+    assert (row.starts, row.team_starts) == ({}, {})
+    assert await billing.used(team, "team-1") == (COUNTED_COST - NANO, 0)
+    # Once the key has credits of its own, these go first.
+    await billing.grant(NANO)
+    await billing.ask(app, principal=MEMBER)
+    row = (await billing.rows())[-1]
+    assert (row.from_credits, row.from_team_credits) == (COUNTED_COST, 0)
+    status = await billing.accounts.status("key-1", key)
+    assert (status.credits, status.windows[0].used) == (NANO - COUNTED_COST, 0)
+    assert await billing.used(team, "team-1") == (COUNTED_COST - NANO, 0)
+
+
+@pytest.mark.parametrize(
+    ("key", "team", "cut_off"),
+    [
+        (five_hours(BOUND - 50 * OUT, cut_off=True), five_hours(NANO), 150),
+        (five_hours(NANO), five_hours(BOUND - 50 * OUT, cut_off=True), 150),
+        (
+            five_hours(BOUND - 50 * OUT, cut_off=True),
+            five_hours(BOUND - 80 * OUT, cut_off=True),
+            120,
+        ),
+        (five_hours(BOUND - 50 * OUT), five_hours(NANO, cut_off=True), 200),
+    ],
+)
+async def test_stream_is_cut_off_by_the_smaller_reservation(
+    billing: Billing, key: Budget, team: Budget, cut_off: int
+) -> None:
+    scope = billing.scope(principal=MEMBER)
+    async with Call(billing.app(Scripted(ASKED, COUNTED), key, team=team), scope) as call:
+        await call.done()
+    assert Exchange.of(scope).cut_off == cut_off
+
+
+async def test_hangup_is_decided_by_the_plan_of_the_key(billing: Billing) -> None:
+    key, team = five_hours(NANO), five_hours(NANO, on_hangup="drain")
+    scope = billing.scope(principal=MEMBER)
+    async with Call(billing.app(Scripted(ASKED, COUNTED), key, team=team), scope) as call:
+        await call.done()
+    assert Exchange.of(scope).on_hangup == "cancel"
+
+
+async def test_refused_request_of_a_team_gives_back_both(billing: Billing) -> None:
+    key, team = five_hours(NANO), five_hours(NANO)
+    app = billing.app(Scripted(Problem("model_not_found")), key, team=team)
+    assert (await billing.ask(app, principal=MEMBER)).status == 404
+    assert await billing.used(key) == (0, 0)
+    assert await billing.used(team, "team-1") == (0, 0)
+    assert await billing.rows() == []

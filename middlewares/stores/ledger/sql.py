@@ -121,7 +121,7 @@ _SPENT = text(
     "  WHERE newest.account = :account AND newest.name = names.name AND newest.start <= :latest"
     "  ORDER BY newest.at DESC, newest.start DESC LIMIT 1)"
     " UNION ALL SELECT NULL, NULL, NULL, id FROM ledger"
-    " WHERE (account = :account OR team = :account) AND id IN :ids"
+    " WHERE id IN :ids AND :account IN (account, team)"
     " UNION ALL SELECT NULL, NULL, NULL, jobs.entry_id FROM jobs"
     " WHERE jobs.entry_id IN :ids"
 ).bindparams(bindparam("ids", type_=String, expanding=True))

@@ -14,7 +14,14 @@ from hypothesis import strategies as st
 from middlewares.limits import Budget, Window
 from middlewares.stores import StoreUnavailable
 from middlewares.stores.accounts import Accounts
-from middlewares.stores.counters.base import LIFETIME, Hold, InsufficientFunds, Spent, Unknown
+from middlewares.stores.counters.base import (
+    LIFETIME,
+    Hold,
+    InsufficientFunds,
+    Spent,
+    TeamAccount,
+    Unknown,
+)
 from middlewares.stores.counters.memory import MemoryCounters
 from middlewares.stores.errors import CountersUnavailable
 from middlewares.stores.ledger.base import Entry
@@ -88,6 +95,12 @@ def billing() -> Billing:
 
 def entry(hold: Hold, cost: int, **fields: Any) -> Entry:
     prepaid = hold.source == "credits"
+    if hold.team is not None:
+        fields |= {
+            "team": hold.team.account,
+            "team_starts": hold.team.starts,
+            "from_team_credits": cost if hold.team.source == "credits" else 0,
+        }
     return Entry(
         id=hold.id,
         account=hold.account,
@@ -184,6 +197,99 @@ async def test_an_account_that_never_rests(billing: Billing) -> None:
     with pytest.raises(CountersUnavailable, match="'a' changes faster"):
         await accounts.status("a", BUDGET)
     assert billing.ledger.asked == 10
+
+
+# A key and its team
+
+TEAM_OF_A = TeamAccount("t", Budget(windows=(Window("7d", 168 * HOUR, 500),)))
+UNLIMITED = Budget()
+
+
+async def test_either_account_is_restored_by_itself(billing: Billing) -> None:
+    """A team is not restored again for each key that is used for the first time."""
+    await billing.ledger.append(
+        [entry(Hold("x", "r0", 0, "windows", NOON), 40, team="t", team_starts={"7d": NOON})]
+    )
+    first = await billing.accounts.reserve("a", "r1", 100, 100, BUDGET, TEAM_OF_A)
+    assert isinstance(first, Hold) and first.team is not None
+    assert billing.ledger.asked == 2
+    second = await billing.accounts.reserve("b", "r2", 100, 100, BUDGET, TEAM_OF_A)
+    assert isinstance(second, Hold)
+    assert billing.ledger.asked == 3
+    assert await billing.used("t", TEAM_OF_A.budget) == (40, 0, 200)
+    await billing.counters.invalidate("t")
+    third = await billing.accounts.reserve("a", "r3", 300, 300, BUDGET, TEAM_OF_A)
+    assert billing.ledger.asked == 4
+    assert third == InsufficientFunds("7d", 260, NOON + 168 * HOUR, held=True, whose="team")
+
+
+async def test_row_of_a_team_is_spent_in_both_accounts(billing: Billing) -> None:
+    hold = await billing.accounts.reserve("a", "r1", 100, 100, BUDGET, TEAM_OF_A)
+    other = await billing.accounts.reserve("b", "r2", 100, 100, BUDGET, TEAM_OF_A)
+    assert isinstance(hold, Hold) and isinstance(other, Hold)
+    billing.accounts.resize(hold, 60)
+    billing.accounts.drop(other)
+    assert await billing.used("t", TEAM_OF_A.budget) == (0, 0, 60)
+    await billing.commit(entry(hold, 60))
+    assert await billing.used("a") == (60, 0, 0)
+    assert await billing.used("b") == (0, 0, 0)
+    assert await billing.used("t", TEAM_OF_A.budget) == (60, 0, 0)
+    assert billing.accounts.holds == 0
+
+
+async def test_key_without_limits_is_held_in_the_account_of_its_team_only(billing: Billing) -> None:
+    hold = await billing.accounts.reserve("a", "r1", 100, 100, UNLIMITED, TEAM_OF_A)
+    assert isinstance(hold, Hold) and hold.team is not None
+    assert (hold.source, hold.starts, hold.parts()) == ("other", {}, [hold.team])
+    assert billing.ledger.asked == 1, "the account of the key was asked for"
+    now = billing.accounts.reserve_now("a", "r2", 100, UNLIMITED, TEAM_OF_A)
+    assert now is not None and now.parts() == [now.team]
+    assert await billing.used("t", TEAM_OF_A.budget) == (0, 0, 200)
+    refused = await billing.accounts.reserve("a", "r3", 400, 400, UNLIMITED, TEAM_OF_A)
+    assert isinstance(refused, InsufficientFunds) and refused.whose == "team"
+    billing.accounts.resize(hold, 70)
+    billing.accounts.drop(now)
+    await billing.commit(entry(hold, 70))
+    assert await billing.used("t", TEAM_OF_A.budget) == (70, 0, 0)
+    assert billing.accounts.holds == 0
+
+
+async def test_row_of_a_dead_process_makes_both_accounts_stale(billing: Billing) -> None:
+    lost = await billing.process().reserve("a", "lost", 100, 100, BUDGET, TEAM_OF_A)
+    assert isinstance(lost, Hold)
+    assert await billing.used("t", TEAM_OF_A.budget) == (0, 0, 100)
+    await billing.commit(entry(lost, 60))
+    assert await billing.used("a") == (60, 0, 0)
+    assert await billing.used("t", TEAM_OF_A.budget) == (60, 0, 0)
+
+
+async def test_an_answer_that_never_came_holds_nothing_in_either_account(billing: Billing) -> None:
+    class Deaf(MemoryCounters):
+        in_process = False
+
+        async def reserve(self, *args: Any, **rest: Any) -> Any:
+            answer = await super().reserve(*args, **rest)
+            if isinstance(answer, Unknown):
+                return answer
+            raise CountersUnavailable("no answer in time")
+
+    billing.counters = Deaf(clock=billing.clock)
+    billing.accounts = billing.process()
+    with pytest.raises(CountersUnavailable):
+        await billing.accounts.reserve("a", "r1", 100, 100, BUDGET, TEAM_OF_A)
+    assert await billing.used("a") == (0, 0, 0)
+    assert await billing.used("t", TEAM_OF_A.budget) == (0, 0, 0)
+
+
+async def test_a_team_that_never_rests_is_named(billing: Billing) -> None:
+    class Restless(MemoryCounters):
+        async def restore(self, account: str, *args: Any) -> bool:
+            return account != "t" and await super().restore(account, *args)
+
+    accounts = Accounts(Restless(clock=billing.clock), billing.ledger, clock=billing.clock)
+    with pytest.raises(CountersUnavailable, match="'t' changes faster"):
+        await accounts.reserve("a", "r1", 1, 1, BUDGET, TEAM_OF_A)
+    assert billing.ledger.asked <= 6
 
 
 async def test_a_row_of_a_dead_process_makes_its_account_stale(billing: Billing) -> None:
@@ -431,6 +537,7 @@ class Process:
 
 
 CAP = 1000
+TEAM = TeamAccount("t", Budget(windows=(Window("5h", 5 * HOUR, CAP + CAP // 2),), credits=True))
 SHARED_BUDGET = Budget(
     windows=(Window("5h", 5 * HOUR, CAP), Window("1d", 24 * HOUR, 2 * CAP, aligned=True)),
     credits=True,
@@ -438,13 +545,19 @@ SHARED_BUDGET = Budget(
 
 
 class TwoProcesses:
-    """Two processes, one account, and what really happened to its money.
+    """Two processes, one account or those of two keys and their team, and what really happened to
+    their money.
 
     excess: by how much more than a cap may have been spent: what was held when counters were
     flushed or holds had lapsed, of which no process knew any more.
     """
 
-    def __init__(self, lag: Random) -> None:
+    def __init__(self, lag: Random, team: TeamAccount | None) -> None:
+        self.team = team
+        self.budgets = {"a": SHARED_BUDGET}
+        if team is not None:
+            self.budgets |= {"b": SHARED_BUDGET, team.account: team.budget}
+        self.keys = [account for account in self.budgets if account != "t"]
         self.clock = Clock()
         self.counters = LaggingCounters(self.clock, lag)
         self.ledger = LaggingLedger(lag)
@@ -452,11 +565,11 @@ class TwoProcesses:
         self.tasks: list[asyncio.Task[None]] = []
         self.writing = asyncio.Lock()
         self.count = 0
-        self.granted = 0
+        self.granted: Counter[str] = Counter()
         self.excess = 0
         self.error = 0
-        self.spent: Counter[tuple[str, float]] = Counter()
-        self.from_credits = 0
+        self.spent: Counter[tuple[str, str, float]] = Counter()
+        self.from_credits: Counter[str] = Counter()
 
     def do(self, step: tuple[Any, ...]) -> None:
         name, *args = step
@@ -470,7 +583,12 @@ class TwoProcesses:
         id_ = f"r{self.count}"
         try:
             answer = await process.accounts.reserve(
-                "a", id_, amount, min(least, amount), SHARED_BUDGET
+                self.keys[self.count % len(self.keys)],
+                id_,
+                amount,
+                min(least, amount),
+                SHARED_BUDGET,
+                self.team,
             )
         except CountersUnavailable:
             return
@@ -479,8 +597,8 @@ class TwoProcesses:
         if process is not self.processes[n]:
             return  # killed while it waited
         process.running.append((answer, amount))
-        if answer.tight:
-            self.error = max(self.error, amount - answer.amount)
+        for part in answer.parts():
+            self.error = max(self.error, amount - part.amount)
 
     def settle(self, n: int, which: int, part: float) -> None:
         process = self.processes[n]
@@ -497,9 +615,13 @@ class TwoProcesses:
 
     def paid(self, hold: Hold, cost: int) -> Entry:
         row = entry(hold, cost)
-        for start in row.starts.items():
-            self.spent[start] += cost
-        self.from_credits += row.from_credits
+        for account, starts, credits_used in (
+            (row.account, row.starts, row.from_credits),
+            (row.team, row.team_starts, row.from_team_credits),
+        ):
+            for start in starts.items():
+                self.spent[account, *start] += cost
+            self.from_credits[account] += credits_used
         return row
 
     def write(self, n: int) -> Any:
@@ -546,14 +668,15 @@ class TwoProcesses:
             seconds -= LIFETIME / 2
 
     async def grant(self, amount: int) -> None:
-        self.granted += amount
         self.count += 1
-        await self.ledger.append([grant(f"g{self.count}", "a", amount)])
+        account = [*self.budgets][self.count % len(self.budgets)]
+        self.granted[account] += amount
+        await self.ledger.append([grant(f"g{self.count}", account, amount)])
         for process in self.processes:
             await process.accounts.refresh()
 
     def stale(self) -> Any:
-        return self.counters.invalidate("a")
+        return self.counters.invalidate([*self.budgets][self.count % len(self.budgets)])
 
     async def ask(self) -> None:
         with suppress(CountersUnavailable):
@@ -586,39 +709,51 @@ STEPS = st.one_of(
 
 
 @settings(max_examples=300)
-@given(st.lists(st.tuples(STEPS, st.integers(0, 4)), max_size=60), st.integers(0, 2**32))
+@given(
+    st.lists(st.tuples(STEPS, st.integers(0, 4)), max_size=60),
+    st.integers(0, 2**32),
+    st.sampled_from((None, TEAM)),
+)
 def test_no_order_of_events_spends_past_a_cap_or_loses_a_row(
-    steps: list[tuple[tuple[Any, ...], int]], seed: int
+    steps: list[tuple[tuple[Any, ...], int]], seed: int, team: TeamAccount | None
 ) -> None:
     """What was spent never passes a cap by more than one tight hold's error; and when all is over
     the counters say what the ledger says, which is what really happened."""
-    asyncio.run(_play(steps, seed))
+    asyncio.run(_play(steps, seed, team))
 
 
-async def _play(steps: list[tuple[tuple[Any, ...], int]], seed: int) -> None:
-    owner = TwoProcesses(Random(seed))
+async def _play(
+    steps: list[tuple[tuple[Any, ...], int]], seed: int, team: TeamAccount | None
+) -> None:
+    owner = TwoProcesses(Random(seed), team)
     for step, turns in steps:
         owner.do(step)
         for _ in range(turns):
             await asyncio.sleep(0)
     await owner.end()
     more = owner.excess + owner.error
-    caps = {window.name: window.cap for window in SHARED_BUDGET.windows}
-    for (name, start), spent in owner.spent.items():
-        assert spent <= caps[name] + more, (name, start)
-    assert owner.from_credits <= owner.granted + more
+    for (account, name, start), spent in owner.spent.items():
+        caps = {window.name: window.cap for window in owner.budgets[account].windows}
+        assert spent <= caps[name] + more, (account, name, start)
+    for account, budget in owner.budgets.items():
+        assert owner.from_credits[account] <= owner.granted[account] + more
+        await _agree(owner, account, budget)
 
-    standing = await owner.processes[0].accounts.status("a", SHARED_BUDGET)
-    reported, _ = await owner.ledger.spent("a", owner.clock.now, ())
+
+async def _agree(owner: TwoProcesses, account: str, budget: Budget) -> None:
+    """Counters, ledger, and what really happened."""
+    standing = await owner.processes[0].accounts.status(account, budget)
+    reported, _ = await owner.ledger.spent(account, owner.clock.now, ())
     assert not standing.holds
     assert sum(standing.held.values()) == 0
-    assert standing.credits == reported.credits == owner.granted - owner.from_credits
+    left_of_credits = owner.granted[account] - owner.from_credits[account]
+    assert standing.credits == reported.credits == left_of_credits
     for level in standing.windows:
         if level.start is not None:
-            assert level.used == owner.spent[level.name, level.start]
+            assert level.used == owner.spent[account, level.name, level.start]
     # Nothing is kept from anybody either: all that is left can be had.
     left = min(level.cap - level.used for level in standing.windows)
     if left > 0:
-        answer = await owner.processes[1].accounts.reserve("a", "all", left, left, SHARED_BUDGET)
+        answer = await owner.processes[1].accounts.reserve(account, "all", left, left, budget)
         assert isinstance(answer, Hold)
         assert (answer.amount, answer.source, answer.tight) == (left, "windows", False)

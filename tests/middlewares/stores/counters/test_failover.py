@@ -17,6 +17,7 @@ from middlewares.stores.counters.base import (
     Hold,
     InsufficientFunds,
     Spent,
+    TeamAccount,
     Unknown,
 )
 from middlewares.stores.counters.failover import Budgets, Failover, Rates
@@ -522,3 +523,51 @@ async def test_demoted_redis_is_left_for_the_new_primary_and_refuses_no_budget(
     finally:
         primary.stop()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+# A key and its team
+
+TEAM = TeamAccount("team", BUDGET)
+
+
+async def both_restored(counters: Counters, spent: int = 0) -> None:
+    await restored(counters, spent)
+    seen, _ = await counters.version("team")
+    assert await counters.restore("team", Spent({"7d": NOW}, {"7d": spent}), (), seen)
+
+
+async def held_in_both(counters: Counters, hold: str, amount: int) -> Hold:
+    answer = await counters.reserve("a", hold, amount, amount, BUDGET, NOW, TEAM)
+    assert isinstance(answer, Hold) and answer.team is not None
+    return answer
+
+
+async def team_used_and_held(counters: Counters) -> tuple[int, int]:
+    status = await counters.status("team", BUDGET, NOW)
+    assert status is not None
+    return status.windows[0].used, status.held["windows"]
+
+
+async def test_holds_of_a_team_are_handed_over_both_ways(server: RedisServer) -> None:
+    async with failing_over(server) as failover:
+        await both_restored(failover)
+        before = await held_in_both(failover, "before", 40)
+        server.stop()
+        await both_restored(failover)
+        assert failover.away
+        # The same caps hold here, with what ran before.
+        assert await team_used_and_held(failover) == (0, 40)
+        refused = await failover.reserve("a", "much", 70, 70, BUDGET, NOW, TEAM)
+        assert isinstance(refused, InsufficientFunds)
+        meanwhile = await held_in_both(failover, "meanwhile", 30)
+        for part in before.parts():
+            failover.resize(part, 25)
+        assert await failover.convert(before.parts()) == []
+        assert await team_used_and_held(failover) == (25, 30)
+        server.start()
+        await back(failover)
+        await both_restored(failover, 25)  # as the ledger says
+        assert await used_and_held(failover) == (25, 30)
+        assert await team_used_and_held(failover) == (25, 30)
+        assert await failover.convert(meanwhile.parts()) == []
+        assert await team_used_and_held(failover) == (55, 0)

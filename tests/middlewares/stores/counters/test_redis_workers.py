@@ -9,7 +9,7 @@ import pytest
 
 from middlewares.limits import Budget, Window
 from middlewares.stores.counters import redis, redis_workers
-from middlewares.stores.counters.base import Hold, InsufficientFunds, Spent, Unknown
+from middlewares.stores.counters.base import Hold, InsufficientFunds, Spent, TeamAccount, Unknown
 from middlewares.stores.counters.redis import RedisCounters
 from middlewares.stores.counters.redis_workers import LEASE
 from middlewares.stores.errors import AccountUnsettled, CountersUnavailable
@@ -94,6 +94,55 @@ async def test_restore_lost_account_counts_holds_of_every_worker(
         assert await held_in_all(one) == 90
         await other.workers.meet()  # it may not have seen yet that something was lost
         assert isinstance(await reserve(other, "h4", 50), InsufficientFunds)
+
+
+@pytest.mark.parametrize("lost", ["a", "b", "t"])
+async def test_restore_lost_account_counts_holds_of_a_team_in_every_worker(
+    server: RedisServer, lost: str
+) -> None:
+    """The account of a team is held by the keys of all its members, in all workers."""
+    team = TeamAccount("t", BUDGET)
+
+    async def all_restored(counters: RedisCounters) -> None:
+        for account in ("a", "b", "t"):
+            seen, _ = await counters.version(account)
+            assert await counters.restore(account, Spent(), (), seen)
+
+    async with worker(server) as one, worker(server) as other:
+        await all_restored(one)
+        for counters, account in ((one, "a"), (other, "a"), (other, "b")):
+            hold = f"{account}-{counters.workers.id}"
+            answer = await counters.reserve(account, hold, 20, 20, BUDGET, NOW, team)
+            assert isinstance(answer, Hold)
+        with server.client() as client:
+            assert client.delete(f"penstock:{{{lost}}}:money") == 1
+        key = "b" if lost == "b" else "a"
+        asked = await one.reserve(key, "more", 50, 50, BUDGET, NOW, team)
+        assert asked == Unknown(lost)
+        seen, ids = await one.version(lost)
+        assert await one.restore(lost, Spent(), (), seen)
+        assert len(ids) == {"a": 2, "b": 1, "t": 3}[lost]
+        for account, held_there in (("a", 40), ("b", 20), ("t", 60)):
+            standing = await one.status(account, BUDGET, NOW)
+            assert standing is not None and standing.held["windows"] == held_there
+        refused = await one.reserve(key, "more", 50, 50, BUDGET, NOW, team)
+        assert isinstance(refused, InsufficientFunds) and refused.whose == "team"
+
+
+async def test_reserve_in_both_that_is_cancelled_keeps_nothing(server: RedisServer) -> None:
+    async with worker(server) as one:
+        for account in ("a", "t"):
+            seen, _ = await one.version(account)
+            assert await one.restore(account, Spent(), (), seen)
+        team = TeamAccount("t", BUDGET)
+        asked = asyncio.create_task(one.reserve("a", "h", 60, 60, BUDGET, NOW, team))
+        await asyncio.sleep(0)
+        asked.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asked
+        for account in ("a", "t"):
+            standing = await one.status(account, BUDGET, NOW)
+            assert standing is not None and standing.holds == ()
 
 
 async def test_hold_answered_late_is_reported(server: RedisServer) -> None:

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from middlewares.limits import Budget, Window
 from middlewares.stores.accounts import Accounts
-from middlewares.stores.counters.base import Hold
+from middlewares.stores.counters.base import Hold, TeamAccount
 from middlewares.stores.counters.memory import MemoryCounters
 from middlewares.stores.files.base import StorageFull
 from middlewares.stores.files.sql import SqlFileStore
@@ -139,6 +139,34 @@ async def test_reservation_is_spent_until_the_end_puts_the_cost_in_its_place(
     assert claimed is not None
     await stores.jobs.finish(claimed, row(claimed, 0), state="failed", charged=0)
     assert await spent(stores) == 120
+
+
+async def test_reservation_counts_for_the_team_until_the_end(stores: Stores) -> None:
+    team = TeamAccount("team_1", BUDGET)
+    accounts, elsewhere = stores.accounts(), stores.accounts()
+    hold = await accounts.reserve("alice", "request-1", 300, 300, BUDGET, team)
+    assert isinstance(hold, Hold) and hold.team is not None
+    one = job()
+    reservation = replace(
+        one.reservation, starts=hold.starts, team="team_1", team_starts=hold.team.starts
+    )
+    one = replace(one, reservation=reservation)
+    await stores.jobs.create(one, limit=None)
+    for account in ("alice", "team_1"):  # restored while the hold is open, and elsewhere
+        assert (await elsewhere.status(account, BUDGET)).windows[0].used == 300
+    await accounts.changed(reservation)
+    for account in ("alice", "team_1"):
+        status = await accounts.status(account, BUDGET)
+        assert (status.windows[0].used, status.held["windows"]) == (300, 0)
+    await accounts.committed([reservation])
+    claimed = await stores.jobs.claim("a", NOW, 30.0)
+    assert claimed is not None
+    await stores.jobs.finish(claimed, row(claimed, 120), state="succeeded", charged=120)
+    for each in (accounts, elsewhere):
+        await each.changed(reservation)
+        for account in ("alice", "team_1"):
+            status = await each.status(account, BUDGET)
+            assert (status.windows[0].used, status.held["windows"]) == (120, 0)
 
 
 async def test_prepaid_reservation_comes_from_the_credits(stores: Stores) -> None:

@@ -134,6 +134,27 @@ async def test_which_ids_it_has(ledger_store: LedgerStore) -> None:
     assert known == (other.id,)
 
 
+async def test_row_of_a_team_counts_for_both_accounts(ledger_store: LedgerStore) -> None:
+    mine = {"team": "team_1", "starts": {"5h": 90.0}, "team_starts": {"7d": 50.0}}
+    rows = [
+        credit(1000, account="team_1"),
+        use(**mine, cost=30),
+        use(**{**mine, "account": "key_2"}, cost=12),
+        use(team="team_1", starts={"5h": 90.0}, from_team_credits=7),
+        use(team="team_1", from_credits=4, cost=4, team_starts={"7d": 50.0}),
+        use(team="team_2", cost=5),  # a team without limits
+    ]
+    await ledger_store.append(rows)
+    ids = [row.id for row in rows]
+    spent, known = await ledger_store.spent("team_1", 100.0, ids)
+    assert spent == Spent({"7d": 50.0}, {"7d": 46}, 993)
+    assert set(known) == set(ids[:5])
+    spent, known = await ledger_store.spent("key_1", 100.0, ids)
+    assert spent == Spent({"5h": 90.0}, {"5h": 37}, -4)
+    assert set(known) == {ids[1], *ids[3:]}
+    assert (await ledger_store.spent("team_2", 100.0, ids[:5])) == (Spent(), ())
+
+
 async def test_grants_are_listed_by_revision(ledger_store: LedgerStore) -> None:
     assert await ledger_store.grants(0) == (0, [])
     await ledger_store.append([use(), use()])
@@ -271,7 +292,15 @@ async def test_sums_kept_are_the_sums_of_the_rows(sql_url: str) -> None:
                     cost=chance.randrange(10**12),
                     starts={"5h": float(chance.randrange(3)), "7d": 1.0},
                 ),
+                use(
+                    account=f"key_{chance.randrange(4)}",
+                    cost=chance.randrange(10**12),
+                    starts={"5h": float(chance.randrange(3))},
+                    team=f"team_{chance.randrange(2)}",
+                    team_starts={"7d": float(chance.randrange(2))},
+                ),
                 use(account=f"key_{chance.randrange(4)}", cost=9, from_credits=9),
+                use(team=f"team_{chance.randrange(2)}", cost=9, from_team_credits=9),
                 credit(chance.randrange(-50, 50), account=f"key_{chance.randrange(4)}"),
             ]
         )
@@ -296,7 +325,7 @@ async def test_sums_kept_are_the_sums_of_the_rows(sql_url: str) -> None:
     for database in databases:
         await database.aclose()
     assert found == totals(rows)
-    assert ("key_0", CREDITS, 0.0) in found
+    assert ("key_0", CREDITS, 0.0) in found and ("team_0", CREDITS, 0.0) in found
 
 
 async def test_no_question_goes_through_the_whole_ledger(sqlite_url: str) -> None:
@@ -326,6 +355,7 @@ async def test_no_question_goes_through_the_whole_ledger(sqlite_url: str) -> Non
     await database.aclose()
     looks = [step for step in steps if step.startswith(("SCAN", "SEARCH"))]
     assert len([step for step in looks if "ledger" in step]) >= 7
+    assert "SEARCH ledger USING PRIMARY KEY (id=?)" in looks  # of what holds are settled
     assert {step for step in looks if step.startswith("SCAN")} <= {
         "SCAN names",
         "SCAN identity",  # one row
