@@ -27,6 +27,7 @@ from edge.billing.usage_report import UsageReport
 from edge.config.load import Settings
 from edge.config.snapshot import ConfigSnapshot, SharedConfig
 from edge.dashboard.app import DashboardApp
+from edge.dashboard.oidc.provider import provider_of
 from edge.dashboard.parts import DashboardParts
 from edge.management.http import AdminApp
 from edge.media.fetch.rules import FetchRules
@@ -541,6 +542,8 @@ class Gateway:
                 keys=SqlKeyStore(shared.database),
                 directory=shared.keys,
                 sessions=shared.sessions,
+                sealing=shared.sealing,
+                identity_provider=provider_of(settings.dashboard.oidc),
                 audit=SqlAuditStore(shared.database),
                 usage_report=usage_report,
                 ledger=shared.ledger,

@@ -16,6 +16,7 @@ from .model import AllowanceConfig, Configuration, ModelConfig
 from .upstream_checks import BOUNDS, NEEDED, is_visible, upstream_faults
 
 _WELL_KNOWN = ("admin", "changeme", "change-me", "default", "example", "password", "secret", "test")
+_DOMAIN = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)+", re.ASCII)
 _OBJECTS = re.compile(r"file:.|(s3|gs|az)://[^/]")
 _SQL = ("sqlite:///", "postgresql://", "postgres://")
 _POSITIVE_DURATIONS = (
@@ -158,6 +159,7 @@ def _service_faults(configuration: Configuration) -> Iterator[str]:
             '"az://CONTAINER/PREFIX"'
         )
     yield from _dashboard_faults(configuration)
+    yield from _oidc_faults(configuration)
     if auth.admin_token is not None:
         token = auth.admin_token.reveal()
         letters = token.lower().strip("0123456789!-_. ")
@@ -167,6 +169,34 @@ def _service_faults(configuration: Configuration) -> Iterator[str]:
             yield "auth.admin_token: is easily guessed; make one with `openssl rand -hex 32`"
         elif not is_visible(token):
             yield "auth.admin_token: expected visible ASCII characters without spaces"
+
+
+def _oidc_faults(configuration: Configuration) -> Iterator[str]:
+    oidc, path = configuration.dashboard.oidc, "dashboard.oidc"
+    if oidc is None:
+        return
+    if not is_issuer(oidc.issuer):
+        yield (
+            f"{path}.issuer: expected an https URL without a query and credentials, such as "
+            '"https://login.example.com"; http is for this machine only'
+        )
+    if "openid" not in oidc.scopes:
+        yield f'{path}.scopes: expected "openid" among them'
+    for n, scope in enumerate(oidc.scopes):
+        if not is_visible(scope) or set(scope) & set('"\\'):
+            yield f"{path}.scopes[{n}]: expected visible ASCII characters"
+    for n, domain in enumerate(oidc.allowed_domains):
+        if domain != domain.lower() or not _DOMAIN.fullmatch(domain):
+            yield f'{path}.allowed_domains[{n}]: expected a domain such as "example.com"'
+
+
+def is_issuer(url: str) -> bool:
+    """Whether `url` can be the issuer of a provider: https, or http of this machine, without
+    credentials, query and fragment."""
+    if not is_address(url) or "?" in url:
+        return False
+    parts = urlsplit(url)
+    return parts.scheme == "https" or parts.hostname in ("localhost", "127.0.0.1", "::1")
 
 
 def _dashboard_faults(configuration: Configuration) -> Iterator[str]:

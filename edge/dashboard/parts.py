@@ -10,6 +10,7 @@ from edge.billing.plans import Plans
 from edge.billing.usage_report import UsageReport
 from edge.config.load import Settings
 from edge.config.snapshot import ConfigSnapshot
+from edge.dialects.sealing import Sealing
 from edge.media.jobs.service import Jobs
 from edge.media.library import Files
 from edge.routing.catalog import Catalog
@@ -25,6 +26,8 @@ from middlewares.stores.keys.directory import KeyDirectory
 from middlewares.stores.ledger.base import LedgerStore
 from middlewares.stores.sessions.base import SessionStore
 
+from .oidc.provider import IdentityProvider
+
 
 async def _nothing() -> None:
     return
@@ -39,6 +42,7 @@ class DashboardParts(msgspec.Struct, frozen=True, kw_only=True):
 
     keys: the store, for listings and changes; directory: the keys as requests are checked by them,
         None with `auth.mode = "none"`. flush: brings finished requests into the ledger.
+    identity_provider: of `dashboard.oidc`.
     inner: the chain behind auth (`edge.dashboard.inner`). status: of all workers.
     loaded: Unix seconds at which this configuration was taken.
     """
@@ -49,12 +53,14 @@ class DashboardParts(msgspec.Struct, frozen=True, kw_only=True):
     keys: KeyStore
     directory: KeyDirectory | None
     sessions: SessionStore
+    sealing: Sealing
     audit: AuditStore
     usage_report: UsageReport
     ledger: LedgerStore
     counters: RateCounters
     metrics: Metrics
     accounts: Accounts | None = None
+    identity_provider: IdentityProvider | None = None
     flush: Callable[[], Awaitable[object]] = _nothing
     inner: ASGIApp | None = None
     snapshot: ConfigSnapshot | None = None

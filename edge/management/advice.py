@@ -35,6 +35,7 @@ def advice(settings: Settings) -> list[str]:
         *_local_media(settings),
         *_small_storage(settings),
         *_nameless(settings),
+        *_oidc(settings),
         *_unpriced(settings.models, settings.plans),
         *_uncharged(settings.models, settings.plans),
     ]
@@ -64,6 +65,30 @@ def _local_media(settings: Settings) -> Iterator[str]:
             upstream, _, name = target.partition("/")
             if upstream in local and name not in known:
                 yield f"models[{n}].targets: {target} does not exist; expected {', '.join(known)}"
+
+
+def _oidc(settings: Settings) -> Iterator[str]:
+    """Notes about the sign-in by OpenID Connect."""
+    dashboard, oidc = settings.dashboard, settings.dashboard.oidc
+    if oidc is None:
+        return
+    if not dashboard.enabled:
+        yield "dashboard.oidc: no one can sign in, since dashboard.enabled is off"
+    known = dashboard.public_url or settings.server.public_url or settings.server.trusted_proxies
+    if not known:
+        yield (
+            "dashboard.oidc: works at localhost only; set dashboard.public_url, and register "
+            "PUBLIC_URL/app/oidc/callback as redirect URI at the provider"
+        )
+    if "/.well-known/" in oidc.issuer:
+        yield "dashboard.oidc.issuer: expected the issuer, not the URL of its discovery document"
+    if oidc.owner_claim not in ("sub", "email"):
+        yield (
+            f"dashboard.oidc.owner_claim: a person who can change the claim {oidc.owner_claim} at "
+            "the provider sees the keys of others"
+        )
+    if oidc.issuer == "https://accounts.google.com" and not oidc.allowed_domains:
+        yield "dashboard.oidc.allowed_domains: is not given, so every Google account may sign in"
 
 
 def _small_storage(settings: Settings) -> Iterator[str]:

@@ -327,6 +327,7 @@ class ScriptedGateway:
                     keys=MemoryKeyStore(),
                     directory=None,
                     sessions=MemorySessionStore(),
+                    sealing=sealing,
                     audit=MemoryAuditStore(),
                     usage_report=usage_report,
                     ledger=self.ledger,

@@ -17,6 +17,7 @@ from .fetch import FetchConfig
 from .files import FilesConfig
 from .jobs import JobsConfig, JobVendor
 from .models import ImagesConfig, MediaConfig, ModelConfig, PriceConfig
+from .oidc import OidcConfig
 from .plans import AllowanceConfig, PlanConfig, WindowConfig
 from .resilience import AffinityConfig, BreakerConfig, FallbackConfig
 from .server import ErrorsConfig, LogConfig, RouteConfig, ServerConfig
@@ -43,6 +44,7 @@ __all__ = [
     "LogConfig",
     "MediaConfig",
     "ModelConfig",
+    "OidcConfig",
     "PlanConfig",
     "PriceConfig",
     "RouteConfig",

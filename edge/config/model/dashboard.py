@@ -7,6 +7,7 @@ from msgspec import Meta, Struct
 from edge.config.secrets import HttpUrl, PasswordHash
 from edge.config.units import Network
 
+from .oidc import OidcConfig
 from .server import PRIVATE_NETWORKS
 
 
@@ -64,4 +65,8 @@ class DashboardConfig(Struct, frozen=True, kw_only=True):
             '"env:PENSTOCK_ADMIN_PASSWORD" or "file:/run/secrets/admin-password". Unless given '
             "no password opens the pages of administrators."
         ),
+    ] = None
+    oidc: Annotated[
+        OidcConfig | None,
+        Meta(description="Sign-in by a provider of OpenID Connect."),
     ] = None

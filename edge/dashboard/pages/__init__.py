@@ -16,12 +16,14 @@ from . import (
     requests,
     setup,
     sign_in,
+    single_sign_on,
     usage_charts,
 )
 
 _MODULES: tuple[ModuleType, ...] = (
     landing,
     sign_in,
+    single_sign_on,
     overview,
     usage_charts,
     requests,

@@ -18,6 +18,7 @@ def _shown(request: DashboardRequest, next_: str, wrong: str = "", status: int =
         next=next_,
         wrong=wrong,
         fault=request.sessions.fault(request.scope),
+        by_oidc=settings.dashboard.oidc,
         by_key=request.parts.directory is not None,
         by_password=by_password and request.sessions.admin_allowed(request.scope),
     )

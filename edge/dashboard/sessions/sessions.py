@@ -3,6 +3,7 @@
 from hashlib import sha256
 from urllib.parse import quote
 
+from edge.dashboard.oidc.identity import rules_digest
 from edge.dashboard.parts import DashboardParts
 from edge.dashboard.public_url import dashboard_url, is_secure
 from edge.dashboard.visitor import Visitor
@@ -67,7 +68,7 @@ class Sessions:
             grant = await self._grant(session.bound_to)
             good = grant is not None and grant.key.id == session.subject and grant.until > now
         else:
-            good = session.how != "password" or session.bound_to == self._password_digest()
+            good = session.bound_to == self._bound_now(session.how)
         if not good:
             await self._parts.sessions.delete(session.digest)
             return None
@@ -99,6 +100,14 @@ class Sessions:
         directory = self._parts.directory
         grant = None if directory is None else await directory.find(digest)
         return grant if grant is not None and grant.key.digest == digest else None
+
+    def _bound_now(self, how: How) -> bytes | None:
+        """What sessions of a password or of OIDC are bound to now; None if there is no such way to
+        sign in."""
+        oidc = self._settings.dashboard.oidc
+        if how == "oidc":
+            return None if oidc is None else rules_digest(oidc)
+        return self._password_digest() if how == "password" else None
 
     def _password_digest(self) -> bytes:
         hashed = self._settings.dashboard.admin_password

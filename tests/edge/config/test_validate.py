@@ -39,6 +39,48 @@ from .documents import CANARY, MODEL, UPSTREAM, faults, model, upstream
         ),
         *(
             (
+                {"dashboard": {"oidc": {"issuer": issuer, "client_id": "p"}}},
+                "dashboard.oidc.issuer: expected an https URL without a query and credentials, "
+                'such as "https://login.example.com"; http is for this machine only',
+            )
+            for issuer in (
+                "login.example.com",
+                "http://login.example.com",
+                "http://localhost.example.com",
+                f"https://user:{CANARY}@login.example.com",
+                "https://login.example.com/?tenant=1",
+                "https://login.example.com/#x",
+                "ftp://localhost",
+                "https://",
+            )
+        ),
+        *(
+            (
+                {
+                    "dashboard": {
+                        "oidc": {"issuer": "https://a.example", "client_id": "p", key: value}
+                    }
+                },
+                f"dashboard.oidc.{sentence}",
+            )
+            for key, value, sentence in (
+                ("scopes", ["email"], 'scopes: expected "openid" among them'),
+                ("scopes", ["openid", "a b"], "scopes[1]: expected visible ASCII characters"),
+                ("scopes", ["openid", 'a"b'], "scopes[1]: expected visible ASCII characters"),
+                (
+                    "allowed_domains",
+                    ["@example.com"],
+                    'allowed_domains[0]: expected a domain such as "example.com"',
+                ),
+                (
+                    "allowed_domains",
+                    ["Example.com"],
+                    'allowed_domains[0]: expected a domain such as "example.com"',
+                ),
+            )
+        ),
+        *(
+            (
                 {"alerts": {"webhook": url or CANARY}},
                 'alerts.webhook: expected a URL such as "https://ops.example.com/penstock", with '
                 "http or https, a host and no credentials",

@@ -19,14 +19,16 @@ from edge.billing.usage_report import UsageReport
 from edge.chain import stamp
 from edge.config.load import parse
 from edge.dashboard.app import DashboardApp
+from edge.dashboard.oidc.provider import provider_of
 from edge.dashboard.parts import DashboardParts
+from edge.dialects.sealing import Sealing
 from edge.management import keys as management
 from edge.routing.catalog import Catalog
 from edge.routing.paths import Paths
 from edge.routing.router import RouterMiddleware
 from middlewares import ErrorsMiddleware, HeaderStampMiddleware, Metrics, RequestIDMiddleware
 from middlewares.asgi import ASGIApp
-from middlewares.stores import KeyDirectory, MemoryKeyStore
+from middlewares.stores import KeyDirectory, MemoryKeyStore, MemorySecretStore
 from middlewares.stores.accounts import Accounts
 from middlewares.stores.audit.base import MemoryAuditStore
 from middlewares.stores.counters.memory import MemoryCounters
@@ -102,6 +104,7 @@ class Site:
             keys=keys,
             directory=directory,
             sessions=sessions,
+            sealing=Sealing(MemorySecretStore()),
             audit=MemoryAuditStore(),
             usage_report=UsageReport(
                 limits=plans.limits,
@@ -116,6 +119,7 @@ class Site:
             accounts=accounts,
             inner=inner,
             clock=clock,
+            identity_provider=provider_of(settings.dashboard.oidc, clock),
         )
         dashboard = DashboardApp(parts)
         router = RouterMiddleware(

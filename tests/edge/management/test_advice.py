@@ -28,6 +28,28 @@ def test_advice_place_of_files() -> None:
     assert said(sql="postgresql://host/db", objects="gs://bucket") == []
 
 
+def test_advice_sign_in_by_oidc() -> None:
+    def said(issuer: str = "https://login.example.com", **oidc: Any) -> list[str]:
+        dashboard = oidc.pop("dashboard", {"public_url": "https://llm.example.com"})
+        given = {"issuer": issuer, "client_id": "penstock", **oidc}
+        document = {"dashboard": {**dashboard, "oidc": given}}
+        return [one for one in advice(parse(document)) if one.startswith("dashboard.oidc")]
+
+    assert said() == []
+    assert said(owner_claim="email", admin_groups=["ops"]) == []
+    (sentence,) = said(dashboard={})
+    assert "works at localhost only" in sentence
+    (sentence,) = said(dashboard={"enabled": False, "public_url": "https://llm.example.com"})
+    assert "dashboard.enabled is off" in sentence
+    (sentence,) = said("https://login.example.com/.well-known/openid-configuration")
+    assert "not the URL of its discovery document" in sentence
+    (sentence,) = said(owner_claim="nickname")
+    assert "the claim nickname" in sentence
+    (sentence,) = said("https://accounts.google.com")
+    assert "every Google account" in sentence
+    assert said("https://accounts.google.com", allowed_domains=["example.com"]) == []
+
+
 def test_advice_local_model_that_does_not_exist() -> None:
     local = {"name": "local", "dialect": "local-media"}
 
