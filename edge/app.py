@@ -540,6 +540,7 @@ class Gateway:
                 catalog=catalog,
                 plans=plans,
                 keys=SqlKeyStore(shared.database),
+                teams=SqlTeamStore(shared.database),
                 directory=shared.keys,
                 sessions=shared.sessions,
                 sealing=shared.sealing,

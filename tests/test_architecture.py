@@ -430,7 +430,7 @@ WRITERS = {
         "edge.api.jobs.app",
         "edge.api.account",
         "edge.api.files.app",
-        "edge.api.files.content",
+        "edge.media.content",
         "edge.api.files.uploads",
         "edge.management.http.app",
         "edge.api.count_tokens",

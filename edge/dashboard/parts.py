@@ -25,6 +25,7 @@ from middlewares.stores.keys.base import KeyStore
 from middlewares.stores.keys.directory import KeyDirectory
 from middlewares.stores.ledger.base import LedgerStore
 from middlewares.stores.sessions.base import SessionStore
+from middlewares.stores.teams.base import TeamStore
 
 from .oidc.provider import IdentityProvider
 
@@ -51,6 +52,7 @@ class DashboardParts(msgspec.Struct, frozen=True, kw_only=True):
     catalog: Catalog
     plans: Plans
     keys: KeyStore
+    teams: TeamStore
     directory: KeyDirectory | None
     sessions: SessionStore
     sealing: Sealing

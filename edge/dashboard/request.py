@@ -160,6 +160,12 @@ class DashboardRequest:
             raise Problem("not_found", message="There is no such key.")
         return key
 
+    async def key_or_none(self) -> Key | None:
+        """The same; None where neither the query nor the sign-in names a key."""
+        if self.visitor.key is None and not self.query.get("key"):
+            return None
+        return await self.key()
+
     async def principal(self, key: Key, endpoint: str | None = None) -> Principal:
         """The principal of a key, as requests with it get it; see `InnerChain`.
 

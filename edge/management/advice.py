@@ -38,7 +38,19 @@ def advice(settings: Settings) -> list[str]:
         *_oidc(settings),
         *_unpriced(settings.models, settings.plans),
         *_uncharged(settings.models, settings.plans),
+        *_multiplied(settings),
     ]
+
+
+def _multiplied(settings: Settings) -> Iterator[str]:
+    """Notes about budgets that holders can multiply by creating keys."""
+    limited = [plan.id for plan in settings.plans if plan.windows]
+    if settings.dashboard.self_service and limited:
+        yield (
+            "dashboard.self_service: is on, and each key that a holder creates has the windows of "
+            f"its plan ({', '.join(limited)}) again; put the keys of an owner into a team, whose "
+            "plan holds over all of them"
+        )
 
 
 def _objects(settings: Settings) -> Iterator[str]:

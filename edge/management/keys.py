@@ -60,12 +60,15 @@ async def create(
     team: str | None = None,
     plans: Collection[str] | None = None,
     teams: TeamStore | None = None,
+    key_id: str | None = None,
+    check: Callable[[Key], object] = bool,
 ) -> tuple[Key, str]:
     """Create a key. Returns it and its secret, which cannot be read again.
 
     expires_in: seconds from `now`. secret: an existing one, such as a key of another gateway;
     generated unless given. team: id of a team in `teams`. plans: ids of the known plans; None does
-    not check. Raises Refused, StoreUnavailable.
+    not check. key_id: a new random id; made unless given. check: called with the key before it is
+    stored. Raises Refused, StoreUnavailable, and what `check` raises.
     """
     if mode not in ("live", "test"):
         raise KeyRefused("mode", f"expected live or test, not {mode!r}")
@@ -76,7 +79,7 @@ async def create(
     elif await store.find(digest(secret)) is not None:
         raise KeyRefused("secret", "is the secret of another key; expected a new one")
     key = Key(
-        id=read.new_id("key"),
+        id=key_id or read.new_id("key"),
         digest=digest(secret),
         prefix=prefix(secret),
         created_at=now,
@@ -91,6 +94,7 @@ async def create(
         team=await _member(team, teams),
         expires_at=None if expires_in is None else now + _seconds("expires_in", expires_in),
     )
+    check(key)
     return await store.insert(key), secret
 
 
@@ -124,18 +128,26 @@ async def every(store: KeyStore) -> list[Key]:
 
 
 async def rotate(
-    store: KeyStore, brand: str, key_id: str, *, now: float, grace: float = 0.0
+    store: KeyStore,
+    brand: str,
+    key_id: str,
+    *,
+    now: float,
+    grace: float = 0.0,
+    revision: int | None = None,
 ) -> tuple[Key, str]:
     """Give a key a new secret; identity, plan, limits and usage stay.
 
     The previous secret works for `grace` more seconds; the one before it stops at once.
-    Raises KeyRefused.
+    revision: refuse a key that was changed after it. Raises KeyRefused.
     """
     if not 0 <= grace <= _CENTURY:
         raise KeyRefused("grace", f"expected 0 seconds to a century, not {grace:g}")
 
     def change(key: Key) -> Key:
         _living(key)
+        if revision is not None and key.revision != revision:
+            raise KeyRefused("key", f"{key.id} was changed meanwhile; load the page again")
         if key.expires_at is not None and key.expires_at <= now:
             raise KeyRefused("key", f"{key.id} has expired; give it a later expiry first")
         return msgspec.structs.replace(

@@ -82,6 +82,7 @@ def document(simulator: str) -> dict[str, Any]:
         }
         for name, (given, made) in PRICES.items()
     ]
+    models.append({"id": "film", "targets": ["openai/film"], "price": {"job": "0.20"}})
     plans = [
         {
             "id": "pro",
@@ -97,7 +98,7 @@ def document(simulator: str) -> dict[str, Any]:
     return {
         "brand": "Acme AI",
         "auth": {"admin_token": "env:ADMIN_TOKEN"},
-        "dashboard": {"admin_password": "env:ADMIN_PASSWORD"},
+        "dashboard": {"admin_password": "env:ADMIN_PASSWORD", "self_service": True},
         "upstreams": upstreams,
         "models": models,
         "plans": plans,
@@ -108,7 +109,7 @@ class Populated(Gateway):
     """A gateway with keys and teams.
 
     secrets, ids: of keys by name. teams: ids by name. holder: name of the key that holders sign in
-    with. request_id: of one of its requests.
+    with. request_id, file_id: of one of its requests, and of its files.
     """
 
     def __init__(
@@ -133,6 +134,7 @@ class Populated(Gateway):
         self.ids = {key["name"]: key["id"] for key in listed}
         self.holder = next(iter(keys))
         self.request_id = ""
+        self.file_id = ""
 
     def admin(self, method: str, path: str, **options: Any) -> Any:
         """The JSON that the management API answers."""
@@ -169,6 +171,13 @@ class Populated(Gateway):
             }
             for cookie in answer.cookies.jar
         ]
+
+    def ask(self, path: str, **options: Any) -> Any:
+        """The JSON that a POST with the key of the holder is answered with."""
+        bearer = {"authorization": f"Bearer {self.secrets[self.holder]}"}
+        answer = self._client.post(path, headers=bearer, **options)
+        assert answer.is_success, answer.text
+        return answer.json()
 
     def keep(self, rows: list[Entry]) -> None:
         """Write rows into its ledger."""
@@ -216,4 +225,10 @@ def populated(folder: Path, simulator: str) -> Populated:
         )
     )
     gateway.keep(rows)
+    for name, size in (("catalogue-2026.pdf", 2_400_000), ("a-name-" * 24 + "end.csv", 812)):
+        file = {"file": (name, b"%PDF-1.7\n" + b"x" * size)}
+        made = gateway.ask("/v1/files", data={"purpose": "user_data"}, files=file)
+        gateway.file_id = made["id"]
+    for prompt in ("A mill by a river", "A gate opens [[sim fault=429]]"):
+        gateway.ask("/v1/videos/generations", json={"model": "film", "prompt": prompt})
     return gateway

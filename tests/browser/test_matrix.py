@@ -51,6 +51,7 @@ def test_page_is_usable_by_keyboard(
 @pytest.mark.parametrize("path", sorted(NO_PAGES))
 def test_what_is_no_page_is_none(gateway: Populated, path: str) -> None:
     cookies = {one["name"]: one["value"] for one in gateway.session("holder")}
+    path = Visit(path, "holder").path(gateway)
     answer = gateway.get(path, headers={"cookie": "; ".join(map("=".join, cookies.items()))})
     assert answer.status_code == 200
     assert "<html" not in answer.text

@@ -12,6 +12,9 @@ Example = Callable[[Populated], str]
 
 EXAMPLES: Mapping[str, Example] = {
     "/app/requests/{id}": lambda gateway: f"/app/requests/{gateway.request_id}",
+    "/app/api-keys/{id}": lambda gateway: f"/app/api-keys/{gateway.ids[gateway.holder]}",
+    "/app/files/{id}/content": lambda gateway: f"/app/files/{gateway.file_id}/content",
+    "/app/files/{id}/delete": lambda gateway: f"/app/files/{gateway.file_id}/delete",
 }
 """For each path with a part in braces, one that exists and that the holder may open."""
 
@@ -19,11 +22,18 @@ NO_PAGES = frozenset(
     (
         "/app/usage.csv",
         "/app/overview/live",
+        "/app/files/{id}/content",
     )
 )
 """Paths that answer GET with something else: files, and parts of a page that htmx asks for."""
 
-AS_ADMIN: Mapping[str, Example] = {}
+AS_ADMIN: Mapping[str, Example] = {
+    "/app/files": lambda gateway: f"/app/files?key={gateway.ids[gateway.holder]}",
+    "/app/files/{id}/delete": lambda gateway: (
+        f"/app/files/{gateway.file_id}/delete?key={gateway.ids[gateway.holder]}"
+    ),
+    "/app/jobs": lambda gateway: f"/app/jobs?key={gateway.ids[gateway.holder]}",
+}
 """Paths that administrators open in another way, such as with the key whose page it is."""
 
 

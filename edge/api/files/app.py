@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import orjson
 
+from edge.media.content import send_file
 from edge.media.forms import FormBounds, stream_form
 from edge.media.library import Files, owner_of, storage_headers, unknown
 from edge.routing.paths import plain_path
@@ -20,7 +21,6 @@ from middlewares.exchange import Exchange, Principal, exchange_of
 from middlewares.problem import Problem
 from middlewares.stores.files.base import FileRecord
 
-from .content import send_file
 from .file_shapes import deletion, shown
 from .form import FileForm
 from .listing import listed

@@ -2,12 +2,11 @@
 
 from urllib.parse import parse_qs
 
+from edge.media.content import send_file
 from edge.media.library import Files
 from edge.routing.paths import plain_path
 from middlewares.asgi import Receive, Scope, Send
 from middlewares.problem import Problem
-
-from .content import send_file
 
 
 class LinksApp:

@@ -4,7 +4,6 @@ A job of another key is answered as one that does not exist. Questions read SQL 
 upstream; they cost nothing and have a rate limit of their own (`jobs.polls`).
 """
 
-import asyncio
 import re
 from collections.abc import Callable
 from functools import partial
@@ -15,9 +14,9 @@ from urllib.parse import parse_qs
 import msgspec
 from msgspec.structs import replace
 
-from edge.api.files.content import send_file
 from edge.config.load import Settings
 from edge.endpoints import Endpoint
+from edge.media.content import send_file
 from edge.media.fetch.links import Refused
 from edge.media.forms import Form
 from edge.media.jobs.service import Jobs
@@ -43,8 +42,6 @@ from .create import Created, Creator, Draft, image_of, mark_of
 from .read import LONGEST_PROMPT, image_name, read_callback, read_work
 
 _GENERATIONS = "/generations/"
-_NOW = 5.0
-"""Seconds for which a cancellation waits for its effect."""
 _PAGE, _MOST_PAGE = 20, 100
 _REMIX_BODY = 256 << 10
 _VARIANTS = ("video", "thumbnail", "spritesheet")
@@ -241,13 +238,7 @@ class JobsApp:
         await _reply(scope, send, {"id": job.id, "object": kind, "deleted": True})
 
     async def _cancel(self, scope: Scope, send: Send, job: Job, *, ours: bool) -> None:
-        await self._jobs.store.cancel(job.owner, job.id, self._clock())
-        try:
-            async with asyncio.timeout(_NOW):
-                await self._jobs.engine.run_one(job.id)
-        except TimeoutError:
-            pass
-        now = await self._jobs.store.get(job.owner, job.id)
+        now = await self._jobs.cancel(job.owner, job.id, self._clock())
         if now is None:
             raise _unknown(job.id)
         await self._show(scope, send, now, ours=ours)

@@ -10,6 +10,9 @@ from edge.dashboard.page import Page
 
 from . import (
     account,
+    api_keys,
+    files,
+    jobs,
     landing,
     overview,
     playground,
@@ -27,6 +30,9 @@ _MODULES: tuple[ModuleType, ...] = (
     overview,
     usage_charts,
     requests,
+    api_keys,
+    files,
+    jobs,
     playground,
     setup,
     account,

@@ -1,16 +1,21 @@
 """The jobs of a worker process: their store, the engine, and what both need."""
 
+import asyncio
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 
 import msgspec
 
 from edge.media.fetch.fetcher import Fetcher
 from edge.upstreams.provider import Provider
-from middlewares.stores.jobs.base import JobStore
+from middlewares.stores.jobs.base import Job, JobStore
 
 from .engine import JobEngine
 from .notices import Signer
 from .results import Results
+
+_NOW = 5.0
+"""Seconds for which a cancellation waits for its effect."""
 
 
 class NewestProviders:
@@ -36,3 +41,12 @@ class Jobs(msgspec.Struct, frozen=True):
     signer: Signer
     providers: NewestProviders
     fetcher: Fetcher
+
+    async def cancel(self, owner: str, job_id: str, now: float) -> Job | None:
+        """Cancel a job, and wait a little for its effect. The job as it then is; None where the
+        owner has none with this id. Raises StoreUnavailable."""
+        await self.store.cancel(owner, job_id, now)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_NOW):
+                await self.engine.run_one(job_id)
+        return await self.store.get(owner, job_id)

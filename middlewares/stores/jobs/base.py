@@ -170,6 +170,18 @@ class JobStore(Protocol):
         """Jobs of this owner by creation, after the one with the id `after`."""
         ...
 
+    async def listed(
+        self,
+        owner: str,
+        *,
+        kind: Kind | None = None,
+        states: Collection[State] = (),
+        after: tuple[float, str] | None = None,
+        limit: int,
+    ) -> list[Job]:
+        """Jobs of this owner in these states, all for none, newest first by (created_at, id)."""
+        ...
+
     async def reservations(self, owner: str) -> list[Entry]:
         """Reservations of this owner's jobs that have not ended."""
         ...

@@ -1,7 +1,7 @@
 """Jobs in SQLite or PostgreSQL. All values are bound parameters."""
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 from msgspec.structs import replace
@@ -38,6 +38,7 @@ from .base import (
     JobFigures,
     Kind,
     Result,
+    State,
 )
 
 _PURGED = 200
@@ -144,6 +145,29 @@ class SqlJobStore(Shared):
         statement = select(*_WITHOUT_MEDIA).where(*wanted).order_by(*order).limit(limit)
         async with self._database.read() as connection:
             return [_job(row) for row in await connection.execute(statement)]
+
+    async def listed(
+        self,
+        owner: str,
+        *,
+        kind: Kind | None = None,
+        states: Collection[State] = (),
+        after: tuple[float, str] | None = None,
+        limit: int,
+    ) -> list[Job]:
+        wanted = [_c.owner == owner, ~_c.deleted]
+        if states:
+            wanted.append(_c.state.in_(states))
+        if after is not None:
+            wanted.append(tuple_(_c.created_at, _c.id) < tuple_(*after))
+        newest = select(*_WITHOUT_MEDIA).order_by(_c.created_at.desc(), _c.id.desc()).limit(limit)
+        found: list[Job] = []
+        async with self._database.read() as connection:
+            # An index has the jobs of an owner by kind: a query for each reads one page at most.
+            for each in get_args(Kind) if kind is None else (kind,):
+                rows = await connection.execute(newest.where(*wanted, _c.kind == each))
+                found += [_job(row) for row in rows]
+        return sorted(found, key=lambda job: (job.created_at, job.id), reverse=True)[:limit]
 
     async def reservations(self, owner: str) -> list[Entry]:
         statement = select(_c.reservation).where(_c.owner == owner, _c.state.not_in(FINAL))

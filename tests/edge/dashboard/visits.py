@@ -102,6 +102,7 @@ class Site:
             catalog=catalog,
             plans=plans,
             keys=keys,
+            teams=keys.teams,
             directory=directory,
             sessions=sessions,
             sealing=Sealing(MemorySecretStore()),

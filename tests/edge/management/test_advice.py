@@ -184,3 +184,16 @@ def test_advice_charges_of_vendors_without_a_price() -> None:
     )
     assert "not given for hidden, named, claude;" in found["models[].on_hangup"]
     assert "keys of pro." in found["models[].on_hangup"]
+
+
+def test_advice_self_service_with_windows() -> None:
+    """Each key that a holder creates has windows of its own."""
+
+    def said(plan: dict[str, Any], *, on: bool) -> list[str]:
+        document = {"plans": [{"id": "p", **plan}], "dashboard": {"self_service": on}}
+        return [one for one in advice(parse(document)) if "self_service" in one]
+
+    windows = {"windows": [{"length": "5h", "credits": "1"}]}
+    (sentence,) = said(windows, on=True)
+    assert sentence.startswith("dashboard.self_service: is on") and "team" in sentence
+    assert said(windows, on=False) == said({}, on=True) == []

@@ -15,9 +15,12 @@ from middlewares.stores.files.base import StorageFull
 from middlewares.stores.files.sql import SqlFileStore
 from middlewares.stores.jobs.base import ClaimLost, Job, JobExists, Result
 from middlewares.stores.jobs.sql import SqlJobStore
+from middlewares.stores.keys.sql import SqlKeyStore
 from middlewares.stores.ledger.base import Entry
 from middlewares.stores.ledger.sql import SqlLedgerStore
 from middlewares.stores.sql.database import Database
+from middlewares.stores.teams.sql import SqlTeamStore
+from tests.middlewares.stores.samples import new_key, new_team
 
 NOW = 1_900_000_000.0
 BUDGET = Budget(windows=(Window("5h", 18000.0, 1000),))
@@ -256,6 +259,59 @@ async def test_owner_sees_own_jobs_by_page(stores: Stores) -> None:
     assert await stores.jobs.get("bob", "video_1") is None
     assert await stores.jobs.cancel("bob", "video_1", NOW) is None
     assert await stores.jobs.delete("bob", "video_1", NOW) is None
+
+
+async def test_listed_has_both_kinds_and_filters_by_state(stores: Stores) -> None:
+    kinds = ("video", "music")
+    made = [job(n, kind=kinds[n % 2], key=f"k{n}", due=NOW - n) for n in range(1, 8)]
+    for one in made:
+        await stores.jobs.create(one, limit=None)
+    await stores.jobs.create(job(20, owner="bob"), limit=None)
+    claimed = await stores.jobs.claim("w", NOW, 30.0, "video_4")
+    assert claimed is not None
+    await stores.jobs.finish(claimed, row(claimed, 300), state="succeeded")
+    await stores.jobs.delete("alice", "video_6", NOW)
+    ids = [f"video_{n}" for n in (7, 5, 4, 3, 2, 1)]
+    assert [one.id for one in await stores.jobs.listed("alice", limit=10)] == ids
+    first = await stores.jobs.listed("alice", limit=2)
+    place = (first[-1].created_at, first[-1].id)
+    rest = await stores.jobs.listed("alice", after=place, limit=10)
+    assert [one.id for one in (*first, *rest)] == ids
+    found = await stores.jobs.listed("alice", states=("succeeded", "failed"), limit=10)
+    assert [one.id for one in found] == ["video_4"]
+    found = await stores.jobs.listed("alice", kind="music", limit=10)
+    assert [one.id for one in found] == ["video_7", "video_5", "video_3", "video_1"]
+    assert await stores.jobs.listed("carol", limit=10) == []
+
+
+async def test_reservations_of_a_team_are_those_of_its_keys_for_it(
+    stores: Stores, sql_url: str
+) -> None:
+    database = await Database.open(sql_url)
+    keys, teams = SqlKeyStore(database), SqlTeamStore(database)
+    team, other = [await teams.insert(new_team()) for _ in range(2)]
+    members = [await keys.insert(new_key(team=team.id)[0]) for _ in range(2)]
+    stranger = await keys.insert(new_key(team=other.id)[0])
+    for n, (key, of_team) in enumerate(
+        [
+            (members[0], team.id),
+            (members[1], team.id),
+            (members[1], other.id),  # begun before it moved
+            (members[0], ""),
+            (stranger, other.id),
+        ]
+    ):
+        made = job(n, owner=key.id, key=f"k{n}")
+        reservation = replace(made.reservation, account=key.id, team=of_team)
+        await stores.jobs.create(replace(made, reservation=reservation), limit=None)
+    found = await stores.jobs.reservations_of_team(team.id)
+    assert sorted(row.id for row in found) == ["request-0", "request-1"]
+    claimed = await stores.jobs.claim("w", NOW, 30.0, "video_0")
+    assert claimed is not None
+    await stores.jobs.finish(claimed, row(claimed, 300), state="succeeded")
+    found = await stores.jobs.reservations_of_team(team.id)
+    assert [row.id for row in found] == ["request-1"]
+    await database.aclose()
 
 
 async def test_deleted_job_is_hidden_and_runs_to_its_end(stores: Stores) -> None:

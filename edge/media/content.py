@@ -8,12 +8,13 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Iterable
 
-from edge.media.filenames import attachment
 from middlewares.asgi import Header, Message, Receive, Scope, Send, header
 from middlewares.disconnects import receive_or_disconnect
 from middlewares.exchange import exchange_of
 from middlewares.problem import Problem
 from middlewares.stores.files.base import FileRecord
+
+from .filenames import attachment
 
 _RANGE = re.compile(rb"bytes=(\d{0,18})-(\d{0,18})")
 _ETAGS = re.compile(rb'(?:W/)?"([^"]*)"')

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from edge.api.files.content import send_file
+from edge.media.content import send_file
 from middlewares.asgi import Receive, Scope, Send
 from middlewares.errors import ErrorsMiddleware
 from middlewares.exchange import Exchange
