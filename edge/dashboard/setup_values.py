@@ -2,12 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 
+from edge.config.load import Settings
 from edge.dashboard.snippets.setup import Offered, Setup, key_variable
 from edge.routing.catalog import Model
 from edge.routing.public_url import public_url
 from middlewares.exchange import Principal
 
 from .request import DashboardRequest
+
+_CHAT = "/chat/completions"
+_MOST = 100
+"""Models in a client's list, beside the chosen ones."""
 
 
 async def models_of(request: DashboardRequest) -> list[Model]:
@@ -54,11 +59,23 @@ def setup_of(
         key=f"sk-{settings.slug}-live-..." if needs_key else "unused",
         variable=key_variable(settings.slug),
         needs_key=needs_key,
+        openai_prefix=_openai_prefix(settings),
         large=offers.get("large", none),
         model=offers.get("model", none),
         small=offers.get("small", none),
-        models=tuple(map(offered, models)),
+        models=tuple(map(offered, models[:_MOST])),
     )
+
+
+def _openai_prefix(settings: Settings) -> str:
+    """Prefix of the path at which Chat Completions speaks OpenAI's dialect: routes may give the
+    usual one to another dialect."""
+    dialects = {route.path: route.dialect for route in settings.routes}
+    if dialects.get(f"/v1{_CHAT}", "openai") in ("openai", "auto"):
+        return "/v1"
+    others = [path for path, dialect in dialects.items() if path.endswith(_CHAT)]
+    speaking = [path for path in others if dialects[path] in ("openai", "auto")]
+    return speaking[0].removesuffix(_CHAT) if speaking else "/v1"
 
 
 def offered(model: Model) -> Offered:

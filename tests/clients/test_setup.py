@@ -6,9 +6,11 @@ says which endpoint was asked and which model served.
 
 import json
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from edge.config.validate import slug
@@ -21,6 +23,7 @@ from .conftest import DIALECTS
 from .pasted import Desk
 
 BRAND = 'Pen\'$HOME "stock" \\ #1'
+TOKEN = "admin-canary-5d1f0c9e2b7a4e61"
 SAID = "This answer was made by the simulator."
 LARGE, MODEL, SMALL = (f"it's-{name}-$HOME-${{HOME}}-{{env:HOME}}-`x`" for name in DIALECTS)
 
@@ -36,7 +39,12 @@ def branded(tmp_path_factory: pytest.TempPathFactory, simulator: Program) -> Ite
             for dialect in DIALECTS
         ],
         "models": [
-            {"id": f"on-{dialect}", "aliases": [alias], "targets": [f"{dialect}/far-model"]}
+            {
+                "id": f"on-{dialect}",
+                "aliases": [alias],
+                "targets": [f"{dialect}/far-model"],
+                "price": {"input": "1.00", "output": "2.00"},
+            }
             for dialect, alias in zip(DIALECTS, (LARGE, MODEL, SMALL), strict=True)
         ],
         "plans": [
@@ -44,19 +52,19 @@ def branded(tmp_path_factory: pytest.TempPathFactory, simulator: Program) -> Ite
                 "id": "paid",
                 "windows": [{"length": "5h", "credits": "5.00"}],
                 "overflow": "credits",
-            }
+            },
+            {"id": "shared", "windows": [{"length": "7d", "credits": "9.00"}]},
         ],
     }
-    token = {"ADMIN_TOKEN": "admin-canary-5d1f0c9e2b7a4e61"}
-    program = Gateway(tmp_path_factory.mktemp("branded"), document, env=token)
+    program = Gateway(tmp_path_factory.mktemp("branded"), document, env={"ADMIN_TOKEN": TOKEN})
     try:
         yield program
     finally:
         assert program.stop() == 0, program.stderr
 
 
-def setup(gateway: Gateway, name: str, model: str = MODEL) -> Setup:
-    """What the page would make its text from. name: of a new key."""
+def setup(gateway: Gateway, name: str, model: str = MODEL, **fields: str) -> Setup:
+    """What the page would make its text from. name, fields: of a new key."""
     large, small, chosen = (
         Offered(each, f'The "{each}"', 150_000, 8_000, images=True)
         for each in (LARGE, SMALL, model)
@@ -65,7 +73,7 @@ def setup(gateway: Gateway, name: str, model: str = MODEL) -> Setup:
         brand=BRAND,
         slug=slug(BRAND),
         url=gateway.url,
-        key=gateway.new_key(name, plan="paid"),
+        key=gateway.new_key(name, plan="paid", **fields),
         variable=key_variable(slug(BRAND)),
         large=large,
         model=chosen,
@@ -130,15 +138,30 @@ def test_claude_code_in_a_project_starts_with_opus(branded: Gateway, desk: Desk)
 
 
 def test_status_line_shows_what_is_left_and_the_next_reset(branded: Gateway, desk: Desk) -> None:
-    pasted = setup(branded, "status")
+    """Of the key and of its team. A request begins the window, which then has a reset."""
+    team = httpx.post(
+        f"{branded.url}/admin/v1/teams",
+        json={"name": "crew", "plan": "shared"},
+        headers={"authorization": f"Bearer {TOKEN}"},
+        trust_env=False,
+    ).json()
+    pasted = setup(branded, "status", team=team["id"])
+    bearer = {"authorization": f"Bearer {pasted.key}"}
+    body = {"model": MODEL, "messages": [{"role": "user", "content": "Hello"}]}
+    assert branded.post("/v1/chat/completions", body, **bearer).status_code == 200
     variables, _ = desk.paste(claude_code.guide(pasted))
     desk.paste(claude_code.status_line(pasted))
     settings = json.loads(desk.place("~/.claude/settings.json").read_text())
-    printed = desk.shell(variables, settings["statusLine"]["command"])
-    limits = branded.get("/v1/limits", headers={"authorization": f"Bearer {pasted.key}"}).json()
-    assert limits["windows"][0]["remaining"] == "5.00"
-    assert printed.startswith(f"{BRAND} | 5h: 5.00 left")
-    assert printed.endswith("| credits: 0.00\n")
+    printed = desk.shell("export TZ=UTC", variables, settings["statusLine"]["command"])
+    limits = branded.get("/v1/limits", headers=bearer).json()
+    (window,), (shared,) = limits["windows"], limits["team"]["windows"]
+    reset = datetime.fromisoformat(window["resets_at"]).strftime("%a %H:%M")
+    assert window["remaining"] < window["cap"]
+    assert printed == (
+        f"{BRAND} | 5h: {window['remaining']} left, resets {reset} | credits: 0.00 "
+        f"| team 7d: {shared['remaining']} left, "
+        f"resets {datetime.fromisoformat(shared['resets_at']).strftime('%a %H:%M')}\n"
+    )
 
 
 def test_codex_asks_for_the_chosen_model(branded: Gateway, desk: Desk) -> None:

@@ -20,7 +20,7 @@ from middlewares.exchange import Principal
 from middlewares.problem import Problem
 
 _LONGEST_FILTER = 100
-_MANY = 100
+_MANY = 50
 """Models from which on the page is rendered in a thread."""
 
 

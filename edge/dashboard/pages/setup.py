@@ -1,11 +1,16 @@
 """Set-up text of each client, with this gateway's address and the chosen models."""
 
+from collections.abc import Sequence
+from functools import partial
+
 from starlette.responses import Response
 
 from edge.dashboard.page import SIGNED_IN, Page
 from edge.dashboard.request import DashboardRequest
 from edge.dashboard.setup_values import models_of, setup_of
 from edge.dashboard.snippets.guides import GUIDES, key_block
+from edge.routing.catalog import Model
+from edge.runtime.worker_thread import run_in_thread
 
 _CHOOSERS = (
     ("model", "Main model", "Sonnet in Claude Code"),
@@ -18,6 +23,10 @@ _CHOOSERS = (
 async def setup(request: DashboardRequest) -> Response:
     """Model choosers, and then a guide for each client."""
     models = await models_of(request)
+    return await run_in_thread(partial(_render, request, models))
+
+
+def _render(request: DashboardRequest, models: Sequence[Model]) -> Response:
     made = setup_of(request, models, request.query)
     return request.render(
         "setup.html",
@@ -25,6 +34,7 @@ async def setup(request: DashboardRequest) -> Response:
         choosers=_CHOOSERS,
         chosen={name: getattr(made, name).id for name, _, _ in _CHOOSERS},
         base=made.url,
+        openai_base=made.openai_url,
         key_block=key_block(made),
         guides=[guide(made) for guide in GUIDES] if models else [],
     )

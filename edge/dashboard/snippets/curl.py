@@ -40,17 +40,17 @@ def guide(setup: Setup) -> Guide:
 
 def chat(setup: Setup, content: Mapping[str, Any]) -> str:
     """A request of OpenAI Chat Completions."""
-    return _line(setup, "chat/completions", _BEARER, content)
+    return _line(setup, f"{setup.openai_prefix}/chat/completions", _BEARER, content)
 
 
 def messages(setup: Setup, content: Mapping[str, Any]) -> str:
     """A request of Anthropic Messages."""
-    return _line(setup, "messages", "x-api-key: ${}", content, "anthropic-version: 2023-06-01")
+    return _line(setup, "/v1/messages", "x-api-key: ${}", content, "anthropic-version: 2023-06-01")
 
 
 def responses(setup: Setup, content: Mapping[str, Any]) -> str:
     """A request of OpenAI Responses."""
-    return _line(setup, "responses", _BEARER, content)
+    return _line(setup, "/v1/responses", _BEARER, content)
 
 
 _BEARER = "Authorization: Bearer ${}"
@@ -59,7 +59,7 @@ _BEARER = "Authorization: Bearer ${}"
 def _line(setup: Setup, path: str, key: str, content: Mapping[str, Any], *headers: str) -> str:
     sent = [key.format(setup.variable)] if setup.needs_key else []
     sent += [*headers, "Content-Type: application/json"]
-    lines = [f"curl -N {word(f'{setup.url}/v1/{path}')}"]
+    lines = [f"curl -N {word(setup.url + path)}"]
     lines += [f'-H "{header}"' for header in sent]  # in double quotes, for the variable
     lines.append(f"-d {body(content)}")
     return " \\\n  ".join(lines) + "\n"

@@ -21,7 +21,7 @@ def guide(setup: Setup) -> Guide:
         "models": {
             "providers": {
                 provider: {
-                    "baseUrl": f"{setup.url}/v1",
+                    "baseUrl": setup.openai_url,
                     "apiKey": "",
                     "api": "openai-completions",
                     "models": [_model(model) for model in setup.listed],

@@ -17,7 +17,7 @@ def guide(setup: Setup) -> Guide:
             provider: {
                 "npm": "@ai-sdk/openai-compatible",
                 "name": setup.brand,
-                "options": {"baseURL": f"{setup.url}/v1"},
+                "options": {"baseURL": setup.openai_url},
                 "models": {model.id: _model(model) for model in setup.listed},
             }
         },

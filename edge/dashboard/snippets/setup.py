@@ -24,6 +24,7 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
     slug: the brand in `[a-z0-9-]`. url: of the gateway, without a version.
     key: the key, or a placeholder. variable: the environment variable that holds it.
     needs_key: False where the gateway takes requests without one.
+    openai_prefix: of the path at which Chat Completions speaks OpenAI's dialect.
     large, model, small: the models for hard, usual and background work; Claude Code calls them
         opus, sonnet and haiku. Clients with one model use `model`.
     models: all that a client's list of models should have.
@@ -39,6 +40,12 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
     small: Offered
     models: tuple[Offered, ...]
     needs_key: bool = True
+    openai_prefix: str = "/v1"
+
+    @property
+    def openai_url(self) -> str:
+        """Base URL of clients that speak OpenAI Chat Completions."""
+        return f"{self.url}{self.openai_prefix}"
 
     @property
     def provider(self) -> str:

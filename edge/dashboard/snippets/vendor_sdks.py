@@ -6,7 +6,7 @@ from .setup import Block, Guide, Setup
 
 def openai(setup: Setup) -> Guide:
     """OpenAI's SDKs."""
-    base, model = string(f"{setup.url}/v1"), string(setup.model.id)
+    base, model = string(setup.openai_url), string(setup.model.id)
     python = f"""\
 import os
 

@@ -97,3 +97,32 @@ async def test_names_of_models_are_escaped(open_site: OpenSite) -> None:
 def test_choice_of_models_without_prices_is_the_first(site: Site) -> None:
     models = Catalog.build(site.parts.settings).visible(Principal(id=""))
     assert {model.id for model in chosen_models(models, {}).values()} == {"m1"}
+
+
+async def test_routes_decide_where_openai_clients_go(open_site: OpenSite) -> None:
+    routes = [
+        {"path": "/v1/chat/completions", "dialect": "anthropic"},
+        {"path": "/claude/v1/chat/completions", "dialect": "anthropic"},
+        {"path": "/openai/v1/chat/completions", "dialect": "openai"},
+    ]
+    site = await open_site(routes=routes)
+    page = text((await (await site.signed_in()).get("/app/setup")).text)
+    assert '"baseURL": "http://localhost:8080/openai/v1"' in page
+    assert "curl -N http://localhost:8080/openai/v1/chat/completions " in page
+    assert 'base_url = "http://localhost:8080/v1"' in page, "Codex, which speaks Responses"
+    assert "export ANTHROPIC_BASE_URL=http://localhost:8080\n" in page
+
+
+async def test_route_that_reads_the_dialect_keeps_the_usual_path(open_site: OpenSite) -> None:
+    site = await open_site(routes=[{"path": "/v1/chat/completions", "dialect": "auto"}])
+    page = text((await (await site.signed_in()).get("/app/setup")).text)
+    assert '"baseURL": "http://localhost:8080/v1"' in page
+
+
+async def test_list_of_a_client_is_bounded(open_site: OpenSite) -> None:
+    models = [{"id": f"m-{number}-", "targets": ["sim/x"]} for number in range(300)]
+    site = await open_site(models=models)
+    page = text((await (await site.signed_in()).get("/app/setup?model=m-299-")).text)
+    listed = page.partition('id="opencode-1"')[2].partition("</pre>")[0]
+    assert '"m-299-": {' in listed and '"m-0-": {' in listed
+    assert listed.count('"name": "m-') == 101
