@@ -513,7 +513,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         handler="account",
         limited=False,  # a caller that is over its limits may ask why
         documented="use of this key, and of its team, by day and model: `start`, `end` or `days`, "
-        "30 unless given, 366 at most",
+        "30 unless given, 366 at most; or of the key by [groups](usage.md): `group_by`",
     ),
     Endpoint(
         name="limits",

@@ -20,7 +20,7 @@ A principal of a team is charged beside it: one reservation on both accounts, on
 account pays the cost from what it was reserved from (`stores.counters.decision`).
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime
 from math import ceil
 from time import perf_counter, time
@@ -150,6 +150,8 @@ outcome, status, on_hangup
             opened = _with_team(opened, principal.team, hold)
         if exchange.parent:
             opened = replace(opened, parent=exchange.parent, purpose=exchange.purpose)
+        if exchange.tags:
+            opened = replace(opened, tags=tags_text(exchange.tags))
         if quote.units is not None:
             opened = _with_quoted_units(opened, quote.units)
         unopened = self._open(opened, hold)
@@ -305,6 +307,11 @@ def _with_team(entry: Entry, team: Team, hold: Hold | None) -> Entry:
         team_starts=held.starts,
         from_team_credits=entry.cost if held.source == "credits" else 0,
     )
+
+
+def tags_text(tags: Iterable[str]) -> str:
+    """Tags as a row of the ledger has them."""
+    return ",".join(sorted(tags))
 
 
 def charged_to(principal: Principal, hold: Hold | None, entry: Entry) -> Entry:

@@ -240,6 +240,7 @@ class Exchange(msgspec.Struct, eq=False):
     row: Any = None  # the application's router, dashboard: endpoint row; not read by middlewares
     client: str = ""  # the application's router: address of the caller
     principal: Principal | None = None  # auth, dashboard: of a signed-in visitor
+    tags: tuple[str, ...] = ()  # intake, subrequests: words by which the caller groups spend
     fields: dict[str, msgspec.Raw] = {}  # intake, responses, forward: body members until sent
     body_read: bool = False  # read_body, intake: whether the body is being read
     form: RequestForm | None = None  # intake: the form of a multipart request, open until its end

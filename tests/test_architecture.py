@@ -363,7 +363,7 @@ def test_rejects_names_the_problems_that_are_made(middleware: Middleware) -> Non
         ("read_body", "middlewares.body"),
         ("Upload", "middlewares.uploads"),
         ("check_forwarded_headers", "edge.upstreams.provider"),
-        ("check_json_type", "edge.requests.json_body"),
+        ("read_json_headers", "edge.requests.json_body"),
         ("Claim", "middlewares.rate_limit.claim"),
     ):
         if f"{module}.{name}" in imported:

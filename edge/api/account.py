@@ -12,15 +12,25 @@ from urllib.parse import parse_qs
 
 import orjson
 
-from edge.billing.period import PeriodRefused, read_period
+from edge.billing.grouped_usage import (
+    Grouping,
+    grouped_usage,
+    read_after,
+    read_by,
+    read_limit,
+)
+from edge.billing.period import Period, UsageRefused, read_period
 from edge.billing.usage_report import UsageReport, request
 from edge.routing.paths import plain_path
 from middlewares.asgi import Receive, Scope, Send, send_json
 from middlewares.exchange import Exchange, Principal
 from middlewares.problem import Problem, expected
 from middlewares.stores.errors import CountersUnavailable, StoreUnavailable
+from middlewares.stores.ledger.spend import GROUPS, Dimension, Filters
 
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_GROUPED: tuple[Dimension, ...] = ("model", "endpoint", "tag", "day")
+"""By what the usage of one key is grouped."""
 _PAUSE = 0.1
 """Seconds between two reads of the ledger for a row that is not there yet."""
 
@@ -70,10 +80,32 @@ class AccountApp:
             query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
             try:
                 period = read_period(query, self._usage_report.clock())
-            except PeriodRefused as raised:
+                if "group_by" in query:
+                    return await self._grouped(principal, query, period)
+            except UsageRefused as raised:
                 raise expected(raised.field, raised.expected) from None
             return await self._usage_report.usage_of(principal, period)
         return await self._request(principal, plain_path(scope["path"]).rpartition("/")[2])
+
+    async def _grouped(
+        self, principal: Principal, query: dict[str, list[str]], period: Period
+    ) -> dict[str, Any]:
+        """Usage of the key of `principal`. Requests that were made to serve others count under
+        their purpose, as without groups."""
+        given = {name: values[-1] for name, values in query.items()}
+        by = read_by(given["group_by"], _GROUPED)
+        filters = Filters(
+            key=principal.id,
+            model=given.get("model"),
+            endpoint=given.get("endpoint"),
+            tag=given.get("tag"),
+        )
+        return await grouped_usage(
+            self._usage_report.ledger,
+            Grouping(by, period, filters, purposes=True),
+            after=read_after(given["after"], by) if "after" in given else None,
+            limit=read_limit(given["limit"]) if "limit" in given else GROUPS,
+        )
 
     async def _request(self, principal: Principal, request_id: str) -> dict[str, Any]:
         if not _ID.fullmatch(request_id):

@@ -26,13 +26,17 @@ class Period(msgspec.Struct, frozen=True):
     until: float
 
 
-class PeriodRefused(ValueError):
-    """An invalid period. field: the one at fault. expected: what it must be."""
+class UsageRefused(ValueError):
+    """An invalid question about usage. field: the one at fault. expected: what it must be."""
 
     def __init__(self, field: str, expected: str) -> None:
         super().__init__(f"{field}: expected {expected}")
         self.field = field
         self.expected = expected
+
+
+class PeriodRefused(UsageRefused):
+    """An invalid period."""
 
 
 def moment(seconds: float | None) -> str | None:

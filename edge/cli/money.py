@@ -1,6 +1,7 @@
 """`penstock plans`, `penstock credits …` and `penstock usage`."""
 
 import time
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -8,6 +9,8 @@ import typer
 from .terminal import Config, Json, Stores, WhichKey, load, print_json, print_table, with_stores
 
 if TYPE_CHECKING:
+    from edge.billing.period import Period
+    from edge.config.load import Settings
     from middlewares.stores.keys.base import Key
     from middlewares.stores.ledger.base import Entry
     from middlewares.stores.teams.base import TeamRecord
@@ -159,21 +162,43 @@ def usage(
         ),
     ] = None,
     days: Annotated[int, typer.Option(min=1, max=366, help="Today and the days before it.")] = 30,
+    by: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            help="Group by key, team, owner, model, endpoint, tag or day; several with commas.",
+        ),
+    ] = None,
+    team: Annotated[str | None, typer.Option(help="With --by: of this team, by its id.")] = None,
+    owner: Annotated[str | None, typer.Option(help="With --by: of this owner.")] = None,
+    model: Annotated[str | None, typer.Option(help="With --by: of this model.")] = None,
+    endpoint: Annotated[str | None, typer.Option(help="With --by: of this endpoint.")] = None,
+    tag: Annotated[str | None, typer.Option(help="With --by: of rows with this tag.")] = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="With --by: print CSV.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show usage by day and model, of one key or of all."""
+    """Show usage by day and model, of one key or of all, or by groups of your choice."""
     from edge.billing import usage_report
     from edge.billing.period import last_days
     from edge.management import keys
 
     settings = load(config)
     period = last_days(days, time.time())
+    filters = {"team": team, "owner": owner, "model": model, "endpoint": endpoint, "tag": tag}
+
+    async def account_of(stores: Stores) -> str | None:
+        if which is None or settings.auth.mode != "keys":  # else accounts are addresses
+            return which
+        return (await keys.show(stores.keys, which)).id
+
+    if by is not None:
+        return _grouped_usage(settings, by, period, account_of, filters, as_csv, as_json)
+    unused = [f"--{name}" for name, value in filters.items() if value is not None]
+    if unused or as_csv:
+        raise typer.BadParameter(f"{(unused or ['--csv'])[0]} needs --by")
 
     async def read(stores: Stores) -> dict[str, Any]:
-        account = which
-        if which is not None and settings.auth.mode == "keys":  # else accounts are addresses
-            account = (await keys.show(stores.keys, which)).id
-        sums = await stores.ledger.sums(account, period.since, period.until)
+        sums = await stores.ledger.sums(await account_of(stores), period.since, period.until)
         return usage_report.usage(sums, period)
 
     report = with_stores(settings, read)
@@ -182,3 +207,63 @@ def usage(
     tokens = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
     rows = [*report["data"], {"day": "total", "model": "", **report["total"]}]
     print_table(("day", "model", "requests", *tokens, "credits"), rows)
+
+
+def _grouped_usage(
+    settings: "Settings",
+    names: str,
+    period: "Period",
+    account_of: Callable[["Stores"], Awaitable[str | None]],
+    filters: dict[str, str | None],
+    as_csv: bool,
+    as_json: bool,
+) -> None:
+    from edge.billing.grouped_usage import (
+        Grouping,
+        columns_of,
+        group_row,
+        groups_of,
+        read_by,
+        total_of,
+        usage_csv,
+    )
+    from edge.billing.period import UsageRefused, moment
+    from middlewares.stores.ledger.spend import Filters
+
+    try:
+        dimensions = read_by(names)
+    except UsageRefused as raised:
+        raise typer.BadParameter(f"--by: expected {raised.expected}") from None
+
+    async def read(stores: Stores) -> dict[str, Any]:
+        chosen = Filters(key=await account_of(stores), **filters)
+        grouping = Grouping(dimensions, period, chosen)
+        if as_csv:
+            async for part in usage_csv(stores.ledger, grouping):
+                typer.echo(part, nl=False)
+            return {}
+        rows = [
+            group_row(group, dimensions)
+            async for groups in groups_of(stores.ledger, grouping)
+            for group in groups
+        ]
+        total = await total_of(stores.ledger, grouping)
+        return {
+            "object": "list",
+            "start": moment(period.since),
+            "end": moment(period.until),
+            "group_by": list(dimensions),
+            "data": rows,
+            "total": total,
+        }
+
+    report = with_stores(settings, read)
+    if as_csv:
+        return None
+    if as_json:
+        return print_json(report)
+    columns = columns_of(dimensions)
+    total = {**dict.fromkeys(columns, ""), columns[0]: "total", **report["total"]}
+    tokens = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
+    shown = (*columns, "requests", "errors", *tokens, "credits")
+    return print_table(shown, [*report["data"], total])

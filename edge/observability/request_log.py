@@ -41,6 +41,8 @@ def request_line(scope: Scope, exchange: Exchange, now: float) -> dict[str, Any]
             line["key_name"] = shown(principal.name)
         if principal.owner:
             line["owner"] = shown(principal.owner)
+    if exchange.tags:
+        line["tags"] = list(exchange.tags)
     if exchange.model:
         line["model"] = shown(exchange.model)
         line["stream"] = exchange.stream

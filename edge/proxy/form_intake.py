@@ -9,7 +9,7 @@ import msgspec
 from edge.endpoints import Codec, Endpoint, FileSize, FormRules
 from edge.media.forms import Form, FormBounds, read_form
 from edge.requests.body_limits import SMALL, check_all, check_few
-from edge.requests.json_body import check_json_type, members_of
+from edge.requests.json_body import members_of, read_json_headers
 from edge.requests.member_names import check_names
 from edge.runtime.worker_thread import run_in_thread
 from middlewares.asgi import Receive, Scope, header
@@ -111,7 +111,7 @@ class FormIntake:
         row: Endpoint = exchange.row
         assert row.form is not None
         try:
-            check_json_type(scope)
+            read_json_headers(scope)
         except Problem as problem:
             if problem.param != "content-type":
                 raise

@@ -13,8 +13,9 @@ from edge.media.forms import Form
 from edge.media.parts import has_media
 from edge.proxy.attachments.named_files import check_with_files
 from edge.requests.body_limits import FEW, SMALL, check_all, check_few, is_large
-from edge.requests.json_body import check_json_type, members_of
+from edge.requests.json_body import members_of, read_json_headers
 from edge.requests.member_names import check_names
+from edge.requests.tags import tags_of
 from edge.routing.catalog import Catalog, Model
 from edge.routing.unknown_model import not_allowed, not_found
 from edge.runtime.worker_thread import run_in_thread
@@ -60,8 +61,8 @@ class IntakeMiddleware:
     endpoints: those whose requests pass this layer.
 
     Reads:   row, dialect, client, principal
-    Writes:  body_read, fields, form, audio_ms, whole, upload, model, models, resolved, stream,
-             large, size, estimate, media
+    Writes:  tags, body_read, fields, form, audio_ms, whole, upload, model, models, resolved,
+             stream, large, size, estimate, media
     Rejects: invalid_request, model_not_allowed, model_not_found, rate_limited,
              request_headers_too_large, request_timeout, request_too_large, unsupported_media_type,
              upstream_unavailable
@@ -120,7 +121,9 @@ class IntakeMiddleware:
         exchange.body_read = True
         try:
             try:
-                check_json_type(scope)
+                tags = read_json_headers(scope)
+                if tags:
+                    exchange.tags = tags
                 if exchange.dialect == "anthropic":
                     check_forwarded_headers(scope["headers"])
                 body = await read_body(
@@ -157,6 +160,7 @@ class IntakeMiddleware:
         form: Form | None = None
         try:
             try:
+                exchange.tags = tags_of(scope)
                 form, fields = await self._forms.read(scope, receive, exchange, upload)
             except Problem as problem:
                 upload.close()

@@ -160,6 +160,7 @@ class Subrequests:
             media=True,  # so that no estimate of text learns from it
         )
         exchange.parent, exchange.purpose = parent.request_id, purpose
+        exchange.tags = parent.tags
         return exchange
 
 

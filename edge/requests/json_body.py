@@ -5,22 +5,30 @@ import msgspec
 from middlewares.asgi import Scope
 from middlewares.problem import Problem
 
+from .tags import TAGS, read_tags
+
 _decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 MAX_MEMBERS = 1000
 """No dialect has a hundred; a body of many members takes twenty times its size in memory."""
 
-_CONTENT_HEADERS = frozenset((b"content-type", b"content-encoding"))
+_READ_HEADERS = frozenset((b"content-type", b"content-encoding", TAGS))
 
 
-def check_json_type(scope: Scope) -> None:
-    """Raise Problem for a content type that is not JSON, and for an encoding."""
+def read_json_headers(scope: Scope) -> tuple[str, ...]:
+    """The tags of a request with a JSON body, read in one pass with its content type and encoding.
+
+    Raises Problem for a content type that is not JSON, for an encoding, and for an invalid tag.
+    """
     kind = encoding = None
+    tags: list[bytes] = []
     for name, value in scope["headers"]:
-        if name not in _CONTENT_HEADERS:
+        if name not in _READ_HEADERS:
             continue
         if name == b"content-type":
             kind = value if kind is None else kind
+        elif name == TAGS:
+            tags.append(value)
         else:
             encoding = value if encoding is None else encoding
     if kind is not None and kind != b"application/json":
@@ -37,6 +45,7 @@ def check_json_type(scope: Scope) -> None:
             message="The body must not be compressed: leave `content-encoding` out.",
             param="content-encoding",
         )
+    return read_tags(tags) if tags else ()
 
 
 def members_of(body: bytes) -> dict[str, msgspec.Raw]:

@@ -33,7 +33,7 @@ from edge.media.library import Files, storage_full
 from edge.routing.catalog import Model
 from edge.runtime.worker_thread import run_in_thread
 from middlewares.asgi import Scope
-from middlewares.budget import charged_to, refusal_of, team_account
+from middlewares.budget import charged_to, refusal_of, tags_text, team_account
 from middlewares.exchange import Exchange, Principal
 from middlewares.problem import Problem, expected
 from middlewares.stores.accounts import Accounts
@@ -242,6 +242,7 @@ class Creator:
             cost=amount,
             reserved=amount,
             measured=False,
+            tags=tags_text(exchange.tags),
         )
         reservation = charged_to(principal, hold, reservation)
         request, media = split(work)

@@ -11,8 +11,8 @@ from typing import Literal
 import msgspec
 from starlette.responses import Response
 
+from edge.billing.csv_text import csv_text
 from edge.billing.period import PeriodRefused
-from edge.dashboard.csv_text import csv_text
 from edge.dashboard.links import link
 from edge.dashboard.page import SIGNED_IN, Page
 from edge.dashboard.request import DashboardRequest

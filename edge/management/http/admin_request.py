@@ -64,6 +64,11 @@ class AdminRequest:
             said = "The body is not valid JSON."
         raise Problem("invalid_request", message=said)
 
+    def asks(self, name: str) -> bool:
+        """Whether the query has this parameter."""
+        text = self._scope["query_string"].decode("latin-1")
+        return any(part.partition("=")[0] == name for part in text.split("&"))
+
     def query(self, *known: str) -> dict[str, list[str]]:
         """The query. Only `known` parameters are allowed, each once."""
         text = self._scope["query_string"].decode("latin-1")

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 from starlette.routing import Route, Router
 
-from edge.billing.period import PeriodRefused
+from edge.billing.period import UsageRefused
 from edge.billing.usage_report import UsageReport
 from edge.config.load import Settings
 from edge.management.fields import Refused
@@ -29,6 +29,7 @@ from middlewares.stores.keys.base import KeyStore
 from middlewares.stores.teams.base import TeamStore
 
 from .admin_request import AdminRequest
+from .csv_file import CsvFile
 from .keys import Keys
 from .money import Money
 from .teams import Teams
@@ -36,7 +37,7 @@ from .teams import Teams
 _UNREAD = ("request_too_large", "request_timeout", "unsupported_media_type")
 """Refusals after which the client may still be sending its body."""
 
-Answer = tuple[int, Mapping[str, Any]]
+Answer = tuple[int, Mapping[str, Any] | CsvFile]
 Handler = Callable[[AdminRequest], Awaitable[Answer]]
 
 
@@ -110,7 +111,7 @@ class AdminApp:
             await self._routes({**scope, "path": plain_path(scope["path"])}, receive, send)
         except Refused as raised:
             raise _refused(raised.field, raised.expected) from None
-        except PeriodRefused as raised:
+        except UsageRefused as raised:
             raise expected(raised.field, raised.expected) from None
         except StoreUnavailable as raised:
             raise Problem("store_unavailable", reason=f"store: {raised}") from raised
@@ -163,6 +164,8 @@ class Resource:
             if problem.kind not in _UNREAD:
                 raise
             return await refuse(problem, scope, receive, send)
+        if isinstance(content, CsvFile):
+            return await content(scope, receive, send)
         await send_json(scope, send, orjson.dumps(content), status)
 
 

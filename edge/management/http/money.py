@@ -1,10 +1,18 @@
 """/admin/v1: plans, limits and credits of keys and teams, usage, the ledger and the audit."""
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import msgspec
 
+from edge.billing.grouped_usage import (
+    Grouping,
+    grouped_usage,
+    read_after,
+    read_by,
+    read_limit,
+    usage_csv,
+)
 from edge.billing.period import moment, read_period
 from edge.billing.usage_report import UsageReport
 from edge.config.load import Settings
@@ -15,12 +23,16 @@ from middlewares.pricing import decimal
 from middlewares.problem import Problem, expected
 from middlewares.stores.audit.base import AuditStore
 from middlewares.stores.keys.base import Key, KeyStore
-from middlewares.stores.ledger.base import Entry, Kind
+from middlewares.stores.ledger.base import Ended, Entry, Kind, StatusClass, Wanted
+from middlewares.stores.ledger.spend import DAY, GROUPS, Filters, day_text
 from middlewares.stores.teams.base import TeamRecord, TeamStore, team_of
 
 from .admin_request import AdminRequest, cursor, limit_of, moment_of, page, place_of, text_of
+from .csv_file import CsvFile
 from .keys import Answer, key_of
 from .teams import team_of_path
+
+_FILTERS = ("key", "team", "owner", "model", "endpoint", "tag")
 
 
 class NewCredit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -106,13 +118,37 @@ class Money:
         left = await money.balance(self._ledger, holder.id, now)
         return 201, {**money.described_credit(entry, holder), "balance": decimal(left)}
 
-    async def usage(self, request: AdminRequest) -> Answer:
+    async def usage(self, request: AdminRequest) -> tuple[int, dict[str, Any] | CsvFile]:
+        if request.asks("group_by"):
+            return await self._grouped(request)
         query = request.query("account", "start", "end", "days")
         period = read_period(query, self._clock())
         account = text_of(query, "account")
         if account is not None and not await self._is_known(account):
             raise Problem("not_found", message="No key has this id, and no row of the ledger.")
         return 200, await self._usage_report.usage(account, period)
+
+    async def _grouped(self, request: AdminRequest) -> tuple[int, dict[str, Any] | CsvFile]:
+        """Usage by groups, of rows that all filters choose; an empty one chooses rows without."""
+        query = request.query(
+            *("group_by", "start", "end", "days", "format", "limit", "after", *_FILTERS)
+        )
+        period = read_period(query, self._clock())
+        by = read_by(query["group_by"][0])
+        filters = Filters(**{name: _filter_of(query, name) for name in _FILTERS})
+        grouping = Grouping(by, period, filters)
+        if text_of(query, "format", ("json", "csv")) == "csv":
+            for name in ("limit", "after"):
+                if name in query:
+                    raise expected(name, "to be left out: a CSV file has all groups")
+            name = f"usage-{day_text(int(period.since // DAY))}.csv"
+            return 200, CsvFile(name, usage_csv(self._ledger, grouping))
+        return 200, await grouped_usage(
+            self._ledger,
+            grouping,
+            after=read_after(query["after"][0], by) if "after" in query else None,
+            limit=read_limit(query["limit"][0]) if "limit" in query else GROUPS,
+        )
 
     async def _is_known(self, account: str) -> bool:
         """Whether a key has this id, or the ledger such an account: with no keys, an address."""
@@ -123,19 +159,26 @@ class Money:
         return bool(await self._ledger.page(account=account, limit=1))
 
     async def ledger(self, request: AdminRequest) -> Answer:
-        query = request.query("account", "kind", "since", "until", "limit", "after")
-        limit = limit_of(query)
-        kind = text_of(query, "kind", ("use", "credit"))
-        found = await self._ledger.page(
-            account=text_of(query, "account"),
-            kind=cast(Kind | None, kind),
-            since=moment_of(query, "since"),
-            until=moment_of(query, "until", end=True),
-            before=place_of(query),
-            limit=limit + 1,
+        query = request.query(
+            *("account", "kind", "since", "until", "limit", "after", "ended", "status"),
+            *(name for name in _FILTERS if name != "key"),
         )
-        rows = [money.described_entry(entry) for entry in found]
-        return 200, page(rows, limit, _next(found, limit))
+        status = text_of(query, "status", ("1xx", "2xx", "3xx", "4xx", "5xx"))
+        found = await self._ledger.search(
+            Wanted(
+                account=text_of(query, "account"),
+                **{name: _filter_of(query, name) for name in _FILTERS if name != "key"},
+                ended=cast(Ended | None, text_of(query, "ended", get_args(Ended))),
+                status=None if status is None else cast(StatusClass, int(status[0])),
+                kind=cast(Kind | None, text_of(query, "kind", ("use", "credit"))),
+                since=moment_of(query, "since"),
+                until=moment_of(query, "until", end=True),
+            ),
+            before=place_of(query),
+            limit=(limit := limit_of(query)),
+        )
+        rows = [money.described_entry(entry) for entry in found.rows]
+        return 200, page(rows, limit, None if found.next is None else cursor(*found.next))
 
     async def entry(self, request: AdminRequest) -> Answer:
         request.query()
@@ -160,6 +203,10 @@ class Money:
         ]
         more = len(rows) > limit
         return 200, page(rows, limit, str(rows[limit - 1]["id"]) if more else None)
+
+
+def _filter_of(query: dict[str, list[str]], name: str) -> str | None:
+    return "" if query.get(name) == [""] else text_of(query, name)
 
 
 def _next(found: list[Entry], limit: int) -> str | None:

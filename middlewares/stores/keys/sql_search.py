@@ -26,7 +26,7 @@ from middlewares.stores.sql.tables import api_keys
 
 from .base import KeysWanted
 
-SCAN = 20_000
+SCAN = 50_000
 """Keys that a page reads at most."""
 FEW = 1000
 """Keys that are sorted for a page at most."""

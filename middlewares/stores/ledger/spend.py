@@ -114,7 +114,9 @@ def is_after(by: Sequence[Dimension], after: object) -> bool:
     if not isinstance(after, tuple) or not 0 < len(after) <= len(by):
         return False
     return all(
-        type(value) is (int if name == "day" else str)
+        (isinstance(value, int) and abs(value) <= _LAST_DAY)
+        if name == "day"
+        else isinstance(value, str)
         for name, value in zip(ordered(by), after, strict=False)
     )
 

@@ -135,7 +135,9 @@ class _Section:
     def of_table(self, first: int, last: int) -> Select[Any]:
         """The sums of whole days, with a column for each dimension."""
         c = self.table.c
-        wanted = [c.day >= first, c.day <= last, *self._filtered(c), *self._partial()]
+        # Where groups are sorted by other columns first, an index by day would be the wrong one.
+        day = c.day + literal_column("0") if self.lead else c.day
+        wanted = [day >= first, day <= last, *self._filtered(c), *self._partial()]
         if self._tagged is not None:
             wanted.append(c.tagged == self._tagged)
         return select(*self._dimensions(c), *[c[name] for name in SUMS]).where(*wanted)
@@ -145,6 +147,8 @@ class _Section:
         c = ledger.c
         columns: dict[str, Any] = {name: c[name] for name in c.keys()}  # noqa: SIM118
         columns["day"] = literal(day, BigInteger)
+        if "key" not in self._given:  # a range of accounts is read from the index by time, too
+            columns["account"] = c.account.op("||")(literal_column("''"))
         source: Any = ledger
         wanted = [c.kind == "use", c.at >= since, c.at < until]
         if self.tags:

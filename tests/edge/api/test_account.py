@@ -565,3 +565,43 @@ async def test_a_flush_that_hangs_is_not_waited_for_long() -> None:
 
     gateway = AccountGateway(flush=flush, patience=0.01)
     assert (await gateway.get(f"/v1/requests/{name(1)}")).status == 404
+
+
+async def test_usage_of_a_key_by_groups_is_its_own(gateway: AccountGateway) -> None:
+    await gateway.ledger.append(
+        [
+            row(1, tags="a"),
+            row(2, tags="a,b", endpoint="messages"),
+            row(3, purpose="describe", endpoint="describe", model="hidden", parent=name(1)),
+            row(4, account=BOB.id, tags="c"),
+        ]
+    )
+    found = (await gateway.get("/v1/usage", query="group_by=model,endpoint")).json()
+    assert [(one["model"], one["endpoint"], one["requests"]) for one in found["data"]] == [
+        ("describe", "describe", 1),
+        ("m1", "chat.completions", 1),
+        ("m1", "messages", 1),
+    ]
+    assert found["total"]["requests"] == 3
+    found = (await gateway.get("/v1/usage", query="group_by=tag,day&model=m1")).json()
+    assert [(one["tag"], one["requests"]) for one in found["data"]] == [("a", 2), ("b", 1)]
+    page = (await gateway.get("/v1/usage", query="group_by=tag&limit=1")).json()
+    more = (await gateway.get("/v1/usage", query=f"group_by=tag&after={page['next']}")).json()
+    assert [one["tag"] for one in (*page["data"], *more["data"])] == ["", "a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("query", "param"),
+    [
+        ("group_by=key", "group_by"),
+        ("group_by=owner,model", "group_by"),
+        ("group_by=model&limit=0", "limit"),
+        ("group_by=model&after=!", "after"),
+    ],
+)
+async def test_usage_of_a_key_by_other_groups_is_refused(
+    gateway: AccountGateway, query: str, param: str
+) -> None:
+    answer = await gateway.get("/v1/usage", query=query)
+    assert answer.status == 400
+    assert answer.json()["error"]["param"] == param

@@ -229,6 +229,43 @@ def test_usage_of_all_and_of_one(commands: Commands) -> None:
     assert commands.refused("usage", "--days", "0")[0] == 2
 
 
+def test_usage_by_groups(commands: Commands) -> None:
+    ann = commands.key("ann")
+    now = time()
+    for n, tags in enumerate(("a", "a,b", "")):
+        commands.used(
+            Entry(
+                id=f"u{n}",
+                account=ann,
+                at=now,
+                ended_at=now,
+                owner="=1+1",
+                model="m",
+                cost=5_000_000,
+                tags=tags,
+            )
+        )
+    found = commands.json("usage", "--by", "tag,key")
+    assert [(one["tag"], one["key_name"], one["credits"]) for one in found["data"]] == [
+        ("", "ann", "0.005"),
+        ("a", "ann", "0.01"),
+        ("b", "ann", "0.005"),
+    ]
+    assert found["total"]["credits"] == "0.015"
+    lines = commands.ok("usage", "ann", "--by", "model", "--tag", "a").splitlines()
+    assert lines[0].split() == ["model", "requests", "errors", *TOKENS, "credits"]
+    assert lines[-1].split() == ["total", "2", "0", "0", "0", "0", "0", "0.01"]
+    rows = commands.ok("usage", "--by", "owner,day", "--csv").splitlines()
+    assert rows[0].startswith("owner,day,requests,errors,input_tokens,")
+    assert rows[1].startswith("'=1+1,2")
+    assert len(rows) == 2
+    for refused in (["--by", "color"], ["--csv"], ["--owner", "x"], ["--by", ""]):
+        assert commands.refused("usage", *refused)[0] == 2
+
+
+TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
+
+
 def test_usage_of_an_address_without_keys(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -5,7 +5,7 @@ from io import StringIO
 
 import pytest
 
-from edge.dashboard.csv_text import csv_text
+from edge.billing.csv_text import csv_text
 
 
 @pytest.mark.parametrize(
