@@ -116,10 +116,10 @@ class DashboardRequest:
         """The query, of each name the last value. Raises Problem for one that cannot be read."""
         return _read_fields(self.scope["query_string"], "query")
 
-    async def form(self) -> dict[str, list[str]]:
-        """The fields of the form in the body. Raises Problem."""
+    async def form(self, *, limit: int = LARGEST_FORM) -> dict[str, list[str]]:
+        """The fields of the form in the body, of at most `limit` bytes. Raises Problem."""
         if self._form is None:
-            text = await self.body(LARGEST_FORM, b"application/x-www-form-urlencoded")
+            text = await self.body(limit, b"application/x-www-form-urlencoded")
             self._form = _read_all(text, "form")
         return self._form
 

@@ -19,6 +19,9 @@ from middlewares.asgi import header
 from middlewares.budget import credits_used
 from middlewares.problem import Problem
 
+_LARGEST_FORM = 256 << 10
+"""Bytes. The longest texts that the page takes are less in most scripts."""
+
 
 async def playground(request: DashboardRequest) -> Response:
     """The form."""
@@ -28,7 +31,7 @@ async def playground(request: DashboardRequest) -> Response:
 async def send(request: DashboardRequest) -> Response:
     """Send the prompt of the form: a stream for the script, else a page with the answer."""
     key = await request.key()
-    prompt = prompt_of(await request.form())
+    prompt = await _prompt(request)
     row = BY_NAME[DIALECTS[prompt.dialect].endpoint]
     principal = await request.principal(key, row.name)
     inner = request.parts.inner
@@ -55,12 +58,16 @@ async def _collect(request: DashboardRequest, response: Response) -> tuple[int, 
 
 async def show_curl(request: DashboardRequest) -> Response:
     """The prompt as a line for a shell: as text for the script, else on the page."""
-    prompt = prompt_of(await request.form())
+    prompt = await _prompt(request)
     models = await models_of(request)
     line = curl_of(setup_of(request, models), prompt)
     if header(request.scope, b"accept") == b"text/plain":
         return PlainTextResponse(line)
     return await _page(request, prompt, line=line)
+
+
+async def _prompt(request: DashboardRequest) -> Prompt:
+    return prompt_of(await request.form(limit=_LARGEST_FORM))
 
 
 async def _page(

@@ -82,3 +82,14 @@ async def test_chain_gets_the_request_of_the_key_without_cookies(open_site: Open
         *(b"content-type", b"content-length", b"anthropic-version"),
     }
     assert b"stream" not in body
+
+
+async def test_text_of_twenty_thousand_characters_fits_in_any_script(site: Site) -> None:
+    browser = await site.signed_in()
+    line = await browser.post(
+        "/app/playground/curl", PLAIN, **{**PROMPT, "user": "\u6c34" * 20_000}
+    )
+    assert line.status == 200
+    assert line.text.count("\u6c34") == 20_000
+    page = await browser.post("/app/playground/curl", **{**PROMPT, "user": "\u6c34" * 40_000})
+    assert page.status == 413
