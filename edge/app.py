@@ -560,6 +560,7 @@ class Gateway:
                 health=shared.health,
                 providers=providers,
                 status=self._status,
+                queued=lambda: len(shared.throttle_queue) + len(shared.token_queue),
             )
         )
         parts = msgspec.structs.replace(parts, dashboard_app=dashboard)

@@ -44,7 +44,8 @@ class DashboardParts(msgspec.Struct, frozen=True, kw_only=True):
     keys: the store, for listings and changes; directory: the keys as requests are checked by them,
         None with `auth.mode = "none"`. flush: brings finished requests into the ledger.
     identity_provider: of `dashboard.oidc`.
-    inner: the chain behind auth (`edge.dashboard.inner`). status: of all workers.
+    inner: the chain behind auth (`edge.dashboard.inner`). status: of all workers. queued: how many
+    throttled requests wait in this worker.
     loaded: Unix seconds at which this configuration was taken.
     """
 
@@ -72,4 +73,5 @@ class DashboardParts(msgspec.Struct, frozen=True, kw_only=True):
     health: Health | None = None
     providers: Mapping[str, Provider] = {}
     status: Callable[[], Awaitable[dict[str, Any]]] = _no_status
+    queued: Callable[[], int] = int
     clock: Callable[[], float] = time

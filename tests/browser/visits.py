@@ -15,6 +15,17 @@ EXAMPLES: Mapping[str, Example] = {
     "/app/api-keys/{id}": lambda gateway: f"/app/api-keys/{gateway.ids[gateway.holder]}",
     "/app/files/{id}/content": lambda gateway: f"/app/files/{gateway.file_id}/content",
     "/app/files/{id}/delete": lambda gateway: f"/app/files/{gateway.file_id}/delete",
+    "/app/admin/keys/{id}": lambda gateway: f"/app/admin/keys/{gateway.ids[gateway.holder]}",
+    "/app/admin/keys/{id}/edit": lambda gateway: (
+        f"/app/admin/keys/{gateway.ids[gateway.holder]}/edit"
+    ),
+    "/app/admin/teams/{id}": lambda gateway: (
+        f"/app/admin/teams/{next(iter(gateway.teams.values()))}"
+    ),
+    "/app/admin/teams/{id}/edit": lambda gateway: (
+        f"/app/admin/teams/{next(iter(gateway.teams.values()))}/edit"
+    ),
+    "/app/admin/requests/{id}": lambda gateway: f"/app/admin/requests/{gateway.request_id}",
 }
 """For each path with a part in braces, one that exists and that the holder may open."""
 
@@ -22,6 +33,8 @@ NO_PAGES = frozenset(
     (
         "/app/usage.csv",
         "/app/overview/live",
+        "/app/admin/live",
+        "/app/admin/usage.csv",
         "/app/files/{id}/content",
     )
 )

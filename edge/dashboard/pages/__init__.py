@@ -10,6 +10,7 @@ from edge.dashboard.page import Page
 
 from . import (
     account,
+    admin,
     api_keys,
     files,
     jobs,
@@ -36,6 +37,7 @@ _MODULES: tuple[ModuleType, ...] = (
     playground,
     setup,
     account,
+    admin,
 )
 
 PAGES: tuple[Page, ...] = tuple(page for module in _MODULES for page in module.PAGES)

@@ -109,6 +109,7 @@ class Site:
             audit=MemoryAuditStore(),
             usage_report=UsageReport(
                 limits=plans.limits,
+                team_limits=plans.team_limits,
                 accounts=accounts,
                 rates=counters,
                 ledger=ledger,

@@ -1,0 +1,101 @@
+"""Upstreams: their circuit breakers, failures and latency, and a probe.
+
+A probe asks an upstream for its models, at the URL of the configuration only. Its answer is not
+shown: the page says whether it answered, with which status, and how quickly.
+"""
+
+import asyncio
+from time import perf_counter
+from typing import NamedTuple
+
+from starlette.responses import Response
+
+from edge.dashboard.page import ADMINS, Page
+from edge.dashboard.recent import recent
+from edge.dashboard.request import DashboardRequest
+from edge.upstreams import Request, TimedOut, UpstreamFailure
+from edge.upstreams.provider import Provider
+from middlewares.problem import Problem
+
+from .changes import audit_of
+
+_LONGEST_PROBE = 10.0
+"""Seconds."""
+
+
+class Probe(NamedTuple):
+    """The result of a probe. good: whether the upstream answered as one that works."""
+
+    name: str
+    good: bool
+    text: str
+
+
+async def upstreams(request: DashboardRequest) -> Response:
+    """The page."""
+    return await _shown(request)
+
+
+async def probe(request: DashboardRequest) -> Response:
+    """Ask an upstream for its models now."""
+    name = request.params["name"]
+    provider = request.parts.providers.get(name)
+    if provider is None:
+        raise Problem("not_found", message="There is no such upstream.")
+    await audit_of(request).note("upstream.probe", name, {})
+    return await _shown(request, await probed(provider))
+
+
+async def probed(provider: Provider) -> Probe:
+    """The result of a request for the models of an upstream."""
+    began = perf_counter()
+    headers = tuple(pair for pair in provider.headers if pair[0] != b"content-type")
+    asked = Request(b"GET", provider.target(b"/models"), headers)
+    try:
+        async with asyncio.timeout(_LONGEST_PROBE):
+            response = await provider.open(asked)
+            status = response.status
+            response.close()
+    except (TimeoutError, TimedOut):
+        return Probe(provider.name, False, "It did not answer in time.")
+    except UpstreamFailure as failure:
+        return Probe(provider.name, False, f"It cannot be reached: {type(failure).__name__}.")
+    took = f"{(perf_counter() - began) * 1000:.0f} ms"
+    if status < 400:
+        return Probe(provider.name, True, f"It answered with status {status} in {took}.")
+    if status in (401, 403):
+        return Probe(provider.name, False, f"It refused our credentials: status {status}.")
+    said = f"It answered with status {status} in {took}; it may have no list of models."
+    return Probe(provider.name, status in (404, 405), said)
+
+
+async def _shown(request: DashboardRequest, result: Probe | None = None) -> Response:
+    parts = request.parts
+    await parts.flush()
+    conditions = parts.health.conditions() if parts.health is not None else {}
+    figures = await recent(parts.ledger, request.now)
+    rows = []
+    for upstream in parts.settings.upstreams:
+        of_it = sorted(
+            (
+                (target.model, condition)
+                for target, condition in conditions.items()
+                if target.upstream == upstream.name
+            ),
+            key=lambda pair: pair[0],
+        )
+        rows.append(
+            {
+                "upstream": upstream,
+                "targets": of_it,
+                "in_flight": sum(condition.in_flight for _, condition in of_it),
+                "figures": figures.upstreams.get(upstream.name),
+            }
+        )
+    return request.render("admin/upstreams.html", rows=rows, result=result, recent=figures)
+
+
+PAGES = (
+    Page("/app/admin/upstreams", ("GET",), ADMINS, upstreams, "Upstreams"),
+    Page("/app/admin/upstreams/{name}/probe", ("POST",), ADMINS, probe),
+)
