@@ -12,7 +12,7 @@ CLIENTS := $(NODE)/node_modules/ready
 TESTS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-local test test-newest coverage test-clients proofs check fix bench schema lock clean
+.PHONY: help demo demo-local test test-newest coverage test-clients proofs check fix bench schema vendor lock clean
 
 # Tests start processes by the hundred: each compiles every module again where this is set.
 unexport PYTHONDONTWRITEBYTECODE
@@ -75,6 +75,9 @@ bench: $(READY)  ## compare with other gateways on this machine; writes bench/re
 schema: $(READY)  ## write config/schema.json
 	$(BIN)/penstock schema > config/schema.json.new
 	mv config/schema.json.new config/schema.json
+
+vendor: $(READY)  ## fetch the pinned style sheets and scripts of others for the dashboard, and compare their hashes
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m tests.vendor
 
 lock: $(READY)  ## pin the newest versions of everything, with hashes, in constraints.txt and constraints-run.txt
 	@echo "Choosing the newest versions that fit together ..."

@@ -551,7 +551,7 @@ class Gateway:
                 counters=shared.counters,
                 metrics=shared.metrics,
                 accounts=shared.accounts,
-                flush=shared.ledger_writer.flush,
+                ledger_flush=shared.ledger_writer.flush,
                 inner=inner.app,
                 snapshot=snapshot,
                 loaded=time(),

@@ -190,6 +190,12 @@ class Metrics(Shared):
             "Files and parts removed by sweeps: expired, deleted or left by a process that died.",
             registry=registry,
         )
+        self.sign_ins = Counter(
+            f"{namespace}_sign_ins",
+            "Attempts to sign in to the dashboard, by way (key, password, oidc) and result.",
+            ("how", "result"),
+            registry=registry,
+        )
         self.credits = Counter(
             f"{namespace}_credits",
             "Credits charged, by the model that answered.",

@@ -15,7 +15,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from . import alerts, keys, money, serving, status, teams
+from . import alerts, keys, money, passwords, serving, status, teams
 from .terminal import say
 
 app = typer.Typer(
@@ -100,5 +100,6 @@ serving.add_to(app)
 status.add_to(app)
 keys.add_to(app)
 teams.add_to(app)
+passwords.add_to(app)
 money.add_to(app)
 alerts.add_to(app)

@@ -15,10 +15,15 @@ from .units import Schema
 
 _VISIBLE = re.compile(r"[!-~]+")
 _ARGON2ID = re.compile(
-    r"\$argon2id\$v=19\$m=[1-9]\d{1,9},t=[1-9]\d{0,9},p=[1-9]\d{0,7}"
+    r"\$argon2id\$v=19\$m=([1-9]\d{1,9}),t=([1-9]\d{0,9}),p=([1-9]\d{0,7})"
     r"\$[A-Za-z0-9+/]{11,128}\$[A-Za-z0-9+/]{16,128}",
     re.ASCII,
 )
+
+MEMORY, TIME, LANES = 19_456, 2, 1
+"""KiB, passes and lanes of argon2id, as OWASP's Password Storage Cheat Sheet has them."""
+_MOST_WORK = (1 << 20, 64, 16)
+"""The most of each that a hash may take."""
 
 
 class Secret:
@@ -78,11 +83,20 @@ class PasswordHash(Secret):
     @classmethod
     def parse(cls, value: object) -> Self:
         """A hash that a reference was resolved to. A plain text password is refused."""
-        if not isinstance(value, str) or not _ARGON2ID.fullmatch(value):
+        found = _ARGON2ID.fullmatch(value) if isinstance(value, str) else None
+        if not isinstance(value, str) or found is None:
             raise ValueError(
                 "must be an argon2id hash, not a password; make it with `penstock admin-password`"
             )
+        if any(int(given) > most for given, most in zip(found.groups(), _MOST_WORK, strict=True)):
+            raise ValueError("takes more than 1 GiB, 64 passes or 16 lanes for each attempt")
         return cls(value)
+
+    @property
+    def weak(self) -> bool:
+        """Whether it takes less work to guess than a hash that `penstock admin-password` makes."""
+        found = _ARGON2ID.fullmatch(self.reveal())
+        return found is None or int(found[1]) < MEMORY or int(found[2]) < TIME
 
 
 class Location(str):

@@ -1,6 +1,8 @@
 """What the pages of the dashboard are made from."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from time import time
 from typing import Any
 
@@ -29,6 +31,8 @@ from middlewares.stores.teams.base import TeamStore
 
 from .oidc.provider import IdentityProvider
 
+_PATIENCE = 0.3
+
 
 async def _nothing() -> None:
     return
@@ -42,7 +46,7 @@ class DashboardParts(msgspec.Struct, frozen=True, kw_only=True):
     """Settings, stores and reports that handlers of pages read: `request.parts`.
 
     keys: the store, for listings and changes; directory: the keys as requests are checked by them,
-        None with `auth.mode = "none"`. flush: brings finished requests into the ledger.
+        None with `auth.mode = "none"`. ledger_flush: see `flush`.
     identity_provider: of `dashboard.oidc`.
     inner: the chain behind auth (`edge.dashboard.inner`). status: of all workers. queued: how many
     throttled requests wait in this worker.
@@ -64,7 +68,7 @@ class DashboardParts(msgspec.Struct, frozen=True, kw_only=True):
     metrics: Metrics
     accounts: Accounts | None = None
     identity_provider: IdentityProvider | None = None
-    flush: Callable[[], Awaitable[object]] = _nothing
+    ledger_flush: Callable[[], Awaitable[object]] = _nothing
     inner: ASGIApp | None = None
     snapshot: ConfigSnapshot | None = None
     loaded: float = 0.0
@@ -75,3 +79,10 @@ class DashboardParts(msgspec.Struct, frozen=True, kw_only=True):
     status: Callable[[], Awaitable[dict[str, Any]]] = _no_status
     queued: Callable[[], int] = int
     clock: Callable[[], float] = time
+
+    async def flush(self) -> None:
+        """Bring finished requests of this process into the ledger, if that is quick: while the
+        store is away, pages wait for it no longer than this."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_PATIENCE):
+                await self.ledger_flush()

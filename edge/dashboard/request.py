@@ -13,7 +13,7 @@ from middlewares.auth import refusal
 from middlewares.body import read_body
 from middlewares.exchange import Exchange, Principal, exchange_of
 from middlewares.problem import Problem, expected
-from middlewares.stores.keys.base import Key
+from middlewares.stores.keys.base import Key, KeysWanted
 
 from .formats import instant
 from .page import Page
@@ -30,6 +30,7 @@ _IDLE = 10.0
 _LONGEST_UPLOAD = 30.0
 """Seconds."""
 _FIELDS = 100
+_MOST_KEYS = 50
 _KEY_ID = re.compile(r"[A-Za-z0-9_]{1,64}").fullmatch
 
 HTML = "text/html; charset=utf-8"
@@ -150,11 +151,11 @@ class DashboardRequest:
         Raises Problem `not_found`, the same for keys that do not exist and for those of others.
         """
         key_id = self.query.get("key", "") if key_id is None else key_id
-        own = self.visitor.key
-        if not key_id and own is not None:
-            return own
         if not key_id:
-            raise Problem("not_found", message="Choose a key first.")
+            choices = await self.keys()
+            if not choices:
+                raise Problem("not_found", message="You have no key that could be shown here.")
+            return choices[0]
         key = await self.parts.keys.get(key_id) if _KEY_ID(key_id) else None
         if key is None or not self.visitor.may_see(key):
             raise Problem("not_found", message="There is no such key.")
@@ -165,6 +166,17 @@ class DashboardRequest:
         if self.visitor.key is None and not self.query.get("key"):
             return None
         return await self.key()
+
+    async def keys(self) -> list[Key]:
+        """The keys that the visitor holds: the own one, then others of the same owner that are
+        active, newest first, 50 at most. None for administrators who hold no key."""
+        visitor = self.visitor
+        found = [] if visitor.key is None else [visitor.key]
+        if visitor.owner:
+            wanted = KeysWanted(owner=visitor.owner, state="active")
+            page = await self.parts.keys.search(wanted, now=self.now, limit=_MOST_KEYS)
+            found += [key for key in page.keys if key.id not in {one.id for one in found}]
+        return found[:_MOST_KEYS]
 
     async def principal(self, key: Key, endpoint: str | None = None) -> Principal:
         """The principal of a key, as requests with it get it; see `InnerChain`.

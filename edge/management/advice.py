@@ -31,6 +31,7 @@ def advice(settings: Settings) -> list[str]:
             and model.max_output is None
             and model.output_modalities != ("embedding",)
         ),
+        *_dashboard(settings),
         *_objects(settings),
         *_local_media(settings),
         *_small_storage(settings),
@@ -50,6 +51,16 @@ def _multiplied(settings: Settings) -> Iterator[str]:
             "dashboard.self_service: is on, and each key that a holder creates has the windows of "
             f"its plan ({', '.join(limited)}) again; put the keys of an owner into a team, whose "
             "plan holds over all of them"
+        )
+
+
+def _dashboard(settings: Settings) -> Iterator[str]:
+    """Notes about the dashboard."""
+    dashboard = settings.dashboard
+    if dashboard.admin_password is not None and dashboard.admin_password.weak:
+        yield (
+            "dashboard.admin_password: its hash takes less work to guess than it should; make a "
+            "new one with `penstock admin-password`"
         )
 
 

@@ -21,7 +21,7 @@ from edge.api.health import health_app
 from edge.billing.plans import Plans
 from edge.billing.token_estimate import Estimator
 from edge.billing.usage_report import UsageReport
-from edge.chain import SUBREQUEST_LAYERS, Parts, compose
+from edge.chain import INNER_LAYERS, OUTER_LAYERS, SUBREQUEST_LAYERS, Parts, compose
 from edge.config.load import parse
 from edge.dashboard.app import DashboardApp
 from edge.dashboard.parts import DashboardParts
@@ -352,7 +352,10 @@ class ScriptedGateway:
             image_links=self.image_links,
             media=None if self.sandbox is None else partial(self._media_steps, parts, self.sandbox),
         )
-        self._app = compose(bottom, parts).app
+        inner = compose(bottom, parts, INNER_LAYERS)
+        self.inner = inner.app
+        """The layers behind `auth`, for requests that have a principal."""
+        self._app = compose(inner.app, parts, OUTER_LAYERS).app
 
     def _media_steps(self, parts: Parts, sandbox: Sandbox, forwarder: ASGIApp) -> MediaSteps:
         around = compose(forwarder, parts, SUBREQUEST_LAYERS).app

@@ -6,6 +6,8 @@ from edge.dashboard.page import ANYONE, Page
 from edge.dashboard.public_url import next_page
 from edge.dashboard.request import DashboardRequest
 
+LONGEST = 300
+"""Characters of a key or a password."""
 WRONG = "This does not open the dashboard: it is wrong, expired, revoked or disabled."
 
 
@@ -34,13 +36,25 @@ async def sign_in(request: DashboardRequest) -> Response:
 
 async def with_key(request: DashboardRequest) -> Response:
     """Sign in by API key."""
-    next_ = next_page(await request.field("next", longest=2000))
+    next_ = next_page((await request.form()).get("next", [""])[-1])
     if request.sessions.fault(request.scope):
         return _shown(request, next_, status=400)
-    grant = await request.sessions.grant_of(request.scope, await request.field("key"))
-    if grant is None:
+    secret = await request.field("key", longest=LONGEST)
+    cookie = await request.sessions.with_key(request.scope, secret)
+    if cookie is None:
         return _shown(request, next_, WRONG, 401)
-    cookie = await request.sessions.open_for_key(request.scope, grant)
+    return RedirectResponse(next_, 303, headers={"set-cookie": cookie})
+
+
+async def with_password(request: DashboardRequest) -> Response:
+    """Sign in by the administrators' password."""
+    next_ = next_page((await request.form()).get("next", [""])[-1])
+    if request.sessions.fault(request.scope):
+        return _shown(request, next_, status=400)
+    password = (await request.form()).get("password", [""])[-1][:LONGEST]
+    cookie = await request.sessions.with_password(request.scope, password)
+    if cookie is None:
+        return _shown(request, next_, WRONG, 401)
     return RedirectResponse(next_, 303, headers={"set-cookie": cookie})
 
 
@@ -55,5 +69,6 @@ NOTES = {"signed_out": "You are signed out."}
 PAGES = (
     Page("/app/sign-in", ("GET",), ANYONE, sign_in),
     Page("/app/sign-in", ("POST",), ANYONE, with_key),
+    Page("/app/sign-in/password", ("POST",), ANYONE, with_password),
     Page("/app/sign-out", ("POST",), ANYONE, sign_out),
 )

@@ -3,6 +3,8 @@
 from hashlib import sha256
 from urllib.parse import quote
 
+import structlog
+
 from edge.dashboard.oidc.identity import rules_digest
 from edge.dashboard.parts import DashboardParts
 from edge.dashboard.public_url import dashboard_url, is_secure
@@ -11,12 +13,17 @@ from edge.routing.router import allowed_from, from_unknown_proxy
 from middlewares.asgi import Scope, header
 from middlewares.auth import refusal
 from middlewares.exchange import exchange_of
+from middlewares.problem import Problem
 from middlewares.stores.keys.base import LONGEST_SECRET
 from middlewares.stores.keys.base import digest as digest_of
 from middlewares.stores.keys.known_grants import Grant
 from middlewares.stores.sessions.base import LONGEST, SEEN_EVERY, How, Role, Session, new_id
 
 from .cookies import PLAIN, SECURE, cookie, session_cookie
+from .passwords import PASSWORDS
+from .throttle import give_back, take_attempt
+
+_log = structlog.get_logger()
 
 _LONGEST_ID = 64
 _LONGEST_AGENT = 200
@@ -115,8 +122,67 @@ class Sessions:
 
     # Begin
 
-    async def grant_of(self, scope: Scope, secret: str) -> Grant | None:
-        """The grant of a key that may sign in from here; None whatever is wrong with it."""
+    async def with_key(self, scope: Scope, secret: str) -> str | None:
+        """Sign in by API key. Returns the `set-cookie` header of the new session; None whatever is
+        wrong with the key. Raises Problem after too many attempts, CountersUnavailable."""
+        await self._attempt(scope, "key")
+        grant = await self._grant_from(scope, secret)
+        if grant is None:
+            self._noted(scope, "key", "wrong")
+            return None
+        key = grant.key
+        self._right(scope, "key", key.id)
+        return await self.open(scope, "key", "holder", key.id, bound_to=key.digest)
+
+    async def with_password(self, scope: Scope, password: str) -> str | None:
+        """Sign in by the administrators' password, in the same way. Raises Problem `not_found`
+        where there is none, or not for this address; such attempts are not counted."""
+        hashed = self._settings.dashboard.admin_password
+        if hashed is None or not self.admin_allowed(scope):
+            raise Problem("not_found", reason="no password of administrators here")
+        await self._attempt(scope, "password")
+        if not await PASSWORDS.matches(hashed.reveal(), password):
+            self._noted(scope, "password", "wrong")
+            return None
+        self._right(scope, "password", "admin")
+        return await self.open(
+            scope,
+            "password",
+            "admin",
+            "admin",
+            bound_to=self._password_digest(),
+            name="Administrator",
+        )
+
+    async def _attempt(self, scope: Scope, how: How) -> None:
+        client = exchange_of(scope).client
+        try:
+            await take_attempt(self._parts.counters, how, client, self._parts.clock())
+        except Problem:
+            self._noted(scope, how, "throttled")
+            raise
+
+    def _right(self, scope: Scope, how: How, subject: str) -> None:
+        client = exchange_of(scope).client
+        give_back(self._parts.counters, how, client, self._parts.clock())
+        self._noted(scope, how, "ok", subject)
+
+    def _noted(self, scope: Scope, how: How, result: str, subject: str = "") -> None:
+        """Count and log an attempt. subject: who signed in."""
+        self._parts.metrics.sign_ins.labels(how, result).inc()
+        exchange = exchange_of(scope)
+        fields = {"subject": subject} if subject else {}
+        say = _log.info if result == "ok" else _log.warning
+        say(
+            "sign-in",
+            how=how,
+            result=result,
+            client=exchange.client,
+            request_id=exchange.request_id,
+            **fields,
+        )
+
+    async def _grant_from(self, scope: Scope, secret: str) -> Grant | None:
         if not secret.isascii() or not 0 < len(secret) <= LONGEST_SECRET:
             return None
         digest = digest_of(secret)
@@ -125,17 +191,6 @@ class Sessions:
             return None
         client, now = exchange_of(scope).client, self._parts.clock()
         return None if refusal(grant, digest, client, None, now) is not None else grant
-
-    async def open_for_key(self, scope: Scope, grant: Grant) -> str:
-        """Open a session; returns its `set-cookie` header."""
-        key = grant.key
-        return await self.open(scope, "key", "holder", key.id, bound_to=key.digest)
-
-    async def open_for_password(self, scope: Scope) -> str:
-        """The same for the administrators' password, which was checked."""
-        return await self.open(
-            scope, "password", "admin", "admin", bound_to=self._password_digest(), name="Admin"
-        )
 
     async def open(
         self,

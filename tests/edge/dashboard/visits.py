@@ -8,18 +8,21 @@ Requests pass the app as it is in the chain behind the router: with an exchange,
 address on it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from time import time
 from typing import Any, Self
 from urllib.parse import urlencode
 
+import msgspec
+
 from edge.billing.plans import Plans
 from edge.billing.usage_report import UsageReport
 from edge.chain import stamp
-from edge.config.load import parse
+from edge.config.load import Settings, parse
 from edge.dashboard.app import DashboardApp
 from edge.dashboard.oidc.provider import provider_of
+from edge.dashboard.page import Page
 from edge.dashboard.parts import DashboardParts
 from edge.dialects.sealing import Sealing
 from edge.management import keys as management
@@ -65,6 +68,14 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+def _around(app: ASGIApp, settings: Settings) -> ASGIApp:
+    """The outer layers that the dashboard needs."""
+    trusted = settings.server.trusted_proxies
+    router = RouterMiddleware(app, paths=Paths.of(settings), trusted_proxies=trusted)
+    errors = ErrorsMiddleware(router, brand=settings.brand)
+    return RequestIDMiddleware(HeaderStampMiddleware(errors, stamp=stamp), header=None)
 
 
 @dataclass
@@ -123,16 +134,13 @@ class Site:
             clock=clock,
             identity_provider=provider_of(settings.dashboard.oidc, clock),
         )
-        dashboard = DashboardApp(parts)
-        router = RouterMiddleware(
-            dashboard,
-            paths=Paths.of(settings),
-            trusted_proxies=settings.server.trusted_proxies,
-        )
-        errors = ErrorsMiddleware(router, brand=settings.brand)
-        stamped = HeaderStampMiddleware(errors, stamp=stamp)
-        app = RequestIDMiddleware(stamped, header=None)
+        app = _around(DashboardApp(parts), settings)
         return cls(app, parts, keys, directory, sessions, ledger, clock, key, secret)
+
+    def serve(self, pages: Sequence[Page], **parts: Any) -> None:
+        """Serve these pages, with other parts."""
+        self.parts = msgspec.structs.replace(self.parts, **parts)
+        self.app = _around(DashboardApp(self.parts, pages=pages), self.parts.settings)
 
     async def aclose(self) -> None:
         await self.directory.aclose()
