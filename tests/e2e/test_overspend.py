@@ -135,7 +135,8 @@ class Crowd:
 
     async def _client(self, client: Client) -> None:
         for _ in range(client.tries):
-            fate = await self.ask(client)
+            while (fate := await self.ask(client)) == "unserved":  # the only worker was killed
+                await asyncio.sleep(0.2)
             self.seen[fate] += 1
             if fate != "refused":
                 return
@@ -175,6 +176,8 @@ class Crowd:
                 if client.leaves:
                     return "left"
                 return "whole" if reply.whole else "broken"
+        except ConnectionRefusedError:
+            return "unserved"
         except (ConnectionError, asyncio.IncompleteReadError):
             return "broken"
 
