@@ -363,6 +363,8 @@ class RedisCounters(Shared):
             for each in accounts:
                 self._take_back(each, hold, True)
             raise
+        if isinstance(answer, bytes):
+            return self._reserved(account, hold, answer, amount, now)
         if isinstance(answer, int):
             return Unknown(accounts[answer - 1])
         if isinstance(answer[0], list):
