@@ -84,6 +84,36 @@ def test_key_sees_its_own_team_and_no_other(start: Start) -> None:
     assert shown == seen
 
 
+def test_refusal_by_the_team_is_served_by_what_the_plan_of_the_key_names(start: Start) -> None:
+    document = {
+        **DOCUMENT,
+        "plans": [
+            {"id": "broke", "windows": [{"length": "5h", "credits": "0.00001"}]},
+            {"id": "falls", "on_budget": "free"},
+        ],
+        "models": [*DOCUMENT["models"], {"id": "free", "targets": ["near/free"]}],
+    }
+    gateway = start(document)
+    team = gateway.new_team("Search", plan="broke")
+
+    def ask(secret: str) -> httpx.Response:
+        return httpx.post(
+            f"{gateway.url}/v1/chat/completions",
+            json={"model": "sim", "messages": [{"role": "user", "content": "Hello"}]},
+            headers={"authorization": f"Bearer {secret}"},
+            trust_env=False,
+            timeout=DEADLINE,
+        )
+
+    served = ask(gateway.new_key("ann", plan="falls", team=team))
+    assert (served.status_code, served.headers["x-fallback-from"]) == (200, "sim")
+    refused = ask(gateway.new_key("bob", team=team))
+    error = refused.json()["error"]
+    assert (refused.status_code, error["code"], error["window"]) == (429, "budget_exceeded", "5h")
+    assert error["message"].startswith("Your team's 5h spend limit of 0.00001 credits is reached")
+    assert refused.headers["retry-after"]
+
+
 async def test_changes_of_teams_are_in_force_on_every_worker_of_two_replicas(
     request: pytest.FixtureRequest, start: Start
 ) -> None:
