@@ -26,6 +26,7 @@ from .request import DashboardRequest
 from .sessions.cross_site import cross_site_fault
 from .sessions.sessions import Sessions, sign_in_path
 from .static_files import PREFIX, static_files
+from .templating import compile_all
 from .visitor import Visitor
 
 _log = logging.getLogger(__name__)
@@ -71,6 +72,7 @@ class DashboardApp:
         self._notes = notes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await compile_all()
         path = scope["path"]
         if path.startswith(PREFIX):  # also where the page at / is the only one
             response, kept = _static(scope), _KEPT

@@ -57,6 +57,13 @@ def _multiplied(settings: Settings) -> Iterator[str]:
 def _dashboard(settings: Settings) -> Iterator[str]:
     """Notes about the dashboard."""
     dashboard = settings.dashboard
+    server = settings.server
+    known = dashboard.public_url or server.public_url or server.trusted_proxies
+    if dashboard.enabled and not known and server.host in ("0.0.0.0", "::"):  # noqa: S104
+        yield (
+            "dashboard.public_url: is not given; people can sign in to the dashboard on this "
+            "machine only. Give the https URL that browsers use, or dashboard.enabled = false"
+        )
     if dashboard.admin_password is not None and dashboard.admin_password.weak:
         yield (
             "dashboard.admin_password: its hash takes less work to guess than it should; make a "

@@ -1,5 +1,7 @@
 """Hashes of passwords: what is taken, and what the configuration takes."""
 
+from typing import Any
+
 import pytest
 from argon2 import PasswordHasher
 
@@ -66,6 +68,20 @@ def test_anything_but_a_hash_by_reference_is_refused_and_not_repeated(
     assert fault.startswith("dashboard.admin_password: ")
     for text in (value, *env.values()):
         assert len(text) < 12 or text.startswith("env:") or text not in fault
+
+
+@pytest.mark.parametrize(
+    ("document", "noted"),
+    [
+        ({"server": {"host": "0.0.0.0"}}, True),
+        ({"server": {"host": "0.0.0.0", "public_url": "https://a.example"}}, False),
+        ({"server": {"host": "0.0.0.0"}, "dashboard": {"enabled": False}}, False),
+        ({}, False),
+    ],
+)
+def test_unknown_public_url_is_a_note_of_check(document: dict[str, Any], noted: bool) -> None:
+    notes = advice(parse({**BASE, **document}))
+    assert any(note.startswith("dashboard.public_url: ") for note in notes) is noted
 
 
 def test_weak_parameters_are_a_note_of_check() -> None:
