@@ -1,13 +1,17 @@
 """The page of API keys: who may do what with which key, and secrets that are shown once."""
 
 import re
+from hashlib import sha256
 from typing import Any
 
 import msgspec
 import pytest
 
+from edge.dashboard.oidc.identity import rules_digest
+from edge.dashboard.sessions.cookies import SECURE
 from edge.management import keys as management
 from middlewares.stores.keys.base import Key, is_secret
+from middlewares.stores.sessions.base import Session, new_id
 from tests.asgi import Recorded
 from tests.edge.dashboard.conftest import OpenSite
 from tests.edge.dashboard.visits import Browser, Site
@@ -16,6 +20,7 @@ from tests.middlewares.stores.samples import new_team
 replace = msgspec.structs.replace
 SECRET = re.compile(r"sk-[a-z0-9-]+-(?:live|test)-[0-9A-Za-z]{43}")
 SELF_SERVICE = {"self_service": True}
+OIDC = {"issuer": "https://id.example", "client_id": "pages"}
 VERBS = ("rename", "rotate", "revoke")
 
 
@@ -139,6 +144,64 @@ async def test_own_key_is_rotated_and_revoked_but_renamed_with_self_service_only
         answer = await do(browser, verb, site.key)
         changed = await site.keys.get(site.key.id) != site.key
         assert changed == (self_service or verb != "rename"), answer.text
+
+
+async def by_identity(site: Site, owner: str) -> Browser:
+    """A visitor that has signed in by OIDC, to whom the keys of this owner belong."""
+    value, now = new_id(), site.clock()
+    oidc = site.parts.settings.dashboard.oidc
+    assert oidc is not None
+    await site.sessions.insert(
+        Session(
+            digest=sha256(value.encode()).digest(),
+            how="oidc",
+            role="holder",
+            subject="https://id.example|7",
+            bound_to=rules_digest(oidc),
+            owner=owner,
+            name="Ann",
+            created_at=now,
+            seen_at=now,
+            expires_at=now + 3600,
+        )
+    )
+    return site.browser(cookies={SECURE: value})
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("self_service", [True, False])
+async def test_identity_manages_the_keys_of_its_owner_and_no_other(
+    open_site: OpenSite, self_service: bool, verb: str
+) -> None:
+    """Renaming and creating need self-service; a new key is made with one that it has."""
+    site = await open_site(dashboard={"self_service": self_service, "oidc": OIDC})
+    other, _ = await new_key(site, "bob", owner="bob")
+    ownerless, _ = await new_key(site, "without an owner", owner="")
+    browser = await by_identity(site, "ann")
+    page = await browser.get("/app/api-keys")
+    assert "Ann&#39;s key" in page.text
+    assert "bob" not in page.text and "without an owner" not in page.text
+    for key in (other, ownerless):
+        assert (await do(browser, verb, key)).status == 404
+        assert await site.keys.get(key.id) == key
+    created = await browser.post("/app/api-keys", name="x", form="f", parent=site.key.id)
+    assert created.status == (200 if self_service else 403)
+    assert (await browser.post("/app/api-keys", name="x", form="g")).status == 403
+    await do(browser, verb, site.key)
+    changed = await site.keys.get(site.key.id) != site.key
+    assert changed == (self_service or verb != "rename")
+    assert (await browser.get("/app/api-keys")).status == 200
+
+
+async def test_identity_without_an_owner_has_no_keys(open_site: OpenSite) -> None:
+    site = await open_site(dashboard={**SELF_SERVICE, "oidc": OIDC})
+    ownerless, _ = await new_key(site, "without an owner", owner="")
+    browser = await by_identity(site, "")
+    page = await browser.get("/app/api-keys")
+    assert "You have no keys" in page.text
+    assert (await browser.get(f"/app/api-keys/{ownerless.id}")).status == 404
+    for path in ("/app/files", "/app/jobs"):
+        assert (await browser.get(path)).status == 404  # this site has neither
 
 
 @pytest.mark.parametrize(
