@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from middlewares.fallback.retry_state import FAILED as RETRIED
 from middlewares.stores.ledger.base import Entry, LedgerStore
 from middlewares.stores.ledger.spend import FAILED
 
@@ -69,7 +70,7 @@ def _by_upstream(rows: Sequence[Entry]) -> dict[str, UpstreamFigures]:
     for row in rows:  # newest first
         for tried in reversed(row.attempts):
             took[tried.upstream].append(tried.ms)
-            if tried.problem:
+            if tried.problem in RETRIED:  # others are faults of requests
                 failed[tried.upstream] += 1
                 status = f", status {tried.status}" if tried.status else ""
                 last.setdefault(tried.upstream, (tried.problem + status, row.at))

@@ -27,6 +27,7 @@ from . import (
 _MODULES: tuple[ModuleType, ...] = (
     landing,
     sign_in,
+    admin,
     single_sign_on,
     overview,
     usage_charts,
@@ -37,7 +38,6 @@ _MODULES: tuple[ModuleType, ...] = (
     playground,
     setup,
     account,
-    admin,
 )
 
 PAGES: tuple[Page, ...] = tuple(page for module in _MODULES for page in module.PAGES)

@@ -5,6 +5,9 @@ from hashlib import sha256
 from itertools import count
 from typing import Any
 
+import msgspec
+
+from edge.dashboard.app import DashboardApp
 from middlewares.stores.sessions.base import Session
 from tests.asgi import Recorded
 from tests.edge.dashboard.visits import Browser, Site
@@ -47,3 +50,15 @@ def secret_of(page: Recorded) -> str:
     found = re.search(r'<code id="secret"[^>]*>([^<]+)<', page.text)
     assert found is not None, page.text
     return found[1]
+
+
+def with_parts(site: Site, **changes: Any) -> None:
+    """Give the dashboard of a site other parts."""
+    site.parts = msgspec.structs.replace(site.parts, **changes)
+    dashboard = DashboardApp(site.parts)
+    app = site.app
+    while hasattr(app, "app"):
+        if isinstance(app.app, DashboardApp):
+            app.app = dashboard
+            return
+        app = app.app

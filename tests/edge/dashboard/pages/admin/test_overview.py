@@ -1,10 +1,12 @@
 """The overview of administrators: figures of all keys."""
 
+from typing import Any
+
 from middlewares.pricing import NANO
 from tests.edge.dashboard.visits import Site
 from tests.middlewares.stores.entries import use
 
-from .administrator import administrator
+from .administrator import administrator, with_parts
 
 
 async def test_figures_are_sums_over_all_keys(site: Site) -> None:
@@ -31,3 +33,32 @@ async def test_live_part_is_a_fragment_of_the_page(site: Site) -> None:
     assert part.status == 200
     assert "<html" not in part.text
     assert 'hx-get="/app/admin/live"' in (await browser.get("/app/admin")).text
+
+
+async def test_workers_and_the_last_reload_are_shown(site: Site) -> None:
+    worker = {"state": "ready", "digest": "abc", "generation": 2, "requests": 3}
+    status = {
+        "workers": [
+            {**worker, "pid": 71, "loaded": "2026-11-30T12:00:00+00:00"},
+            {**worker, "pid": 72, "loaded": "2026-11-30T12:00:00+00:00", "fault": "out of date"},
+        ],
+        "last_reload": {
+            "result": "refused",
+            "at": "2026-11-30T12:01:00+00:00",
+            "digest": "def",
+            "reasons": ["plans[0].requests: expected a rate"],
+        },
+    }
+
+    async def report() -> dict[str, Any]:
+        return status
+
+    with_parts(site, status=report)
+    browser = await administrator(site)
+    page = await browser.get("/app/admin")
+    assert "The last reload was refused" in page.text
+    assert "plans[0].requests: expected a rate" in page.text
+    assert '<p class="figure">6 <small>requests</small>' in page.text
+    page = await browser.get("/app/admin/config")
+    assert page.status == 200
+    assert "out of date" in page.text and "refused" in page.text

@@ -2,10 +2,8 @@
 
 from typing import Any
 
-import msgspec
 import pytest
 
-from edge.dashboard.app import DashboardApp
 from edge.upstreams import ConnectFailed, Request, TimedOut
 from edge.upstreams.provider import Provider
 from middlewares import Target
@@ -14,7 +12,7 @@ from middlewares.stores.ledger.base import AttemptRecord
 from tests.edge.dashboard.visits import Site
 from tests.middlewares.stores.entries import use
 
-from .administrator import ACTOR, administrator
+from .administrator import ACTOR, administrator, with_parts
 
 
 class Answering:
@@ -42,18 +40,6 @@ class Answering:
 
     async def aclose(self) -> None:
         return
-
-
-def with_parts(site: Site, **changes: Any) -> None:
-    """Give the dashboard of a site other parts."""
-    site.parts = msgspec.structs.replace(site.parts, **changes)
-    dashboard = DashboardApp(site.parts)
-    app = site.app
-    while hasattr(app, "app"):
-        if isinstance(app.app, DashboardApp):
-            app.app = dashboard
-            return
-        app = app.app
 
 
 def provider(upstream: Answering) -> Provider:
@@ -121,7 +107,7 @@ async def test_page_shows_breakers_and_failures(site: Site) -> None:
     with_parts(site, health=health)
     tried = [
         AttemptRecord("sim", "m1", 502, "m1", "upstream_error", 120.0, "secret words of it"),
-        AttemptRecord("sim", "m1", 200, "m1", "", 80.0),
+        AttemptRecord("sim", "m1", 400, "m1", "invalid_request", 80.0),
     ]
     await site.ledger.append(
         [use(account=site.key.id, at=site.clock() - 9, attempts=tried, first_content_ms=70)]
@@ -132,5 +118,6 @@ async def test_page_shows_breakers_and_failures(site: Site) -> None:
     assert "2, 50 % failed" in page.text
     assert "upstream_error, status 502" in page.text
     assert "secret words" not in page.text
+    assert "invalid_request" not in page.text
     overview = await browser.get("/app/admin")
     assert "<strong>sim/m1</strong> is open" in overview.text
