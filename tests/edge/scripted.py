@@ -43,13 +43,20 @@ from edge.services import uploads_of
 from edge.upstreams import Header, Request, Response, Sink
 from edge.upstreams.build import providers_of
 from edge.upstreams.provider import Provider
-from middlewares import Exchange, Metrics, Principal
+from middlewares import Exchange, Metrics
 from middlewares.asgi import ASGIApp, Receive, Scope, Send
 from middlewares.exchange import Dialect
 from middlewares.rate_limit.throttle_queue import ThrottleQueue
-from middlewares.stores import MemoryKeyStore, MemoryResponseStore, MemorySecretStore, ResponseStore
+from middlewares.stores import (
+    KeyDirectory,
+    MemoryKeyStore,
+    MemoryResponseStore,
+    MemorySecretStore,
+    ResponseStore,
+)
 from middlewares.stores.accounts import Accounts
 from middlewares.stores.audit.base import MemoryAuditStore
+from middlewares.stores.counters.base import Counters
 from middlewares.stores.counters.memory import MemoryCounters
 from middlewares.stores.descriptions.base import DescriptionStore
 from middlewares.stores.health.breakers import Breakers
@@ -215,7 +222,7 @@ class ScriptedGateway:
     keep_alive: float = 12.0
     first_content: float = 120.0
     max_answer: int = 1 << 20
-    principal: Principal | None = None
+    keys: KeyDirectory | None = None
     document: dict[str, Any] = field(default_factory=dict)
     log: list[dict[str, Any]] = field(default_factory=list)
     metrics: Metrics = field(default_factory=Metrics)
@@ -230,6 +237,7 @@ class ScriptedGateway:
     descriptions: DescriptionStore | None = None
     image_links: ImageLinks | None = None
     form_sources: Mapping[Codec, FileSource] = field(default_factory=dict)
+    counters: Counters | None = None
 
     def __post_init__(self) -> None:
         given = {**DOCUMENT, **self.document}
@@ -260,7 +268,7 @@ class ScriptedGateway:
                 name: msgspec.structs.replace(provider, upstream=self.upstream)
                 for name, provider in providers_of(self.settings).items()
             }
-        counters = MemoryCounters()
+        counters = self.counters or MemoryCounters()
         self.accounts = Accounts(counters, self.ledger)
         self.ledger_writer = LedgerWriter(self.ledger, None, committed=self.accounts.committed)
         plans = Plans(self.settings)
@@ -278,7 +286,7 @@ class ScriptedGateway:
             settings=self.settings,
             catalog=self.catalog,
             plans=plans,
-            keys=None,
+            keys=self.keys,
             counters=counters,
             accounts=self.accounts,
             ledger_writer=self.ledger_writer,
