@@ -17,10 +17,14 @@ PROGRAMS = (
 OFFLINE = {
     "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
     "IS_SANDBOX": "1",
+    "OPENCLAW_NO_AUTO_UPDATE": "1",
     "OPENCODE_DISABLE_AUTOUPDATE": "1",
     "OPENCODE_DISABLE_MODELS_FETCH": "1",
+    "HTTPS_PROXY": "http://127.0.0.1:9",
+    "NO_PROXY": "127.0.0.1",
 }
-"""What keeps the programs from asking their makers for updates."""
+"""What keeps the programs from asking others: their own switches, and a proxy that is not there for
+what has none (plugins of OpenCode and Codex)."""
 
 
 class Desk:
