@@ -65,16 +65,26 @@ async def test_two_replicas_send_each_share_once(
         server={"workers": 2}, store=store, alerts={"webhook": receiver.url, "at": [10, 50, 100]}
     )
     both = [await asyncio.to_thread(start, made) for _ in range(2)]
-    keys = [await asyncio.to_thread(both[0].new_key, f"k{n}", plan="capped") for n in range(3)]
+    team = await asyncio.to_thread(both[0].new_team, "research", plan="capped")
+    owners = ({"plan": "capped"}, {"plan": "capped"}, {"team": team}, {"team": team})
+    keys = [
+        await asyncio.to_thread(both[0].new_key, f"k{n}", **fields)
+        for n, fields in enumerate(owners)
+    ]
     body = {**chat(f"Hello {COST}", "sim-1"), "max_tokens": 10}
-    for key in keys:
-        await asyncio.gather(*[ask(both[n % 2].url, CHAT, body, bearer(key)) for n in range(14)])
-        while (await ask(both[0].url, CHAT, body, bearer(key))).status == 200:
+    for some in (keys[:1], keys[1:2], keys[2:]):
+        await asyncio.gather(
+            *[ask(both[n % 2].url, CHAT, body, bearer(some[n % len(some)])) for n in range(14)]
+        )
+        while (await ask(both[0].url, CHAT, body, bearer(some[0]))).status == 200:
             pass  # what was held for others is free again
-    names = ["k0", "k1", "k2"]
+    names = ["k0", "k1", "research"]
     await asyncio.to_thread(
         until, lambda: all(100 in receiver.shares(name=name) for name in names), what="100 of each"
     )
+    assert {event["data"]["name"] for event in receiver.events} == {*names}
+    (one, *_) = [event["data"] for event in receiver.events if event["data"]["id"] == team]
+    assert (one["whose"], one["owner"], one["plan"]) == ("team", None, "capped")
     for gateway in both:
         assert await asyncio.to_thread(gateway.stop) == 0
     for name in names:
