@@ -188,6 +188,11 @@ def _oidc_faults(configuration: Configuration) -> Iterator[str]:
     for n, domain in enumerate(oidc.allowed_domains):
         if domain != domain.lower() or not _DOMAIN.fullmatch(domain):
             yield f'{path}.allowed_domains[{n}]: expected a domain such as "example.com"'
+    if oidc.auto_create is not None:
+        plans = {plan.id for plan in configuration.plans}
+        if oidc.auto_create.plan not in plans:
+            plan = oidc.auto_create.plan
+            yield f"{path}.auto_create.plan: unknown plan {plan}; known: {_known(plans)}"
 
 
 def is_issuer(url: str) -> bool:

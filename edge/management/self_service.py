@@ -16,7 +16,7 @@ from edge.billing.plans import Plans
 from middlewares.limits import Limits, PlanLimits, Rate
 from middlewares.pricing import decimal
 from middlewares.problem import Problem
-from middlewares.stores.keys.base import Key, KeyStore
+from middlewares.stores.keys.base import Key, KeyStore, KeysWanted
 from middlewares.stores.teams.base import TeamStore
 
 from . import keys
@@ -89,6 +89,55 @@ async def create_child(
         key_id=key_id,
         check=check,
     )
+
+
+async def create_for_owner(
+    store: KeyStore,
+    teams: TeamStore,
+    brand: str,
+    owner: str,
+    *,
+    name: str,
+    plan: str,
+    team: str | None,
+    most: int,
+    now: float,
+    key_id: str | None = None,
+) -> tuple[Key, str]:
+    """Create a key for an owner who has fewer than `most`, those that count. Returns it and its
+    secret. Raises Refused, StoreUnavailable, and ValueError where a key has this id."""
+    full = KeyRefused("name", f"you have {most} keys, which is all that you may have")
+    if await _count(store, owner, most, now) >= most:
+        raise full
+    key, secret = await keys.create(
+        store,
+        brand,
+        now=now,
+        name=name,
+        owner=owner,
+        plan=plan,
+        team=team,
+        teams=teams,
+        key_id=key_id,
+    )
+    # Others may have found the same room: of these the last one to be stored sees all of them.
+    if await _count(store, owner, most + 1, now) > most:
+        await keys.revoke(store, key.id, now=now)
+        raise full
+    return key, secret
+
+
+async def _count(store: KeyStore, owner: str, enough: int, now: float) -> int:
+    """The keys of an owner that count, up to about `enough`: all but those that were revoked
+    without being disabled. A key that the operator has disabled cannot be replaced by another."""
+    count, after = 0, None
+    while count < enough:
+        page = await store.search(KeysWanted(owner=owner), now=now, after=after)
+        count += sum(1 for key in page.keys if key.revoked_at is None or key.disabled)
+        after = page.next
+        if after is None:
+            break
+    return count
 
 
 def _limits(parent: Key, asked: ChildKey, plans: Plans) -> dict[str, Any] | None:

@@ -40,6 +40,9 @@ NO_PAGES = frozenset(
 )
 """Paths that answer GET with something else: files, and parts of a page that htmx asks for."""
 
+ELSEWHERE = frozenset(("/app/oidc/start", "/app/oidc/callback"))
+"""Paths that only lead to other pages; see `test_single_sign_on`."""
+
 AS_ADMIN: Mapping[str, Example] = {
     "/app/files": lambda gateway: f"/app/files?key={gateway.ids[gateway.holder]}",
     "/app/files/{id}/delete": lambda gateway: (
@@ -78,7 +81,7 @@ def visits(pages: tuple[Page, ...] = PAGES) -> list[Visit]:
     return [
         Visit(page.path, role)
         for page in pages
-        if "GET" in page.methods and page.path not in NO_PAGES
+        if "GET" in page.methods and page.path not in NO_PAGES | ELSEWHERE
         for role in page.roles
         if role != "admin" or any(other.path == "/app/sign-in/password" for other in pages)
     ]

@@ -17,7 +17,7 @@ from .fetch import FetchConfig
 from .files import FilesConfig
 from .jobs import JobsConfig, JobVendor
 from .models import ImagesConfig, MediaConfig, ModelConfig, PriceConfig
-from .oidc import OidcConfig
+from .oidc import AutoCreateConfig, OidcConfig
 from .plans import AllowanceConfig, PlanConfig, WindowConfig
 from .resilience import AffinityConfig, BreakerConfig, FallbackConfig
 from .server import ErrorsConfig, LogConfig, RouteConfig, ServerConfig
@@ -30,6 +30,7 @@ __all__ = [
     "AllowanceConfig",
     "AudioConfig",
     "AuthConfig",
+    "AutoCreateConfig",
     "BreakerConfig",
     "Configuration",
     "DashboardConfig",

@@ -8,6 +8,29 @@ from msgspec import Meta, Struct
 from edge.config.secrets import Secret
 
 
+class AutoCreateConfig(Struct, frozen=True, kw_only=True):
+    """Keys that people who sign in by OpenID Connect may create for themselves."""
+
+    plan: Annotated[str, Meta(description="Plan of these keys.")]
+    team: Annotated[
+        str | None,
+        Meta(
+            pattern="^team_[A-Za-z0-9]{20}$",
+            description="Id of the team of these keys. Unless given they have none.",
+            extra={"expected": 'the id of a team, such as "team_8Zq1mB0xkQ3vT7uLw2Rc"'},
+        ),
+    ] = None
+    keys: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=100,
+            description="Most keys of one person. A revoked key does not count, unless it was "
+            "disabled.",
+        ),
+    ] = 3
+
+
 class OidcConfig(Struct, frozen=True, kw_only=True):
     """Sign-in to the dashboard by a provider of OpenID Connect."""
 
@@ -65,6 +88,13 @@ class OidcConfig(Struct, frozen=True, kw_only=True):
             "that the address is verified. All unless given."
         ),
     ] = ()
+    auto_create: Annotated[
+        AutoCreateConfig | None,
+        Meta(
+            description="Let people create keys of a plan for themselves. Unless given an operator "
+            "makes keys for them."
+        ),
+    ] = None
     ca: Annotated[
         Path | None,
         Meta(

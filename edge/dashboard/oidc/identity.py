@@ -6,7 +6,9 @@ from typing import Any
 
 import msgspec
 
-from edge.config.model import OidcConfig
+from edge.config.load import Settings
+from edge.config.model import AutoCreateConfig, OidcConfig
+from edge.dashboard.visitor import Visitor
 from middlewares.stores.sessions.base import Role
 
 _LONGEST = 512
@@ -55,6 +57,13 @@ def rules_digest(config: OidcConfig) -> bytes:
         sorted(config.allowed_domains),
     )
     return sha256(msgspec.json.encode(rules)).digest()
+
+
+def allowed_for(visitor: Visitor, settings: Settings) -> AutoCreateConfig | None:
+    """The keys that a visitor may create for themselves; None: none."""
+    oidc = settings.dashboard.oidc
+    by_oidc = visitor.how == "oidc" and bool(visitor.owner)
+    return oidc.auto_create if oidc is not None and by_oidc else None
 
 
 def _owner(claims: Mapping[str, Any], claim: str, subject: str) -> str:

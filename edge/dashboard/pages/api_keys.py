@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from starlette.responses import Response
 
 from edge.config.units import Duration
+from edge.dashboard.oidc.identity import allowed_for
 from edge.dashboard.own_limits import limits_text
 from edge.dashboard.page import HOLDERS, Page
 from edge.dashboard.request import DashboardRequest
@@ -20,7 +21,7 @@ from edge.management import keys
 from edge.management.audit import Audit
 from edge.management.fields import Refused
 from edge.management.money import principal
-from edge.management.self_service import ChildKey, create_child, excess
+from edge.management.self_service import ChildKey, create_child, create_for_owner, excess
 from middlewares.problem import Problem
 from middlewares.stores.errors import StoreUnavailable
 from middlewares.stores.keys.base import Key, KeysWanted
@@ -58,6 +59,10 @@ def verbs(request: DashboardRequest, key: Key) -> Verbs:
 
 async def list_keys(request: DashboardRequest) -> Response:
     """The visitor's keys, newest first."""
+    return await _list(request)
+
+
+async def _list(request: DashboardRequest, fault: Refused | None = None) -> Response:
     after = _place(request.query.get("after", ""))
     visitor, parts = request.visitor, request.parts
     following = None
@@ -72,6 +77,10 @@ async def list_keys(request: DashboardRequest) -> Response:
     rows = [await _row(request, key, teams) for key in found]
     return request.render(
         "api_keys.html",
+        200 if fault is None else 400,
+        allowed=allowed_for(visitor, parts.settings),
+        form=token_urlsafe(16),
+        fault=fault,
         rows=rows,
         parents=[row["key"] for row in rows if row["verbs"].create],
         next=None if following is None else f"{following[0]!r}_{following[1]}",
@@ -147,6 +156,35 @@ async def create(request: DashboardRequest) -> Response:
         )
     except Refused as fault:
         return await _form(request, parent, form, fault)
+    except ValueError:  # the same form, sent twice at once
+        return await _sent_before(request)
+    return request.render("api_key_secret.html", key=key, secret=secret, created=True, grace=0)
+
+
+async def create_own(request: DashboardRequest) -> Response:
+    """Create a key for a person, as `dashboard.oidc.auto_create` allows, and show its secret."""
+    parts, owner = request.parts, request.visitor.owner
+    allowed = allowed_for(request.visitor, parts.settings)
+    if allowed is None:
+        raise _may_not()
+    key_id = _id_of(request, await request.field("form", longest=64))
+    if await parts.keys.get(key_id) is not None:
+        return await _sent_before(request)
+    try:
+        key, secret = await create_for_owner(
+            _audit(request).keys(parts.keys, "key.create"),
+            parts.teams,
+            parts.settings.slug,
+            owner,
+            name=await request.field("name"),
+            plan=allowed.plan,
+            team=allowed.team,
+            most=allowed.keys,
+            now=request.now,
+            key_id=key_id,
+        )
+    except Refused as fault:
+        return await _list(request, fault)
     except ValueError:  # the same form, sent twice at once
         return await _sent_before(request)
     return request.render("api_key_secret.html", key=key, secret=secret, created=True, grace=0)
@@ -365,6 +403,7 @@ NOTES = {
 PAGES = (
     Page("/app/api-keys", ("GET",), HOLDERS, list_keys, "API keys"),
     Page("/app/api-keys", ("POST",), HOLDERS, create),
+    Page("/app/api-keys/own", ("POST",), HOLDERS, create_own),
     Page("/app/api-keys/new", ("GET",), HOLDERS, new_key),
     Page("/app/api-keys/{id}", ("GET",), HOLDERS, show_key),
     Page("/app/api-keys/{id}/rename", ("POST",), HOLDERS, rename),

@@ -3,7 +3,9 @@
 CVE-2026-47101 and CVE-2026-47102: a holder widened a key by a field that was not checked.
 """
 
+import asyncio
 from ipaddress import ip_network
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -16,10 +18,14 @@ from edge.config.load import parse
 from edge.management.fields import Refused
 from edge.management.keys import create, rotate
 from edge.management.money import principal
-from edge.management.self_service import ChildKey, create_child, excess
+from edge.management.self_service import ChildKey, create_child, create_for_owner, excess
 from middlewares.problem import Problem
 from middlewares.stores import Key, MemoryKeyStore
+from middlewares.stores.keys.sql import SqlKeyStore
+from middlewares.stores.sql.database import Database
+from middlewares.stores.teams.sql import SqlTeamStore
 from tests.middlewares.stores.samples import new_key, new_team
+from tests.middlewares.stores.sqlite_files import new_sqlite
 
 replace = msgspec.structs.replace
 NOW = 1_000_000.0
@@ -346,3 +352,30 @@ async def test_rotate_of_a_revision_that_passed_is_refused() -> None:
     with pytest.raises(Refused, match="was changed meanwhile"):
         await rotate(store, "P", key.id, now=NOW, revision=key.revision)
     assert await store.get(key.id) == turned
+
+
+async def test_create_for_owner_at_once_leaves_no_more_keys_than_allowed(tmp_path: Path) -> None:
+    """Over two connections, as of two processes."""
+    url = new_sqlite(tmp_path / "keys.db")
+    databases = [await Database.open(url) for _ in range(2)]
+    stores = [SqlKeyStore(database) for database in databases]
+
+    async def one(number: int) -> Key:
+        store, teams = stores[number % 2], SqlTeamStore(databases[number % 2])
+        now = NOW + number % 3
+        made = create_for_owner(
+            store, teams, "x", "ann", name="k", plan="gold", team=None, most=3, now=now
+        )
+        return (await made)[0]
+
+    done = await asyncio.gather(*map(one, range(12)), return_exceptions=True)
+    assert all(isinstance(each, Key | Refused) for each in done), done
+    kept = [key for key in await stores[0].every() if key.revoked_at is None]
+    for number in range(3 - len(kept)):  # all that came at once may have been one too many
+        await one(number)
+    kept = [key for key in await stores[0].every() if key.revoked_at is None]
+    assert len(kept) == 3
+    with pytest.raises(Refused, match="you have 3 keys"):
+        await one(0)
+    for database in databases:
+        await database.aclose()

@@ -1,6 +1,7 @@
 """Sign-in by OpenID Connect, at a provider that can be made to lie."""
 
 import json
+import re
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
@@ -14,6 +15,7 @@ from joserfc.jwk import ECKey, OKPKey, RSAKey
 from edge.dashboard.app import DashboardApp
 from edge.dashboard.oidc import provider as provider_module
 from edge.management import keys as management
+from middlewares.stores.keys.base import digest
 from middlewares.stores.sessions.base import Session
 from tests.asgi import Recorded
 from tests.edge.dashboard.conftest import OpenSite
@@ -22,6 +24,7 @@ from tests.edge.dashboard.visits import Browser, Site
 
 AWAY = "The sign-in service does not answer as expected"
 AGAIN = "Begin it again"
+SECRET = re.compile(r"sk-[a-z0-9-]+-live-[0-9A-Za-z]{43}")
 
 
 @pytest.fixture
@@ -625,3 +628,85 @@ def test_secret_of_the_client_is_in_no_text_of_the_settings(issuer: Issuer) -> N
     settings = parse(document)
     assert CLIENT_SECRET not in repr(settings)
     assert CLIENT_SECRET not in json.dumps(msgspec.to_builtins(settings, enc_hook=str))
+
+
+# Keys that people create for themselves
+
+
+@pytest.fixture
+async def open_keys(issuer: Issuer, open_site: OpenSite) -> Site:
+    """A site where everyone who signs in may have two keys of the plan "gold"."""
+    oidc = issuer.settings(auto_create={"plan": "gold", "keys": 2})
+    site = await open_site(dashboard={"oidc": oidc})
+    issuer.clock = site.clock
+    return site
+
+
+async def create(browser: Browser, name: str = "mine") -> Recorded:
+    page = await browser.get("/app/api-keys")
+    found = re.search(r'name="form" value="([^"]*)"', page.text)
+    assert found is not None, page.text
+    return await browser.post("/app/api-keys/own", {}, name=name, form=found[1])
+
+
+async def test_person_creates_keys_up_to_the_bound(issuer: Issuer, open_keys: Site) -> None:
+    browser = open_keys.browser()
+    await sign_in(issuer, browser)
+    assert (await browser.get("/app/usage")).status == 404, "there is no key yet"
+    made = [await create(browser, name) for name in ("one", "two", "three")]
+    assert [answer.status for answer in made] == [200, 200, 400]
+    assert "you have 2 keys" in made[2].text
+    owner = f"{issuer.url}|ann-1"
+    keys = [key for key in await open_keys.keys.every() if key.owner == owner]
+    assert [(key.name, key.plan, key.team) for key in keys if key.revoked_at is None] == [
+        ("one", "gold", None),
+        ("two", "gold", None),
+    ]
+    secret = SECRET.search(made[0].text)
+    assert secret is not None
+    assert keys[0].holds(digest(secret[0]))
+    assert not SECRET.search((await browser.get("/app/api-keys")).text)
+    page = await browser.get("/app/usage")
+    assert page.status == 200, "of the newest key"
+    records = await open_keys.parts.audit.page()
+    assert [one.actor for one in records if one.action == "key.create"] == [
+        f"dashboard:{owner}"
+    ] * 2
+
+
+async def test_revoked_key_makes_room_and_a_disabled_one_does_not(
+    issuer: Issuer, open_keys: Site
+) -> None:
+    browser = open_keys.browser()
+    await sign_in(issuer, browser)
+    for name in ("one", "two"):
+        assert (await create(browser, name)).status == 200
+    one, two = [key for key in await open_keys.keys.every() if key.plan == "gold"][-2:]
+    await management.edit(open_keys.keys, one.id, now=open_keys.clock(), disabled=True)
+    await management.revoke(open_keys.keys, one.id, now=open_keys.clock())
+    assert (await create(browser)).status == 400, "the operator has disabled it"
+    await management.revoke(open_keys.keys, two.id, now=open_keys.clock())
+    assert (await create(browser)).status == 200
+
+
+async def test_form_that_is_sent_twice_creates_one_key(issuer: Issuer, open_keys: Site) -> None:
+    browser = open_keys.browser()
+    await sign_in(issuer, browser)
+    page = await browser.get("/app/api-keys")
+    found = re.search(r'name="form" value="([^"]*)"', page.text)
+    assert found is not None
+    answers = [
+        await browser.post("/app/api-keys/own", {}, name="x", form=found[1]) for _ in range(2)
+    ]
+    assert [answer.status for answer in answers] == [200, 303]
+    assert len([key for key in await open_keys.keys.every() if key.name == "x"]) == 1
+
+
+async def test_others_create_no_key_so(issuer: Issuer, open_keys: Site, site: Site) -> None:
+    by_key = await open_keys.signed_in()
+    assert "/app/api-keys/own" not in (await by_key.get("/app/api-keys")).text
+    assert (await by_key.post("/app/api-keys/own", {}, name="x", form="y")).status == 403
+    without = site.browser()
+    await sign_in(issuer, without)
+    assert "/app/api-keys/own" not in (await without.get("/app/api-keys")).text
+    assert (await without.post("/app/api-keys/own", {}, name="x", form="y")).status == 403
