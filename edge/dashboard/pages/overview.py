@@ -20,13 +20,13 @@ _WARNED = 80
 
 
 async def overview(request: DashboardRequest) -> Response:
-    """The page. Administrators without a key go on to their own overview."""
-    visitor = request.visitor
-    if visitor.key is None and not visitor.owner and not request.query.get("key"):
+    """The page. Administrators without a key go on to their own overview, others to their keys."""
+    choices = await request.keys()
+    if not choices and not request.query.get("key"):
         pages = {page.path for page in request.nav}
-        return RedirectResponse("/app/admin" if "/app/admin" in pages else "/app/account", 303)
-    figures = await _figures(request)
-    return request.render("overview.html", **figures, choices=await request.keys())
+        path = "/app/admin" if request.visitor.role == "admin" else "/app/api-keys"
+        return RedirectResponse(path if path in pages else "/app/account", 303)
+    return request.render("overview.html", **await _figures(request), choices=choices)
 
 
 async def live(request: DashboardRequest) -> Response:

@@ -71,20 +71,13 @@ async def callback(request: DashboardRequest) -> Response:
     gone = attempt_cookie("", secure=is_secure(request.base_url))
     try:
         attempt = await _attempt(request, provider)
+        await request.sessions.begin_identity(request.scope)
         identity = await _identity(request, provider, attempt, redirect_uri)
     except Problem as problem:
         problem.headers += ((b"set-cookie", gone.encode()),)
         raise
-    admin = identity.role == "admin" and request.sessions.admin_allowed(request.scope)
-    session = await request.sessions.open(
-        request.scope,
-        "oidc",
-        "admin" if admin else "holder",
-        identity.subject,
-        bound_to=rules_digest(provider.config),
-        owner=identity.owner,
-        name=identity.name,
-    )
+    rules = rules_digest(provider.config)
+    session = await request.sessions.with_identity(request.scope, identity, rules)
     response = RedirectResponse(attempt.next, 303, headers={"set-cookie": session})
     response.headers.append("set-cookie", gone)
     return response
@@ -122,14 +115,19 @@ async def _identity(
         return identity_of(claims, provider.config)
     except ProviderUnavailable as failure:
         raise Problem("store_unavailable", message=_AWAY, reason=str(failure)) from None
-    except NotAdmitted as refused:
-        raise Problem("endpoint_not_allowed", message=_NOT_ADMITTED, reason=str(refused)) from None
-    except CodeRefused as refused:
-        raise Problem("invalid_request", message=_BEGIN_AGAIN, reason=str(refused)) from None
-    except TokenRefused as refused:
-        _log.warning("sign-in by dashboard.oidc: ID token refused: %s", refused)
-        reason = f"ID token: {refused}"
-        raise Problem("endpoint_not_allowed", message=_NOT_GRANTED, reason=reason) from None
+    except (NotAdmitted, CodeRefused, TokenRefused) as refused:
+        request.sessions.identity_refused(request.scope)
+        raise _refusal(refused) from None
+
+
+def _refusal(refused: Exception) -> Problem:
+    if isinstance(refused, NotAdmitted):
+        return Problem("endpoint_not_allowed", message=_NOT_ADMITTED, reason=str(refused))
+    if isinstance(refused, CodeRefused):
+        return Problem("invalid_request", message=_BEGIN_AGAIN, reason=str(refused))
+    _log.warning("sign-in by dashboard.oidc: ID token refused: %s", refused)
+    reason = f"ID token: {refused}"
+    return Problem("endpoint_not_allowed", message=_NOT_GRANTED, reason=reason)
 
 
 PAGES = (

@@ -5,7 +5,7 @@ from urllib.parse import quote
 
 import structlog
 
-from edge.dashboard.oidc.identity import rules_digest
+from edge.dashboard.oidc.identity import Identity, rules_digest
 from edge.dashboard.parts import DashboardParts
 from edge.dashboard.public_url import dashboard_url, is_secure
 from edge.dashboard.visitor import Visitor
@@ -152,6 +152,30 @@ class Sessions:
             "admin",
             bound_to=self._password_digest(),
             name="Administrator",
+        )
+
+    async def begin_identity(self, scope: Scope) -> None:
+        """Count an attempt to sign in by OpenID Connect, before the provider is asked. Raises
+        Problem after too many attempts, CountersUnavailable."""
+        await self._attempt(scope, "oidc")
+
+    def identity_refused(self, scope: Scope) -> None:
+        """Note that the provider, or a rule of ours, refused it."""
+        self._noted(scope, "oidc", "wrong")
+
+    async def with_identity(self, scope: Scope, identity: Identity, rules: bytes) -> str:
+        """Sign in someone whom the provider names. rules: digest of those by which the role and
+        the owner were found. Administrators elsewhere than they may work from are holders."""
+        self._right(scope, "oidc", identity.subject)
+        admin = identity.role == "admin" and self.admin_allowed(scope)
+        return await self.open(
+            scope,
+            "oidc",
+            "admin" if admin else "holder",
+            identity.subject,
+            bound_to=rules,
+            owner=identity.owner,
+            name=identity.name,
         )
 
     async def _attempt(self, scope: Scope, how: How) -> None:

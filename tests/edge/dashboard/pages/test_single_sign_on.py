@@ -520,6 +520,30 @@ async def test_provider_that_hangs_is_given_up(
     refused(await browser.get("/app/oidc/start"), browser, 503, AWAY)
 
 
+# Guesses
+
+
+async def test_attempts_are_counted_and_throttled(issuer: Issuer, site: Site) -> None:
+    """Those that were right take nothing from the rate."""
+
+    def count(result: str) -> float:
+        labels = {"how": "oidc", "result": result}
+        return site.parts.metrics.registry.get_sample_value("penstock_sign_ins_total", labels) or 0
+
+    for _ in range(20):
+        assert (await sign_in(issuer, site.browser())).status == 303
+    assert count("ok") == 20
+    seen = []
+    for _ in range(30):
+        browser = site.browser()
+        location = await start(browser)
+        seen.append(await come_back(browser, code="guessed", state=state_of(location)))
+    assert count("wrong") == issuer.fetched.count("/token") - 20 == 15
+    assert [answer.status for answer in seen] == [400] * 15 + [429] * 15
+    assert count("throttled") == 15
+    assert (await sign_in(issuer, site.browser(client="10.0.0.7"))).status == 303
+
+
 # Who may
 
 
@@ -653,6 +677,8 @@ async def test_person_creates_keys_up_to_the_bound(issuer: Issuer, open_keys: Si
     browser = open_keys.browser()
     await sign_in(issuer, browser)
     assert (await browser.get("/app/usage")).status == 404, "there is no key yet"
+    first = await browser.get("/app")
+    assert (first.status, first.header("location")) == (303, "/app/api-keys")
     made = [await create(browser, name) for name in ("one", "two", "three")]
     assert [answer.status for answer in made] == [200, 200, 400]
     assert "you have 2 keys" in made[2].text
@@ -668,6 +694,7 @@ async def test_person_creates_keys_up_to_the_bound(issuer: Issuer, open_keys: Si
     assert not SECRET.search((await browser.get("/app/api-keys")).text)
     page = await browser.get("/app/usage")
     assert page.status == 200, "of the newest key"
+    assert (await browser.get("/app")).status == 200
     records = await open_keys.parts.audit.page()
     assert [one.actor for one in records if one.action == "key.create"] == [
         f"dashboard:{owner}"
