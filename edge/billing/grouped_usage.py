@@ -91,6 +91,7 @@ async def grouped_usage(
         limit=limit,
         purposes=grouping.purposes,
     )
+    columns = columns_of(grouping.by)
     following = None
     if found.next is not None:
         following = urlsafe_b64encode(msgspec.json.encode(found.next)).decode()
@@ -99,7 +100,7 @@ async def grouped_usage(
         "start": moment(period.since),
         "end": moment(period.until),
         "group_by": list(grouping.by),
-        "data": [group_row(group, grouping.by) for group in found.groups],
+        "data": [group_row(group, columns) for group in found.groups],
         "total": None if found.total is None else _sums(found.total),
         "next": following,
     }
@@ -138,10 +139,10 @@ async def total_of(ledger: LedgerStore, grouping: Grouping) -> Data:
 
 async def usage_csv(ledger: LedgerStore, grouping: Grouping) -> AsyncIterator[str]:
     """All groups as CSV, its head first. Raises StoreUnavailable."""
-    head = [*columns_of(grouping.by), *_SHOWN.values(), "credits"]
-    text = csv_text([head])
+    columns = columns_of(grouping.by)
+    text = csv_text([[*columns, *_SHOWN.values(), "credits"]])
     async for groups in groups_of(ledger, grouping):
-        rows = [[*map(str, group_row(one, grouping.by).values())] for one in groups]
+        rows = [[*map(str, group_row(one, columns).values())] for one in groups]
         yield text + csv_text(rows)
         text = ""
 
@@ -151,13 +152,9 @@ def columns_of(by: Sequence[Dimension]) -> list[str]:
     return [name for dimension in by for name in (dimension, _NAMED.get(dimension, "")) if name]
 
 
-def group_row(group: Group, by: Sequence[Dimension]) -> Data:
-    """One group with its sums."""
-    return {**_named(group, by), **_sums(group.spend)}
-
-
-def _named(group: Group, by: Sequence[Dimension]) -> Data:
-    return {name: getattr(group, name) for name in columns_of(by)}
+def group_row(group: Group, columns: Sequence[str]) -> Data:
+    """One group with its sums. columns: see `columns_of`."""
+    return {**{name: getattr(group, name) for name in columns}, **_sums(group.spend)}
 
 
 def _sums(spend: Spend) -> Data:

@@ -235,6 +235,8 @@ def _grouped_usage(
     except UsageRefused as raised:
         raise typer.BadParameter(f"--by: expected {raised.expected}") from None
 
+    columns = columns_of(dimensions)
+
     async def read(stores: Stores) -> dict[str, Any]:
         chosen = Filters(key=await account_of(stores), **filters)
         grouping = Grouping(dimensions, period, chosen)
@@ -243,7 +245,7 @@ def _grouped_usage(
                 typer.echo(part, nl=False)
             return {}
         rows = [
-            group_row(group, dimensions)
+            group_row(group, columns)
             async for groups in groups_of(stores.ledger, grouping)
             for group in groups
         ]
@@ -262,7 +264,6 @@ def _grouped_usage(
         return None
     if as_json:
         return print_json(report)
-    columns = columns_of(dimensions)
     total = {**dict.fromkeys(columns, ""), columns[0]: "total", **report["total"]}
     tokens = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
     shown = (*columns, "requests", "errors", *tokens, "credits")

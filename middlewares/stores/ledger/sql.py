@@ -46,7 +46,7 @@ from .base import (
     storable,
 )
 from .spend import DAY, EVERYTHING, GROUPS, Cursor, Dimension, Filters, Group, Grouped
-from .sql_rollups import POSTGRES, SQLITE, add_sqlite, rollup_rows
+from .sql_rollups import POSTGRES, SQLITE, add_sqlite, rollup_rows_in_thread
 from .sql_spend import SqlSpend
 from .totals import CREDITS, Period, Total, totals
 
@@ -378,7 +378,7 @@ async def _add_sqlite(entries: Sequence[Entry], connection: sqlite3.Connection) 
             others = [row for row in rows if len(row) > _SHORT]
             connection.executemany(_INSERT_SQLITE, others)
     connection.executemany(_ADD_SQLITE, _total_rows(totals(entries)))
-    add_sqlite(connection, entries)
+    await add_sqlite(connection, entries)
 
 
 async def _append_postgres(
@@ -395,7 +395,7 @@ async def _append_postgres(
     ids = {id_ for (id_,) in inserted}
     new = {entry.id: entry for entry in reversed(entries) if entry.id in ids}
     await _add_totals(connection, totals(new.values()))
-    await _add_rollups(connection, new.values())
+    await _add_rollups(connection, [*new.values()])
 
 
 async def write_row(connection: AsyncConnection, entry: Entry) -> None:
@@ -436,8 +436,8 @@ async def _add_totals(connection: AsyncConnection, sums: dict[Period, Total]) ->
         await connection.exec_driver_sql(_ADD_SQLITE, rows)
 
 
-async def _add_rollups(connection: AsyncConnection, entries: Iterable[Entry]) -> None:
-    for name, rows in rollup_rows(entries):
+async def _add_rollups(connection: AsyncConnection, entries: Sequence[Entry]) -> None:
+    for name, rows in await rollup_rows_in_thread(entries):
         if connection.dialect.name == "postgresql":
             await _execute(connection, POSTGRES[name], zip(*rows, strict=True))
         else:

@@ -386,6 +386,8 @@ def _by_halves(columns: Any) -> list[ColumnElement[Any]]:
 def _spend(sums: Sequence[Any]) -> Spend:
     if len(sums) > len(SUMS):
         sums = [(high << 32) + low for high, low in zip(sums[::2], sums[1::2], strict=True)]
+    elif type(sums[0]) is int:  # of SQLite, within 64 bits
+        return Spend(*sums)
     return Spend(*map(saturated, sums))
 
 
