@@ -84,13 +84,17 @@
     if (document.hidden && cause && cause.type === "every") event.preventDefault();
   });
 
-  // A form is sent once.
+  // A form that changes something is sent once, also by a double click.
   document.addEventListener("submit", (event) => {
     const form = event.target;
-    if (form.dataset.sent) event.preventDefault();
-    else if (!form.hasAttribute("hx-post")) {
-      form.dataset.sent = "1";
-      addEventListener("pageshow", () => { delete form.dataset.sent; }, { once: true });
+    if (event.defaultPrevented || form.method !== "post" || form.hasAttribute("hx-post")) return;
+    if (form.dataset.sent) {
+      event.preventDefault();
+      return;
     }
+    form.dataset.sent = "1";
+    const again = () => { delete form.dataset.sent; };
+    setTimeout(again, 10000);
+    addEventListener("pageshow", again, { once: true });
   });
 })();

@@ -197,7 +197,7 @@ class LedgerWriter(Shared):
         While the folder cannot be used there is no journal, and `open` raises.
         """
         if self._tasks:
-            raise RuntimeError("Book.start was called twice")
+            raise RuntimeError("LedgerWriter.start was called twice")
         if self._folder is not None:
             try:
                 self._begin(self._folder)
@@ -229,7 +229,7 @@ class LedgerWriter(Shared):
         if journal is None:
             if self._folder is not None:
                 if not self._tasks:
-                    raise RuntimeError("Book.start was not called, or aclose was")
+                    raise RuntimeError("LedgerWriter.start was not called, or aclose was")
                 return self._begin(self._folder).open(entry)
             if len(self._last.rows) > self._most:
                 raise StoreUnavailable("too many rows wait for the ledger's store")
@@ -291,7 +291,7 @@ class LedgerWriter(Shared):
         Waits for as long as the store does not answer.
         """
         if not self._tasks:
-            raise RuntimeError("Book.start was not called, or aclose was")
+            raise RuntimeError("LedgerWriter.start was not called, or aclose was")
         wanted = self._closed
         self._hurries += 1
         self._enough.set()
