@@ -167,6 +167,14 @@ class DashboardRequest:
             return None
         return await self.key()
 
+    @property
+    def holds_no_key(self) -> bool:
+        """Whether an administrator asks who neither holds a key nor names one, and has a page of
+        all keys."""
+        visitor = self.visitor
+        named = visitor.key is not None or visitor.owner or self.query.get("key")
+        return not named and any(page.path == "/app/admin" for page in self.nav)
+
     async def keys(self) -> list[Key]:
         """The keys that the visitor holds: the own one, then others of the same owner that are
         active, newest first, 50 at most. None for administrators who hold no key."""

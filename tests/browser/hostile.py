@@ -1,8 +1,11 @@
 """A gateway in which every name that a page can show is an attempt to run or to fetch something."""
 
+import sqlite3
 import time
+from contextlib import closing
 from itertools import count
 from pathlib import Path
+from secrets import token_bytes
 from typing import Any
 
 from middlewares.stores.ledger.base import AttemptRecord, Entry
@@ -64,7 +67,24 @@ def hostile(folder: Path, simulator: str) -> Populated:
     gateway = Populated(folder, changed, keys, teams)
     gateway.keep(_rows(gateway.ids[first]))
     gateway.request_id = "req_hostile_0"
+    for text in CORPUS:
+        made = gateway.ask("/v1/files", data={"purpose": "user_data"}, files={"file": (text, b"x")})
+        gateway.file_id = made["id"]
+    gateway.session("holder")
+    _browsers(gateway)
     return gateway
+
+
+def _browsers(gateway: Populated) -> None:
+    """Sessions like that of the holder, of browsers whose names are those of the corpus."""
+    with closing(sqlite3.connect(gateway.database)) as database, database:
+        names = [column[1] for column in database.execute("PRAGMA table_info(sessions)")]
+        (row,) = database.execute("SELECT * FROM sessions")
+        for text in CORPUS:
+            changed = {**dict(zip(names, row, strict=True)), "agent": text}
+            changed["digest"] = token_bytes(len(changed["digest"]))
+            marks = ", ".join(f":{name}" for name in names)
+            database.execute(f"INSERT INTO sessions VALUES ({marks})", changed)
 
 
 def _word(text: str) -> str:

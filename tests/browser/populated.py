@@ -82,7 +82,8 @@ def document(simulator: str) -> dict[str, Any]:
         }
         for name, (given, made) in PRICES.items()
     ]
-    models.append({"id": "film", "targets": ["openai/film"], "price": {"job": "0.20"}})
+    film = {"id": "film", "targets": ["openai/film"], "output_modalities": ["video"]}
+    models.append({**film, "price": {"job": "0.20"}})
     plans = [
         {
             "id": "pro",
@@ -144,7 +145,7 @@ class Populated(Gateway):
         return answer.json()
 
     @cache  # noqa: B019
-    def session(self, role: str, agent: str = "Firefox") -> list[dict[str, Any]]:
+    def session(self, role: str) -> list[dict[str, Any]]:
         """The cookies of a visitor that has signed in as "holder" or "admin", for Playwright."""
         path, field, secret = {
             "holder": ("/app/sign-in", "key", self.secrets[self.holder]),
@@ -153,7 +154,7 @@ class Populated(Gateway):
         answer = httpx.post(
             f"{self.url}{path}",
             data={field: secret, "next": "/app"},
-            headers={"sec-fetch-site": "same-origin", "user-agent": agent},
+            headers={"sec-fetch-site": "same-origin"},
             trust_env=False,
             timeout=DEADLINE,
         )

@@ -15,8 +15,6 @@ from .visits import visits
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory, simulator: Program) -> Iterator[Populated]:
     one = hostile(tmp_path_factory.mktemp("hostile"), simulator.url)
-    for text in CORPUS:
-        one.session("holder", agent=text)
     try:
         yield one
     finally:

@@ -20,6 +20,7 @@ from edge.dashboard.request import DashboardRequest
 from edge.dashboard.request_view import OUTCOMES, request_view
 from middlewares.exchange import Principal
 from middlewares.problem import Problem
+from middlewares.stores.keys.base import Key
 from middlewares.stores.ledger.base import Ended, Place, StatusClass, Wanted
 
 ROWS = 50
@@ -84,10 +85,12 @@ def chosen(query: Mapping[str, str], scope: Wanted, *, operator: bool = False) -
 
 
 async def requests(request: DashboardRequest) -> Response:
-    """The list of a key."""
+    """The list of a key. Administrators without one go on to the requests of all."""
+    if request.holds_no_key:
+        return request.redirect("/app/admin/requests")
     key = await request.key()
     about = f"What {key.name or key.prefix} asked for, newest first."
-    return await list_page(request, about, Wanted(account=key.id))
+    return await list_page(request, about, Wanted(account=key.id), key)
 
 
 async def detail(request: DashboardRequest) -> Response:
@@ -96,9 +99,15 @@ async def detail(request: DashboardRequest) -> Response:
 
 
 async def list_page(
-    request: DashboardRequest, about: str, scope: Wanted, *, operator: bool = False
+    request: DashboardRequest,
+    about: str,
+    scope: Wanted,
+    key: Key | None = None,
+    *,
+    operator: bool = False,
 ) -> Response:
-    """The list. scope: which requests may be seen. operator: with columns for operators."""
+    """The list. scope: which requests may be seen. key: the one that is shown, where the visitor
+    may choose another. operator: with columns for operators."""
     filters = chosen(request.query, scope, operator=operator)
     await request.parts.flush()
     found = await request.parts.ledger.search(filters.wanted, before=filters.before, limit=ROWS)
@@ -107,6 +116,8 @@ async def list_page(
         "requests.html",
         400 if filters.fault else 200,
         about=about,
+        key=key,
+        choices=await request.keys() if key is not None else [],
         operator=operator,
         rows=found.rows,
         outcomes=OUTCOMES,

@@ -44,8 +44,11 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def usage(request: DashboardRequest) -> Response:
-    """The page of a key."""
-    return await usage_page(request, _subject(request, await request.key()))
+    """The page of a key. Administrators without one go on to the usage of all."""
+    if request.holds_no_key:
+        return request.redirect("/app/admin/usage")
+    key = await request.key()
+    return await usage_page(request, _subject(request, key), key)
 
 
 async def as_csv(request: DashboardRequest) -> Response:
@@ -62,8 +65,10 @@ def _subject(request: DashboardRequest, key: Key) -> Subject:
     return Subject(path="/app/usage", title="Usage", about=about, filters=filters, tabs=tabs)
 
 
-async def usage_page(request: DashboardRequest, subject: Subject) -> Response:
-    """The page of a subject."""
+async def usage_page(
+    request: DashboardRequest, subject: Subject, key: Key | None = None
+) -> Response:
+    """The page of a subject. key: the one that is shown, where the visitor may choose another."""
     query, fault = dict(request.query), ""
     try:
         period = read_usage_period(query, request.now)
@@ -77,6 +82,8 @@ async def usage_page(request: DashboardRequest, subject: Subject) -> Response:
         "usage.html",
         400 if fault else 200,
         subject=subject,
+        key=key,
+        choices=await request.keys() if key is not None else [],
         view=usage_view(cells, period, measure),
         whole=whole,
         periods=NAMES,

@@ -78,6 +78,13 @@
   }, 1000);
   new MutationObserver(showAll).observe(document.body, { childList: true, subtree: true });
 
+  // On a phone the navigation is one row, which scrolls to the page that is open.
+  const here = document.querySelector(".nav [aria-current]");
+  if (here) {
+    const row = here.closest(".nav");
+    row.scrollLeft = here.offsetLeft - (row.clientWidth - here.offsetWidth) / 2;
+  }
+
   // No polling while no one sees the page.
   document.addEventListener("htmx:before:request", (event) => {
     const cause = event.detail.ctx.sourceEvent;
