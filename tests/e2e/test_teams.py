@@ -168,9 +168,11 @@ def _change_teams(start: Start, document: dict[str, Any]) -> None:
     shown = limits(first, ann).json()["error"]
     assert shown["code"] == "invalid_key"
     assert ads not in str(shown) and "Ads" not in str(shown)
-    assert [
-        line for line in first.log if line.get("reason", "").endswith(f"{ads}, which is disabled")
-    ]
+    said = f"{ads}, which is disabled"
+    until(
+        lambda: [line for line in first.log if line.get("reason", "").endswith(said)],
+        what="the reason in the log",
+    )
     admin(second, "PATCH", f"/teams/{ads}", {"disabled": False})
     until(lambda: everywhere(has(id=ads)), what="the team enabled again")
     admin(first, "PATCH", key, {"team": None})
