@@ -18,7 +18,7 @@ from tests.e2e.conftest import SECRETS
 from tests.e2e.program import Gateway
 
 from .conftest import Open
-from .tab import violations
+from .tab import shot, violations, wider_than_the_window
 
 
 class Home(NamedTuple):
@@ -42,11 +42,13 @@ def home(tmp_path: Path) -> Iterator[Home]:
                 "scopes": ["openid", "profile", "email", "groups"],
                 "admin_groups": ["ops"],
                 "allowed_domains": ["example.com"],
+                "auto_create": {"plan": "staff", "keys": 2},
             }
             document = {
                 "auth": {"admin_token": "env:ADMIN_TOKEN"},
                 "upstreams": [{"name": "near", "dialect": "simulator"}],
                 "models": [{"id": "sim-1", "targets": ["near/sim-1"]}],
+                "plans": [{"id": "staff", "windows": [{"length": "1d", "credits": "5"}]}],
                 "dashboard": {"oidc": oidc},
             }
             gateway = Gateway(tmp_path, document, env=SECRETS, listener=listener)
@@ -103,6 +105,29 @@ def test_people_sign_in_and_are_holders_or_admins(home: Home, open_page: Open) -
         page.get_by_role("button", name="Sign out").first.click()
         page.wait_for_url(f"{home.url}/app/sign-in**")
     assert CLIENT_SECRET not in home.gateway.stderr
+
+
+def test_person_creates_the_first_key(home: Home, open_page: Open) -> None:
+    there = (re.escape(urlsplit(home.provider.url).netloc), "fonts.googleapis.com")
+    page = open_page("/app/sign-in", base=home.url, expected=there)
+    through_the_provider(page, home, "ann")
+    page.wait_for_url(f"{home.url}/app/api-keys")
+    for width, scheme in ((1280, "light"), (360, "dark")):
+        page.set_viewport_size({"width": width, "height": 800})
+        page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+        assert not violations(page)
+        assert not wider_than_the_window(page)
+        shot(page, f"person-api-keys-{scheme}-{width}")
+    page.get_by_label("Name").fill("Laptop")
+    page.get_by_role("button", name="Create").click()
+    secret = page.locator("#secret").inner_text()
+    answer = httpx.get(
+        f"{home.url}/v1/limits", headers={"authorization": f"Bearer {secret}"}, trust_env=False
+    )
+    assert answer.json()["plan"] == "staff"
+    page.goto("/app")
+    expect(page.locator("main")).to_contain_text("1d window")
+    assert not violations(page)
 
 
 def test_provider_that_is_gone_leaves_the_key(home: Home, open_page: Open) -> None:

@@ -90,7 +90,6 @@ async def test_two_replicas_send_each_share_once(
     for name in names:
         shares = receiver.shares(name=name)
         assert len(shares) == len(set(shares)), "each at most once"
-        assert shares == sorted(shares)
 
 
 def test_alert_is_verified_by_the_openai_sdk(start: Start, receiver: AlertReceiver) -> None:
