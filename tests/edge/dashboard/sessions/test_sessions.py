@@ -7,6 +7,7 @@ from edge.dashboard.sessions.password_hash import new_hash
 from edge.management import keys as management
 from middlewares.stores.keys.base import Key
 from middlewares.stores.sessions.base import IDLE, LONGEST, Session
+from middlewares.stores.teams.base import TeamRecord
 from tests.edge.dashboard.conftest import OpenSite
 from tests.edge.dashboard.visits import PASSWORD, Browser, Site
 
@@ -228,4 +229,16 @@ async def test_sign_in_over_plain_http_is_refused_with_a_sentence(site: Site, ho
     assert host not in page.text
     answer = await browser.post("/app/sign-in", key=site.secret)
     assert answer.status == 400
+    assert sessions(site) == []
+
+
+async def test_session_ends_with_a_disabled_team(site: Site) -> None:
+    team = TeamRecord(id="team_00000000000000000001", name="t", created_at=site.clock())
+    await site.keys.teams.insert(team)
+    await changed(site, team=team.id)
+    browser = await site.signed_in()
+    assert is_open(await browser.get("/app"))
+    await site.keys.teams.update(team.id, lambda one: msgspec.structs.replace(one, disabled=True))
+    await site.directory.refresh()
+    assert not is_open(await browser.get("/app"))
     assert sessions(site) == []
