@@ -18,6 +18,7 @@ from middlewares.stores.counters.base import (
     InsufficientFunds,
     Spent,
     TeamAccount,
+    TeamClaim,
     Unknown,
 )
 from middlewares.stores.counters.failover import Budgets, Failover, Rates
@@ -195,6 +196,37 @@ async def test_slots_are_given_back_where_they_were_taken(server: RedisServer) -
         assert (await failover.admit("k", (), slots=1, lease="again")).admitted
         failover.release("k", "local")
         assert (await failover.levels("k", ()))[1] == 1
+
+
+async def test_slots_of_a_team_are_given_back_where_they_were_taken(server: RedisServer) -> None:
+    its = TeamClaim("t", (), 1)
+    async with failing_over(server) as failover:
+        assert (await failover.admit("k", (), slots=2, lease="shared", team=its)).admitted
+        server.freeze()
+        assert (await failover.admit("k", (), slots=2, lease="local", team=its)).admitted
+        refused = await failover.admit("k", (), slots=2, lease="more", team=its)
+        assert (refused.lacking, refused.whose) == ("concurrency", "team")
+        for who in ("k", "t"):
+            failover.release(who, "shared")
+        server.thaw()
+        await back(failover)
+        async with another(server) as other:
+            assert (await other.levels("t", ()))[1] == (await other.levels("k", ()))[1] == 0
+        assert (await failover.admit("k", (), slots=2, lease="again", team=its)).admitted
+        for who in ("k", "t"):
+            failover.release(who, "local")
+        assert (await failover.levels("t", ()))[1] == 1
+
+
+async def test_levels_of_a_team_that_is_not_counted_are_the_tightest(server: RedisServer) -> None:
+    its = TeamClaim("t", (Check("requests", Rate(1, 60.0)),))
+    async with failing_over(server, rates="allow") as allows:
+        server.stop()
+        verdict = await allows.admit("k", CHECK, team=its)
+        assert verdict.admitted
+        assert [(level.limit, level.remaining) for level in verdict.levels] == [(1, 1)]
+        server.start()
+        await back(allows)
 
 
 async def test_what_a_frozen_redis_carries_out_later_is_taken_back(server: RedisServer) -> None:
