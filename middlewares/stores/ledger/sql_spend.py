@@ -132,11 +132,13 @@ class _Section:
         names = [name for name in ("owner", "team") if self._given.get(name)]
         return [self.table.c[name] != literal_column("''") for name in names]
 
-    def of_table(self, first: int, last: int) -> Select[Any]:
+    def of_table(self, dialect: str, first: int, last: int) -> Select[Any]:
         """The sums of whole days, with a column for each dimension."""
         c = self.table.c
-        # Where groups are sorted by other columns first, an index by day would be the wrong one.
-        day = c.day + literal_column("0") if self.lead else c.day
+        # Where groups are sorted by other columns first, an index by day is the wrong one, which
+        # SQLite does not know.
+        sqlite = dialect == "sqlite"
+        day = c.day + literal_column("0") if self.lead and sqlite else c.day
         wanted = [day >= first, day <= last, *self._filtered(c), *self._partial()]
         if self._tagged is not None:
             wanted.append(c.tagged == self._tagged)
@@ -329,7 +331,7 @@ class _Page:
     def _statement(self, end: Cursor | None) -> Any:
         section, (first, last, rest) = self._section, self._period
         dialect = self._connection.dialect.name
-        parts = [section.of_table(first, last)] if first <= last else []
+        parts = [section.of_table(dialect, first, last)] if first <= last else []
         parts += [section.of_ledger(dialect, *part) for part in rest]
         if not parts:
             return None

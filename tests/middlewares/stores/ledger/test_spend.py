@@ -1,5 +1,6 @@
 """Spend by groups, against sums of the rows themselves."""
 
+import asyncio
 import random
 from collections.abc import Iterator, Sequence
 from itertools import combinations, pairwise
@@ -28,11 +29,12 @@ from middlewares.stores.ledger.spend import (
     ordered,
     parts_of,
 )
-from middlewares.stores.ledger.sql import SqlLedgerStore
+from middlewares.stores.ledger.sql import SqlLedgerStore, write_row
 from middlewares.stores.sql import tables
 from tests.middlewares.stores.conftest import database_url
 from tests.middlewares.stores.entries import credit, use
 from tests.middlewares.stores.samples import new_key
+from tests.waiting import DEADLINE
 
 MIDNIGHT = 20_000 * DAY
 SUBSETS = [subset for n in range(8) for subset in combinations(DIMENSIONS, n)]
@@ -401,3 +403,35 @@ async def test_memory_and_sql_name_the_same_groups_in_the_same_order(sqlite_url:
         ]
         assert found[0].total == found[1].total
     await database.aclose()
+
+
+async def test_writers_at_once_keep_the_sums_of_the_rows(sql_url: str) -> None:
+    """Three writers with rows of the same groups, many of them the same rows, and rows of jobs,
+    which are written in transactions of their own."""
+    entries, of_jobs = rows(240, 8), rows(30, 9)
+    databases = [await Database.open(sql_url, patience=20) for _ in range(3)]
+
+    async def append(database: Database, seed: int) -> None:
+        store = SqlLedgerStore(database)
+        mine = random.Random(seed).sample(entries, 150) + entries[seed::3]
+        for start in range(0, len(mine), 17):
+            await store.append(sorted(mine[start : start + 17], key=lambda row: row.id))
+
+    async def finish(database: Database, seed: int) -> None:
+        for row in of_jobs[seed::3]:
+            async with database.write() as connection:
+                await write_row(connection, row)
+
+    async with asyncio.timeout(DEADLINE):
+        await asyncio.gather(
+            *[
+                write(each, seed)
+                for seed, each in enumerate(databases)
+                for write in (append, finish)
+            ]
+        )
+    store = SqlLedgerStore(databases[0])
+    for by in (("key", "model"), ("tag", "day"), ("tag", "owner"), ("team",)):
+        await compare(store, [*entries, *of_jobs], by, since=0.0, until=2.0 * MIDNIGHT)
+    for database in databases:
+        await database.aclose()

@@ -83,6 +83,9 @@ def _fill(connection: sa.Connection) -> None:
         if end <= at:  # no day is as long as what floats of this size are apart
             break
         at = connection.execute(following, {"at": end}).scalar_one()
+    if connection.dialect.name == "postgresql":  # which would plan for empty tables until later
+        for name in (*_KEYS, "ledger", "api_keys"):
+            connection.execute(sa.text(f"ANALYZE {name}"))
 
 
 def _filling(dialect: str, name: str) -> str:
