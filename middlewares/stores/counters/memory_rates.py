@@ -178,50 +178,60 @@ class MemoryRates(Shared):
         if now is None:
             now = self._clock()
         its_name, its_limits = team
-        if (own := self._room(who, limits, tokens, lease, now)) is None:
+        own = self._room(who, limits, tokens, lease, now)
+        if own is None:
             return None
-        if (its := self._room(its_name, its_limits, tokens, lease, now)) is None:
+        its = self._room(its_name, its_limits, tokens, lease, now)
+        if its is None:
             return None
-        for place, levels in (own, its):
+        for place, tank, level, other, used in (own, its):
             place.at = now
-            for tank, level in levels:
+            if tank is not None:
                 tank.at, tank.level = now, level
+            if other is not None:
+                other.at, other.level = now, used
         if limits.concurrency:
             own[0].leases[lease] = now
         if its_limits.concurrency:
             its[0].leases[lease] = now
-        return (
-            tightest(_levels_of(limits, own[1]), _levels_of(its_limits, its[1])) if report else ()
-        )
+        if not report:
+            return ()
+        _, tank, level, other, used = own
+        _, its_tank, its_level, its_other, its_used = its
+        requests = _tighter("requests", tank, level, its_tank, its_level)
+        return requests + _tighter("tokens", other, used, its_other, its_used)
 
     def _room(
         self, who: str, limits: Limits, tokens: int, lease: str, now: float
-    ) -> tuple[_Place, list[tuple[_Tank, float]]] | None:
-        """The place of `who`, and for each of its rates the tank and its level with this request;
-        None where there may not be room. Takes nothing."""
-        place = self._places.get(who)
-        if place is None:
+    ) -> "_Room | None":
+        """The place of `who` with its tanks of requests and of tokens, each with its level after
+        this request; None where there may not be room. Takes nothing."""
+        requests, second, slots = limits.requests, limits.tokens, limits.concurrency
+        tank = other = None
+        level = used = 0.0
+        try:
+            place = self._places[who]
+            if requests is not None:
+                tank = place.tanks["requests"]
+                if tank.rate is not requests:
+                    tank.fit(requests)
+                level = tank.level - (now - tank.at) * tank.speed
+                level = level + 1.0 if level > 0.0 else 1.0
+                if level > tank.depth or now < tank.at:
+                    return None
+            if second is not None:
+                other = place.tanks["tokens"]
+                if other.rate is not second:
+                    other.fit(second)
+                used = other.level - (now - other.at) * other.speed
+                used = used + tokens if used > 0.0 else tokens + 0.0
+                if used > other.depth or now < other.at:
+                    return None
+        except KeyError:
             return None
-        slots = limits.concurrency
         if slots and (len(place.leases) >= slots or lease in place.leases):
             return None
-        levels = []
-        for name, rate, cost in (
-            ("requests", limits.requests, 1),
-            ("tokens", limits.tokens, tokens),
-        ):
-            if rate is None:
-                continue
-            tank = place.tanks.get(name)
-            if tank is None or now < tank.at:
-                return None
-            if tank.rate is not rate:
-                tank.fit(rate)
-            level = max(0.0, tank.level - (now - tank.at) * tank.speed) + cost
-            if level > tank.depth:
-                return None
-            levels.append((tank, level))
-        return place, levels
+        return place, tank, level, other, used
 
     async def admit(
         self,
@@ -342,13 +352,20 @@ def _level_of_tank(check: Check, tank: _Tank) -> Level:
     return level_of(check.name, check.rate, tank.level, tank.at)
 
 
-def _levels_of(limits: Limits, levels: Sequence[tuple[_Tank, float]]) -> tuple[Level, ...]:
-    """Of the rates of `limits`, whose tanks are in this order."""
-    names = ("requests", "tokens") if limits.requests is not None else ("tokens",)
-    return tuple(
-        level_of(name, tank.rate, level, tank.at)
-        for name, (tank, level) in zip(names, levels, strict=False)
-    )
+_Room = tuple[_Place, _Tank | None, float, _Tank | None, float]
+
+
+def _tighter(
+    name: str, tank: _Tank | None, level: float, other: _Tank | None, its_level: float
+) -> tuple[Level, ...]:
+    """Of two tanks of one rate the level of which less remains; nothing without a tank."""
+    if tank is None:
+        return () if other is None else (level_of(name, other.rate, its_level, other.at),)
+    own = level_of(name, tank.rate, level, tank.at)
+    if other is None:
+        return (own,)
+    its = level_of(name, other.rate, its_level, other.at)
+    return (its,) if its.remaining < own.remaining else (own,)
 
 
 def level_of(name: str, rate: Rate, level: float, at: float) -> Level:

@@ -3,6 +3,7 @@
 import asyncio
 import multiprocessing
 from collections.abc import AsyncIterator, Sequence
+from operator import attrgetter
 
 import pytest
 from hypothesis import given, settings
@@ -279,7 +280,8 @@ async def test_take_of_both_decides_as_admit(
 
 
 def same(levels: Sequence[Level], others: Sequence[Level], now: float) -> None:
-    for one, other in zip(levels, others, strict=True):
+    by_name = attrgetter("name")
+    for one, other in zip(sorted(levels, key=by_name), sorted(others, key=by_name), strict=True):
         assert one.name == other.name
         assert one.remaining == pytest.approx(other.remaining, abs=1)  # at its edge
 
