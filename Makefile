@@ -125,7 +125,7 @@ $(RUNS): constraints-run.txt pyproject.toml
 # What its tests need besides.
 $(READY): constraints.txt pyproject.toml | $(RUNS)
 	$(ENVIRONMENT)
-	@echo "Installing what the tests need (600 MB to fetch, some minutes) ..."
+	@echo "Installing what the tests need (700 MB to fetch, some minutes) ..."
 	@$(INSTALL) --require-hashes -r constraints.txt
 	@$(INSTALL) --no-build-isolation -e .
 	@rm $(VENV)/installing && touch $@

@@ -49,7 +49,7 @@ def test_hash_is_read_from_a_variable() -> None:
 @pytest.mark.parametrize(
     ("value", "env"),
     [
-        (new_hash(GOOD), {}),
+        pytest.param(new_hash(GOOD), {}, id="hash itself"),
         ("plain-text-password-123", {}),
         ("env:PASSWORD", {"PASSWORD": "plain-text-password-123"}),
         ("env:PASSWORD", {"PASSWORD": "admin"}),
