@@ -128,8 +128,8 @@ def _given(**members: Any) -> dict[str, Any]:
 
 
 DIALECTS: Final[Mapping[str, PromptDialect]] = {
-    "chat": PromptDialect("OpenAI Chat Completions", "chat.completions", _chat, curl.chat),
-    "messages": PromptDialect("Anthropic Messages", "messages", _messages, curl.messages),
-    "responses": PromptDialect("OpenAI Responses", "responses", _responses, curl.responses),
+    "chat": PromptDialect("Chat Completions", "chat.completions", _chat, curl.chat),
+    "messages": PromptDialect("Messages", "messages", _messages, curl.messages),
+    "responses": PromptDialect("Responses", "responses", _responses, curl.responses),
 }
 """By the value of the form's field."""
