@@ -58,7 +58,7 @@ from .spend import (
     parts_of,
 )
 
-SCAN = 50_000
+SCAN = 30_000
 """Rows of a table of sums that a page reads at most, beside those of its first key or owner."""
 
 _COUNTED = SUMS[2:]
@@ -115,7 +115,7 @@ class _Section:
         names: list[Dimension] = ["tag"] if self.tags else []
         if "key" in self._given:
             names.append("key")
-        elif self._given.get("owner"):
+        elif self._given.get("owner") and (not self.tags or "tag" in self._given):
             names.append("owner")
         elif self._given.get("team") and self.table is spend_keys:
             names.append("team")
