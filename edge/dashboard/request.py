@@ -8,6 +8,8 @@ from urllib.parse import parse_qs, quote, urlencode
 
 from starlette.responses import RedirectResponse, Response
 
+from edge.management.audit import Audit
+from edge.management.self_service import excess
 from middlewares.asgi import Receive, Scope, header
 from middlewares.auth import refusal
 from middlewares.body import read_body
@@ -160,6 +162,28 @@ class DashboardRequest:
         if key is None or not self.visitor.may_see(key):
             raise Problem("not_found", message="There is no such key.")
         return key
+
+    def may_work_with(self, key: Key) -> bool:
+        """Whether the visitor may do what a key may do, and change it. Someone who signed in with
+        a key works with keys of the owner that may do no more than this one."""
+        own = self.visitor.key
+        return own is None or own.id == key.id or not excess(key, own, self.parts.plans)
+
+    async def key_to_work_with(self) -> Key:
+        """The same as `key`, for what spends its money or changes what it has. Raises Problem
+        also for a key that may do more than the one that was signed in with."""
+        key = await self.key()
+        if not self.may_work_with(key):
+            message = "This key may do more than the one that you signed in with. Sign in with it."
+            raise Problem("endpoint_not_allowed", message=message, reason="self-service")
+        return key
+
+    async def note_use(self, action: str, key: Key, **detail: str) -> None:
+        """Write an audit row where an administrator works with the key of someone else. Raises
+        StoreUnavailable; then nothing may be done."""
+        if not self.visitor.holds(key):
+            audit = Audit(self.parts.audit, self.visitor.actor, clock=self.parts.clock)
+            await audit.note(action, key.id, detail)
 
     async def key_or_none(self) -> Key | None:
         """The same; None where neither the query nor the sign-in names a key."""

@@ -39,6 +39,10 @@ class Visitor(msgspec.Struct, frozen=True):
 
     def may_see(self, key: Key) -> bool:
         """Whether the visitor may see a key and what it used."""
-        if self.role == "admin" or (self.key is not None and key.id == self.key.id):
+        return self.role == "admin" or self.holds(key)
+
+    def holds(self, key: Key) -> bool:
+        """Whether it is a key of the visitor: the one that was signed in with, or of the owner."""
+        if self.key is not None and key.id == self.key.id:
             return True
         return bool(self.owner) and key.owner == self.owner

@@ -1,6 +1,7 @@
 """Pages of holders on the real program: their keys, files and jobs."""
 
 import asyncio
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -199,3 +200,33 @@ async def test_holder_sees_filters_and_cancels_jobs(home: Gateway, vendor: JobVe
     assert (await asyncio.to_thread(visitor.get, "/app/jobs?state=odd")).status_code == 400
     await caller.http.aclose()
     await other.http.aclose()
+
+
+def test_key_that_may_do_less_reads_and_deletes_no_file_of_a_wider_one(home: Gateway) -> None:
+    wide, narrow = (
+        home.new_key(name, owner="lea", plan="paid", **more)
+        for name, more in (("wide", {}), ("narrow", {"limits": {"concurrency": 1}}))
+    )
+    uploaded = httpx.post(
+        f"{home.url}/v1/files",
+        headers={"authorization": f"Bearer {wide}"},
+        data={"purpose": "user_data"},
+        files={"file": ("sums.csv", b"a,b")},
+        trust_env=False,
+        timeout=DEADLINE,
+    )
+    file_id = uploaded.json()["id"]
+    visitor = Visitor(home, narrow)
+    rows = home.run("keys", "list", "--json")
+    (key_id,) = (one["id"] for one in json.loads(rows) if one["name"] == "wide")
+    listed = visitor.get(f"/app/files?key={key_id}")
+    assert file_id in listed.text and "Download" not in listed.text
+    for method, path in (
+        ("GET", f"/app/files/{file_id}/content"),
+        ("GET", f"/app/files/{file_id}/delete"),
+        ("POST", f"/app/files/{file_id}/delete"),
+        ("POST", "/app/jobs/video_1/cancel"),
+    ):
+        ask = visitor.get if method == "GET" else visitor.post
+        assert ask(f"{path}?key={key_id}").status_code == 403, path
+    assert Visitor(home, wide).get(f"/app/files/{file_id}/content").content == b"a,b"

@@ -21,7 +21,7 @@ from edge.management import keys
 from edge.management.audit import Audit
 from edge.management.fields import Refused
 from edge.management.money import principal
-from edge.management.self_service import ChildKey, create_child, create_for_owner, excess
+from edge.management.self_service import ChildKey, create_child, create_for_owner
 from middlewares.problem import Problem
 from middlewares.stores.errors import StoreUnavailable
 from middlewares.stores.keys.base import Key, KeysWanted
@@ -47,10 +47,8 @@ class Verbs(NamedTuple):
 
 def verbs(request: DashboardRequest, key: Key) -> Verbs:
     """What the visitor may do with a key that it sees."""
-    visitor = request.visitor
     self_service = request.parts.settings.dashboard.self_service
-    own = visitor.key
-    manage = own is None or own.id == key.id or not excess(key, own, request.parts.plans)
+    manage = request.may_work_with(key)
     usable = key.usable_until(key.digest) > request.now
     # With another key than the one that was signed in with, it may do more than that.
     create = self_service and bool(key.owner) and usable and manage

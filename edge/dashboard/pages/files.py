@@ -43,6 +43,7 @@ async def list_files(request: DashboardRequest) -> Response:
     return request.render(
         "files.html",
         key=key,
+        may_work=request.may_work_with(key),
         files=found[:_ROWS],
         next=found[_ROWS - 1].id if len(found) > _ROWS else None,
         first=after is None,
@@ -56,19 +57,25 @@ async def list_files(request: DashboardRequest) -> Response:
 async def download(request: DashboardRequest) -> Response:
     """The bytes of a file."""
     files = _files(request)
-    return FileAnswer(files, await _file(request, files))
+    key = await request.key_to_work_with()
+    record = await _file(request, files, key)
+    await request.note_use("file.read", key, file=record.id)
+    return FileAnswer(files, record)
 
 
 async def ask_to_delete(request: DashboardRequest) -> Response:
     """The question before a file is deleted."""
     files = _files(request)
-    return request.render("file_delete.html", file=await _file(request, files))
+    record = await _file(request, files, await request.key_to_work_with())
+    return request.render("file_delete.html", file=record)
 
 
 async def delete(request: DashboardRequest) -> Response:
     """Delete a file."""
     files = _files(request)
-    record = await _file(request, files)
+    key = await request.key_to_work_with()
+    record = await _file(request, files, key)
+    await request.note_use("file.delete", key, file=record.id)
     await files.delete(record.owner, record.id)
     query = {"key": record.owner} if request.query.get("key") else {}
     return request.redirect("/app/files", note="file_deleted", **query)
@@ -82,9 +89,8 @@ async def _cursor(request: DashboardRequest, files: Files, key: Key) -> Cursor |
     return None if record is None else Cursor(record.created_at, record.id)
 
 
-async def _file(request: DashboardRequest, files: Files) -> FileRecord:
+async def _file(request: DashboardRequest, files: Files, key: Key) -> FileRecord:
     """The file that the path names. Raises Problem, the same for files of others."""
-    key = await request.key()
     record = await files.find(key.id, request.params["id"])
     if record is None:
         raise Problem("not_found", message="There is no such file.")

@@ -43,6 +43,7 @@ async def list_jobs(request: DashboardRequest) -> Response:
     return request.render(
         "jobs.html",
         key=key,
+        may_work=request.may_work_with(key),
         rows=[_row(job) for job in found[:_ROWS]],
         next=found[_ROWS - 1].id if len(found) > _ROWS else None,
         first=last is None,
@@ -56,8 +57,11 @@ async def list_jobs(request: DashboardRequest) -> Response:
 async def cancel(request: DashboardRequest) -> Response:
     """Cancel a job."""
     jobs = _jobs(request)
-    key = await request.key()
-    job = await jobs.cancel(key.id, request.params["id"], request.now)
+    key = await request.key_to_work_with()
+    job = await jobs.store.get(key.id, request.params["id"])
+    if job is not None:
+        await request.note_use("job.cancel", key, job=job.id)
+        job = await jobs.cancel(key.id, job.id, request.now)
     if job is None:
         raise Problem("not_found", message="There is no such job.")
     query = {"key": key.id} if request.query.get("key") else {}

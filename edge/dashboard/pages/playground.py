@@ -1,7 +1,8 @@
 """Requests from the browser, with the key that is signed in, in each dialect.
 
 They pass the chain behind auth, so limits, budgets and the ledger see them as any request of the
-key. A browser with the page's script gets the stream itself; another one gets a page.
+key. A browser with the page's script gets the stream itself; another one gets a page. A request of
+an administrator with the key of someone else is in the audit.
 """
 
 from typing import Any
@@ -30,13 +31,14 @@ async def playground(request: DashboardRequest) -> Response:
 
 async def send(request: DashboardRequest) -> Response:
     """Send the prompt of the form: a stream for the script, else a page with the answer."""
-    key = await request.key()
+    key = await request.key_to_work_with()
     prompt = await _prompt(request)
     row = BY_NAME[DIALECTS[prompt.dialect].endpoint]
     principal = await request.principal(key, row.name)
     inner = request.parts.inner
     if inner is None:
         raise Problem("not_found", reason="the dashboard has no chain")
+    await request.note_use("playground.use", key, request=request.exchange.request_id)
     stream = header(request.scope, b"accept") == b"text/event-stream"
     response = InnerAnswer(inner, row, principal, body_of(prompt, stream=stream))
     if stream:
@@ -75,13 +77,15 @@ async def _page(
 ) -> Response:
     answer = shown.get("answer")
     chosen = request.visitor.key is not None or bool(request.query.get("key"))
+    key = await request.key() if chosen else None
     return request.render(
         "playground.html",
         status,
         prompt=prompt,
         dialects=DIALECTS,
         models=await models_of(request),
-        key=await request.key() if chosen else None,
+        key=key,
+        may_work=key is not None and request.may_work_with(key),
         answer=answer,
         line=shown.get("line", ""),
         cost=credits_used(request.exchange) if answer is not None else None,

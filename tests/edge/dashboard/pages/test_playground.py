@@ -5,10 +5,14 @@ from typing import Any
 
 import pytest
 
+from edge.dashboard.pages import PAGES
 from edge.management import keys as management
 from middlewares.asgi import Receive, Scope, Send, send_json
 from middlewares.exchange import exchange_of
+from middlewares.stores.audit.base import AuditChange, MemoryAuditStore
+from middlewares.stores.errors import StoreUnavailable
 from tests.edge.dashboard.conftest import OpenSite
+from tests.edge.dashboard.pages.admin.administrator import ACTOR, administrator
 from tests.edge.dashboard.visits import Site
 
 PROMPT: dict[str, Any] = {
@@ -93,3 +97,83 @@ async def test_text_of_twenty_thousand_characters_fits_in_any_script(site: Site)
     assert line.text.count("\u6c34") == 20_000
     page = await browser.post("/app/playground/curl", **{**PROMPT, "user": "\u6c34" * 40_000})
     assert page.status == 413
+
+
+class NoAudit(MemoryAuditStore):
+    """An audit that cannot be written."""
+
+    async def note(self, change: AuditChange) -> None:
+        raise StoreUnavailable("away")
+
+
+async def _answering(open_site: OpenSite, **parts: Any) -> tuple[Site, list[str]]:
+    """A site whose chain answers, and the ids of the keys that it was asked with."""
+    asked: list[str] = []
+
+    async def chain(scope: Scope, receive: Receive, send: Send) -> None:
+        principal = exchange_of(scope).principal
+        asked.append("" if principal is None else principal.id)
+        await send_json(scope, send, b'{"content":[{"text":"Hi"}]}')
+
+    return await open_site(inner=chain, **parts), asked
+
+
+async def test_administrator_leaves_a_row_for_each_request_with_a_key_of_others(
+    open_site: OpenSite,
+) -> None:
+    site, asked = await _answering(open_site)
+    browser = await administrator(site)
+    for accept in ("text/html", "text/event-stream"):
+        await browser.post(f"/app/playground?key={site.key.id}", {"accept": accept}, **PROMPT)
+    await browser.post(f"/app/playground/curl?key={site.key.id}", **PROMPT)
+    await browser.get(f"/app/playground?key={site.key.id}")
+    refused = await browser.post(f"/app/playground?key={site.key.id}", **{**PROMPT, "user": ""})
+    assert refused.status == 400
+    rows = await site.parts.audit.page()
+    assert asked == [site.key.id] * 2
+    assert [(row.actor, row.action, row.subject) for row in rows] == [
+        (ACTOR, "playground.use", site.key.id)
+    ] * 2
+    assert len({row.detail["request"] for row in rows}) == 2
+
+
+async def test_request_with_a_key_of_others_that_cannot_be_noted_is_not_made(
+    open_site: OpenSite,
+) -> None:
+    site, asked = await _answering(open_site)
+    site.serve(PAGES, audit=NoAudit())
+    browser = await administrator(site)
+    answer = await browser.post(f"/app/playground?key={site.key.id}", **PROMPT)
+    assert (answer.status, asked) == (503, [])
+
+
+async def test_holder_leaves_no_row(open_site: OpenSite) -> None:
+    site, asked = await _answering(open_site)
+    assert (await (await site.signed_in()).post("/app/playground", **PROMPT)).status == 200
+    assert asked == [site.key.id]
+    assert not await site.parts.audit.page()
+
+
+async def test_key_that_may_do_more_than_the_one_signed_in_with_is_not_spent(
+    open_site: OpenSite,
+) -> None:
+    site, asked = await _answering(open_site, dashboard={"self_service": True})
+    narrow, secret = await management.create(
+        site.keys,
+        "acme",
+        now=site.clock(),
+        name="narrow",
+        owner="ann",
+        plan="gold",
+        limits={"concurrency": 1},
+    )
+    await site.directory.refresh()
+    browser = await site.signed_in(secret)
+    wide = f"/app/playground?key={site.key.id}"
+    assert (await browser.post(wide, **PROMPT)).status == 403
+    form = await browser.get(wide)
+    assert "sign in with it" in form.text and "<textarea" not in form.text
+    assert asked == []
+    wider = await site.signed_in()
+    assert (await wider.post(f"/app/playground?key={narrow.id}", **PROMPT)).status == 200
+    assert asked == [narrow.id]
