@@ -13,11 +13,14 @@ from sqlalchemy.engine import Connection
 
 from middlewares.stores.sql.engine import FAILURES, connect, make, unavailable
 
+from .spend_sums import complete_recent_days
+
 _LOCK = 0x70656E73746F636B  # "penstock"; any number that no other program locks
 
 
 async def migrate(url: str) -> None:
-    """Run the migrations that the tables at `url` have not had. Any number may try at once.
+    """Run the migrations that the tables at `url` have not had, and add to sums what processes of
+    an older version have written since. Any number may try at once.
 
     All in one transaction, under a lock that others wait for: it is done whole or not at all.
     Raises StoreUnavailable.
@@ -29,6 +32,7 @@ async def migrate(url: str) -> None:
             if engine.dialect.name == "postgresql":
                 await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
             await connection.run_sync(_to_newest)
+            await connection.run_sync(complete_recent_days)
     except FAILURES as raised:
         raise unavailable(raised) from raised
     finally:

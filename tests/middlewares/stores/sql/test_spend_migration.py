@@ -1,5 +1,6 @@
 """Roll-ups that a migration fills from rows, against those that the store keeps."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,13 @@ def entries() -> list[Entry]:
     return [*found, *odd, *huge]
 
 
+def _row(entry: Entry) -> dict[str, Any]:
+    row = msgspec.structs.asdict(entry)
+    for name in ("starts", "team_starts", "attempts"):
+        row[name] = msgspec.json.encode(row[name]).decode()
+    return {**row, "revision": 1 if entry.kind == "credit" else None}
+
+
 def _old(connection: Connection) -> None:
     """The tables of the version before, with rows."""
     config = Config()
@@ -52,12 +60,7 @@ def _old(connection: Connection) -> None:
     config.set_main_option("script_location", folder)
     config.attributes["connection"] = connection
     command.upgrade(config, "0012")
-    rows = []
-    for entry in entries_of_test:
-        row = msgspec.structs.asdict(entry)
-        for name in ("starts", "team_starts", "attempts"):
-            row[name] = msgspec.json.encode(row[name]).decode()
-        rows.append({**row, "revision": 1 if entry.kind == "credit" else None})
+    rows = [_row(entry) for entry in entries_of_test]
     connection.execute(insert(tables.ledger), rows)
 
 
@@ -95,3 +98,30 @@ async def test_database_of_the_version_before_gets_the_sums_of_its_rows(
     assert all(filled.values())
     for name in TABLES:
         assert filled[name] == kept[name], name
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+async def test_rows_that_an_older_version_wrote_after_the_migration_are_in_the_sums_of_the_next(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path, sqlite_url: str
+) -> None:
+    url = f"sqlite:///{tmp_path}/old/keys.db"
+    if kind == "postgres":
+        url = await request.getfixturevalue("postgres").new_database()
+    await migrate(url)
+    now = time.time()
+    rows = [
+        use(at=now - n * 7200, account=f"key_{n % 3}", tags=["", "a,b"][n % 2], cost=n)
+        for n in range(60)
+    ]
+    store = await Database.open(sqlite_url)
+    await SqlLedgerStore(store).append(rows)
+    await store.aclose()
+    database = await Database.open(url)
+    await SqlLedgerStore(database).append(rows[::2])
+    async with database.write() as connection:  # as a version that does not know the sums
+        await connection.execute(insert(tables.ledger), [_row(entry) for entry in rows[1::2]])
+    await database.aclose()
+    assert await contents(url) != await contents(sqlite_url)
+    for _ in range(2):
+        await migrate(url)
+        assert await contents(url) == await contents(sqlite_url)
