@@ -23,6 +23,8 @@ from . import keys
 from .keys import KeyRefused
 from .money import principal
 
+_MONTH = 31 * 86_400.0
+
 
 class ChildKey(msgspec.Struct, frozen=True, kw_only=True):
     """What a holder asks for in a new key. None, and an empty list: as the parent.
@@ -102,12 +104,19 @@ async def create_for_owner(
     team: str | None,
     most: int,
     now: float,
+    counts_for: float = 0.0,
     key_id: str | None = None,
 ) -> tuple[Key, str]:
     """Create a key for an owner who has fewer than `most`, those that count. Returns it and its
-    secret. Raises Refused, StoreUnavailable, and ValueError where a key has this id."""
-    full = KeyRefused("name", f"you have {most} keys, which is all that you may have")
-    if await _count(store, owner, most, now) >= most:
+    secret. Raises Refused, StoreUnavailable, and ValueError where a key has this id.
+
+    counts_for: seconds for which a revoked key still counts, see `longest_window`.
+    """
+    said = f"you have {most} keys, which is all that you may have"
+    if counts_for:
+        said += "; one that is revoked counts until its budget would have begun again"
+    full = KeyRefused("name", said)
+    if await _count(store, owner, most, now, counts_for) >= most:
         raise full
     key, secret = await keys.create(
         store,
@@ -121,19 +130,32 @@ async def create_for_owner(
         key_id=key_id,
     )
     # Others may have found the same room: of these the last one to be stored sees all of them.
-    if await _count(store, owner, most + 1, now) > most:
+    if await _count(store, owner, most + 1, now, counts_for) > most:
         await keys.revoke(store, key.id, now=now)
         raise full
     return key, secret
 
 
-async def _count(store: KeyStore, owner: str, enough: int, now: float) -> int:
-    """The keys of an owner that count, up to about `enough`: all but those that were revoked
-    without being disabled. A key that the operator has disabled cannot be replaced by another."""
+def longest_window(plan: PlanLimits) -> float:
+    """Seconds until a key has spent nothing in any window of its plan; 0 without windows. Someone
+    who may replace a key before that spends each window again."""
+    return max((window.seconds or _MONTH for window in plan.budget.windows), default=0.0)
+
+
+async def _count(store: KeyStore, owner: str, enough: int, now: float, counts_for: float) -> int:
+    """The keys of an owner that count, up to about `enough`: those that are not revoked, those
+    that the operator has disabled, which cannot be replaced, and those that were revoked less than
+    `counts_for` seconds ago, unless that was when they were created."""
+
+    def counts(key: Key) -> bool:
+        if key.revoked_at is None or key.disabled:
+            return True
+        return key.created_at < key.revoked_at and now < key.revoked_at + counts_for
+
     count, after = 0, None
     while count < enough:
         page = await store.search(KeysWanted(owner=owner), now=now, after=after)
-        count += sum(1 for key in page.keys if key.revoked_at is None or key.disabled)
+        count += sum(map(counts, page.keys))
         after = page.next
         if after is None:
             break

@@ -21,7 +21,8 @@ from edge.management import keys
 from edge.management.audit import Audit
 from edge.management.fields import Refused
 from edge.management.money import principal
-from edge.management.self_service import ChildKey, create_child, create_for_owner
+from edge.management.self_service import ChildKey, create_child, create_for_owner, longest_window
+from middlewares.exchange import Principal
 from middlewares.problem import Problem
 from middlewares.stores.errors import StoreUnavailable
 from middlewares.stores.keys.base import Key, KeysWanted
@@ -178,6 +179,7 @@ async def create_own(request: DashboardRequest) -> Response:
             plan=allowed.plan,
             team=allowed.team,
             most=allowed.keys,
+            counts_for=longest_window(parts.plans.limits(Principal(id="", plan=allowed.plan))),
             now=request.now,
             key_id=key_id,
         )

@@ -16,9 +16,16 @@ from hypothesis import strategies as st
 from edge.billing.plans import Plans
 from edge.config.load import parse
 from edge.management.fields import Refused
-from edge.management.keys import create, rotate
+from edge.management.keys import create, revoke, rotate
 from edge.management.money import principal
-from edge.management.self_service import ChildKey, create_child, create_for_owner, excess
+from edge.management.self_service import (
+    ChildKey,
+    create_child,
+    create_for_owner,
+    excess,
+    longest_window,
+)
+from middlewares.exchange import Principal
 from middlewares.problem import Problem
 from middlewares.stores import Key, MemoryKeyStore
 from middlewares.stores.keys.sql import SqlKeyStore
@@ -379,3 +386,41 @@ async def test_create_for_owner_at_once_leaves_no_more_keys_than_allowed(tmp_pat
         await one(0)
     for database in databases:
         await database.aclose()
+
+
+@pytest.mark.parametrize(("plan", "wait"), [("free", 0.0), ("gold", 7 * 86_400.0)])
+async def test_revoked_key_is_replaced_once_its_windows_have_begun_again(
+    plan: str, wait: float
+) -> None:
+    """Someone who revokes a key and creates another spends no window of the plan twice."""
+    store, plans = MemoryKeyStore(), Plans(parse(DOCUMENT))
+    counts_for = longest_window(plans.limits(Principal(id="", plan=plan)))
+    assert counts_for == wait
+
+    async def create(now: float) -> Key:
+        made = create_for_owner(
+            store,
+            store.teams,
+            "x",
+            "ann",
+            name="k",
+            plan=plan,
+            team=None,
+            most=1,
+            now=now,
+            counts_for=counts_for,
+        )
+        return (await made)[0]
+
+    first, revoked = await create(NOW), NOW + 10
+    await revoke(store, first.id, now=revoked)
+    if wait:
+        with pytest.raises(Refused, match="until its budget would have begun again"):
+            await create(revoked + wait - 1)
+    assert (await create(revoked + wait)).id != first.id
+
+
+def test_longest_window_of_calendar_months_is_the_longest_month() -> None:
+    month = {"id": "m", "windows": [{"length": "calendar month", "credits": "1"}]}
+    plans = Plans(parse({**DOCUMENT, "plans": [month]}))
+    assert longest_window(plans.limits(Principal(id="", plan="m"))) == 31 * 86_400
