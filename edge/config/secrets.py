@@ -159,11 +159,9 @@ class HttpUrl(str):
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"expected {cls.expected}, with http or https and a host")
         if "@" in parts.netloc:
-            raise ValueError("must not carry credentials; put them in api_key or headers")
+            raise ValueError("must not carry credentials; upstreams have api_key and headers")
         if "?" in value or "#" in value:
-            raise ValueError(
-                "must not carry a query or a fragment; upstreams[].query takes the query"
-            )
+            raise ValueError("must not carry a query or a fragment; upstreams have query")
         return cls(value.rstrip("/"))
 
 

@@ -141,3 +141,10 @@ def test_store_relative_path_is_resolved_against_the_file(tmp_path: Path) -> Non
 )
 def test_store_other_location_is_unchanged(key: str, location: str) -> None:
     assert getattr(parse({"store": {key: location}}, Path("/etc/p")).store, key) == location
+
+
+@pytest.mark.parametrize("url", ["https://u:p@gw.example", "https://gw.example/?k=v"])
+def test_url_of_the_gateway_is_refused_without_advice_for_upstreams(url: str) -> None:
+    (fault,) = faults({"dashboard": {"public_url": url}})
+    assert fault.startswith("dashboard.public_url: must not carry")
+    assert "put them in" not in fault and "upstreams[]" not in fault
