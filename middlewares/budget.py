@@ -491,7 +491,7 @@ def refusal_of(
         return Problem(
             "insufficient_credits",
             message=f"{beginning} credits are used up: {remaining} remaining.{rest}",
-            reason=f"{whose}may cost {amount}, {lacking.remaining} remain",
+            reason=f"{whose}may cost {decimal(amount)}, {decimal(lacking.remaining)} remain",
             extra=extra,
         )
     cap = next((window.cap for window in budget.windows if window.name == lacking.window), 0)
@@ -512,7 +512,8 @@ def refusal_of(
         "budget_exceeded",
         message=f"{beginning} {lacking.window} spend limit of {decimal(cap)} credits is reached: "
         f"{remaining} remaining{until}.{rest}",
-        reason=f"{whose}window {lacking.window}: may cost {amount}, {lacking.remaining} remain",
+        reason=f"{whose}window {lacking.window}: may cost {decimal(amount)}, "
+        f"{decimal(lacking.remaining)} remain",
         retry_after=retry_after,
         extra=extra,
     )

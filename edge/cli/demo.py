@@ -140,6 +140,7 @@ def _tour(url: str, key: str, settings: Settings, *, local: bool, media: bool) -
 
         Models:  {", ".join(one.id for one in settings.models)}
         Page:    {url}/
+        Sign in: {url}/app (with the key)
 
         """)
     yield f"ready {url}\nServing until Ctrl-C.\n"

@@ -32,6 +32,7 @@ from .terminal import (
     say,
     seconds,
     shown,
+    team_id,
     with_stores,
 )
 
@@ -146,7 +147,7 @@ def create_key(
             metadata=pairs(metadata),
             expires_in=expires_in,
             secret=brought,
-            team=await _team_id(stores, team),
+            team=await team_id(stores, team),
             plans={one.id for one in settings.plans},
             teams=stores.teams,
         )
@@ -158,11 +159,22 @@ def create_key(
 
 
 @keys_app.command("list")
-def list_keys(config: Config, as_json: Json = False) -> None:
+def list_keys(
+    config: Config,
+    as_json: Json = False,
+    team: Annotated[
+        str | None, typer.Option(help="Only those of this team, by its id or name.")
+    ] = None,
+) -> None:
     """List all keys, oldest first. Their secrets are not stored and cannot be shown."""
     from edge.management import keys
 
-    found = with_stores(load(config), lambda stores: keys.every(stores.keys))
+    async def read(stores: Stores) -> list["Key"]:
+        wanted = await team_id(stores, team)
+        found = await keys.every(stores.keys)
+        return [key for key in found if wanted is None or key.team == wanted]
+
+    found = with_stores(load(config), read)
     rows = [keys.described(key, time.time()) for key in found]
     if as_json:
         return print_json(rows)
@@ -238,7 +250,7 @@ def edit_key(
     async def edit(stores: Stores) -> "Key":
         key = await keys.show(stores.keys, which)
         if team is not None:
-            fields["team"] = await _team_id(stores, team)
+            fields["team"] = await team_id(stores, team)
         if own is not None:
             fields["limits"] = {**({} if "limits" in cleared else key.limits or {}), **own}
         return await keys.edit(
@@ -292,13 +304,6 @@ def _show_secret(key: "Key", raw: str, quiet: bool) -> None:
     if not quiet:
         say(f"{key.id} ({key.name}); the key cannot be shown again:")
     typer.echo(raw)
-
-
-async def _team_id(stores: Stores, which: str | None) -> str | None:
-    """The id of the team with this id or name; None for None."""
-    from edge.management import teams
-
-    return None if which is None else (await teams.show(stores.teams, which)).id
 
 
 def _granted(settings: "Settings", names: Sequence[str]) -> list[str] | None:

@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .terminal import Config, Json, Stores, WhichKey, load, print_json, print_table, with_stores
+from .terminal import (
+    Config,
+    Json,
+    Stores,
+    WhichKey,
+    load,
+    print_json,
+    print_table,
+    team_id,
+    with_stores,
+)
 
 if TYPE_CHECKING:
     from edge.billing.period import Period
@@ -169,7 +179,9 @@ def usage(
             help="Group by key, team, owner, model, endpoint, tag or day; several with commas.",
         ),
     ] = None,
-    team: Annotated[str | None, typer.Option(help="With --by: of this team, by its id.")] = None,
+    team: Annotated[
+        str | None, typer.Option(help="With --by: of this team, by its id or name.")
+    ] = None,
     owner: Annotated[str | None, typer.Option(help="With --by: of this owner.")] = None,
     model: Annotated[str | None, typer.Option(help="With --by: of this model.")] = None,
     endpoint: Annotated[str | None, typer.Option(help="With --by: of this endpoint.")] = None,
@@ -238,7 +250,9 @@ def _grouped_usage(
     columns = columns_of(dimensions)
 
     async def read(stores: Stores) -> dict[str, Any]:
-        chosen = Filters(key=await account_of(stores), **filters)
+        # An empty team means rows without one.
+        team = filters["team"] and await team_id(stores, filters["team"])
+        chosen = Filters(key=await account_of(stores), **{**filters, "team": team})
         grouping = Grouping(dimensions, period, chosen)
         if as_csv:
             async for part in usage_csv(stores.ledger, grouping):

@@ -148,6 +148,13 @@ def with_stores(
     return asyncio.run(run())
 
 
+async def team_id(stores: Stores, which: str | None) -> str | None:
+    """The id of the team with this id or name; None for None."""
+    from edge.management import teams
+
+    return None if which is None else (await teams.show(stores.teams, which)).id
+
+
 def seconds(option: str, text: str | None) -> float | None:
     """Seconds of the duration given for `option`; None when none was given."""
     from edge.config.units import Duration

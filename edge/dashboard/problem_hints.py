@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 HINTS: Mapping[str, str] = {
-    "budget_exceeded": "Wait until the window begins again, or ask for credits.",
+    "budget_exceeded": "Wait until the window resets, or ask for credits.",
     "insufficient_credits": "Ask for more credits.",
     "rate_limited": "Send fewer requests at once; clients wait for retry-after.",
     "model_not_allowed": "Choose a model that this key may use.",

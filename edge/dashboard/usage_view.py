@@ -84,8 +84,10 @@ class UsageView(msgspec.Struct, frozen=True):
         }
 
 
-def usage_view(cells: Iterable[Cell], period: UsagePeriod, measure: Measure) -> UsageView:
-    """Arrange sums for a page."""
+def usage_view(
+    cells: Iterable[Cell], period: UsagePeriod, measure: Measure, total: Spend | None = None
+) -> UsageView:
+    """Arrange sums for a page. total: given where rows with several tags are in several cells."""
     slots = period.slots()
     amount = _AMOUNTS[measure]
     by_name: dict[str, list[Cell]] = {}
@@ -101,7 +103,9 @@ def usage_view(cells: Iterable[Cell], period: UsagePeriod, measure: Measure) -> 
     if rest:
         cells_of_rest = [cell for name in rest for cell in by_name[name]]
         series.append(Series(f"{len(rest)} others", _amounts(cells_of_rest, len(slots), amount)))
-    return UsageView(period, measure, slots, series, lines, added(line.spend for line in lines))
+    if total is None:
+        total = added(line.spend for line in lines)
+    return UsageView(period, measure, slots, series, lines, total)
 
 
 def tokens_of(spend: Spend) -> int:

@@ -8,7 +8,7 @@ from edge.dashboard.request import DashboardRequest
 
 LONGEST = 300
 """Characters of a key or a password."""
-WRONG = "This does not open the dashboard: it is wrong, expired, revoked or disabled."
+WRONG_KEY = "This key does not open the dashboard: it is wrong, expired, revoked or disabled."
 
 
 def _shown(request: DashboardRequest, next_: str, wrong: str = "", status: int = 200) -> Response:
@@ -42,7 +42,7 @@ async def with_key(request: DashboardRequest) -> Response:
     secret = await request.field("key", longest=LONGEST)
     cookie = await request.sessions.with_key(request.scope, secret)
     if cookie is None:
-        return _shown(request, next_, WRONG, 401)
+        return _shown(request, next_, WRONG_KEY, 401)
     return RedirectResponse(next_, 303, headers={"set-cookie": cookie})
 
 
@@ -54,7 +54,7 @@ async def with_password(request: DashboardRequest) -> Response:
     password = (await request.form()).get("password", [""])[-1][:LONGEST]
     cookie = await request.sessions.with_password(request.scope, password)
     if cookie is None:
-        return _shown(request, next_, WRONG, 401)
+        return _shown(request, next_, "The password is wrong.", 401)
     return RedirectResponse(next_, 303, headers={"set-cookie": cookie})
 
 

@@ -17,10 +17,10 @@ from edge.dashboard.links import link
 from edge.dashboard.page import SIGNED_IN, Page
 from edge.dashboard.request import DashboardRequest
 from edge.dashboard.usage_period import NAMES, UsagePeriod, read_usage_period
-from edge.dashboard.usage_view import MEASURES, Cell, csv_rows, usage_view
+from edge.dashboard.usage_view import MEASURES, Cell, added, csv_rows, usage_view
 from middlewares.stores.keys.base import Key
 from middlewares.stores.ledger.base import LedgerStore
-from middlewares.stores.ledger.spend import Cursor, Dimension, Filters, Group
+from middlewares.stores.ledger.spend import Cursor, Dimension, Filters, Group, Spend
 
 By = Literal["model", "endpoint", "key", "owner", "team", "tag"]
 _MOST_PAGES = 20
@@ -77,14 +77,14 @@ async def usage_page(
         period = read_usage_period({}, request.now)
     measure = next((one for one in MEASURES if one == query.get("measure")), MEASURES[0])
     await request.parts.flush()
-    cells, whole = await _cells(request.parts.ledger, subject, period)
+    cells, whole, total = await _cells(request.parts.ledger, subject, period)
     return request.render(
         "usage.html",
         400 if fault else 200,
         subject=subject,
         key=key,
         choices=await request.keys() if key is not None else [],
-        view=usage_view(cells, period, measure),
+        view=usage_view(cells, period, measure, total),
         whole=whole,
         periods=NAMES,
         measures=MEASURES,
@@ -99,7 +99,7 @@ async def usage_csv(request: DashboardRequest, subject: Subject) -> Response:
     """The numbers of `usage_page` as CSV."""
     period = read_usage_period(request.query, request.now)
     await request.parts.flush()
-    cells, _ = await _cells(request.parts.ledger, subject, period)
+    cells, _, _ = await _cells(request.parts.ledger, subject, period)
     name = f"usage-{period.first}-{period.last}.csv"
     return Response(
         csv_text(csv_rows(cells, period, subject.by)),
@@ -110,8 +110,8 @@ async def usage_csv(request: DashboardRequest, subject: Subject) -> Response:
 
 async def _cells(
     ledger: LedgerStore, subject: Subject, period: UsagePeriod
-) -> tuple[list[Cell], bool]:
-    """Sums by slot and name, and whether they are all there are."""
+) -> tuple[list[Cell], bool, Spend]:
+    """Sums by slot and name, whether they are all there are, and the total with each row once."""
     slots = period.slots()
     by, name_of = subject.by, _name_of(subject.by)
     if period.hours:
@@ -120,29 +120,34 @@ async def _cells(
         )
         cells = [
             Cell(number, name_of(group), group.spend)
-            for number, (groups, _) in enumerate(parts)
+            for number, (groups, _, _) in enumerate(parts)
             for group in groups
         ]
-        return cells, all(whole for _, whole in parts)
+        return cells, all(whole for _, whole, _ in parts), added(total for _, _, total in parts)
     days = {slot.title: number for number, slot in enumerate(slots)}
-    groups, whole = await _groups(ledger, (by, "day"), subject.filters, period.since, period.until)
-    return [Cell(days[group.day or ""], name_of(group), group.spend) for group in groups], whole
+    groups, whole, total = await _groups(
+        ledger, (by, "day"), subject.filters, period.since, period.until
+    )
+    cells = [Cell(days[group.day or ""], name_of(group), group.spend) for group in groups]
+    return cells, whole, total
 
 
 async def _groups(
     ledger: LedgerStore, by: tuple[Dimension, ...], filters: Filters, since: float, until: float
-) -> tuple[list[Group], bool]:
+) -> tuple[list[Group], bool, Spend]:
     groups: list[Group] = []
+    total = Spend()
     after: Cursor | None = None
     for _ in range(_MOST_PAGES):
         page = await ledger.grouped(
             by, filters, since=since, until=until, after=after, purposes=filters.key is not None
         )
         groups += page.groups
+        total = page.total or total
         after = page.next
         if after is None:
-            return groups, True
-    return groups, False
+            return groups, True, total
+    return groups, False, total
 
 
 def _name_of(by: By) -> Callable[[Group], str]:

@@ -266,6 +266,26 @@ def test_usage_by_groups(commands: Commands) -> None:
 TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
 
 
+def test_usage_and_keys_of_a_team_by_its_name(commands: Commands) -> None:
+    team = commands.ok("teams", "create", "--name", "Search", "--quiet").strip()
+    ann, bob = commands.key("ann", "--team", "Search"), commands.key("bob")
+    now = time()
+    for account, of in ((ann, team), (bob, "")):
+        commands.used(
+            Entry(id=account, account=account, team=of, at=now, ended_at=now, model="m", cost=1)
+        )
+    for which in ("Search", team):
+        (found,) = commands.json("usage", "--by", "team,key", "--team", which)["data"]
+        assert (found["team_name"], found["key"]) == ("Search", ann)
+        assert [key["id"] for key in commands.json("keys", "list", "--team", which)] == [ann]
+    (alone,) = commands.json("usage", "--by", "key", "--team", "")["data"]
+    assert alone["key"] == bob
+    for refused in (["usage", "--by", "key"], ["keys", "list"]):
+        status, text = commands.refused(*refused, "--team", "Serch")
+        assert status == 1
+        assert "no team has the id or name 'Serch'" in text
+
+
 def test_usage_of_an_address_without_keys(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -69,6 +69,14 @@ def test_view_more_names_than_colours_are_one_series() -> None:
     assert drawn == view.total.cost
 
 
+def test_view_of_tags_has_the_total_of_the_rows() -> None:
+    spend = Spend(requests=1, cost=5, input=3)
+    view = usage_view([Cell(0, "a", spend), Cell(0, "b", spend)], PERIOD, "credits", spend)
+    assert view.total == spend
+    assert view.total_tokens == 3
+    assert [line.spend for line in view.lines] == [spend, spend]
+
+
 def test_view_of_nothing_has_no_series() -> None:
     view = usage_view([], PERIOD, "credits")
     assert not view.series

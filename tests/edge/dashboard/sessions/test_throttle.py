@@ -5,7 +5,7 @@ from threading import Event
 
 import pytest
 
-from edge.dashboard.pages.sign_in import WRONG
+from edge.dashboard.pages.sign_in import WRONG_KEY
 from edge.dashboard.sessions import passwords
 from edge.dashboard.sessions.password_hash import matches, new_hash
 from edge.management import keys as management
@@ -85,7 +85,7 @@ async def test_unknown_revoked_and_malformed_keys_get_one_answer(site: Site) -> 
     ]
     assert {answer.status for answer in answers} == {401}
     assert len({answer.text for answer in answers}) == 1
-    assert WRONG in answers[0].text
+    assert WRONG_KEY in answers[0].text
 
 
 async def test_passwords_are_checked_one_at_a_time_with_few_that_wait(
