@@ -15,8 +15,8 @@ class WindowConfig(Struct, frozen=True, kw_only=True):
     length: Annotated[
         Span,
         Meta(
-            description='Length of the window, from first use on: "5h", "1d", "7d" or "calendar '
-            'month".'
+            description='Length of the window: "5h", "1d" or "7d", from first use on, or '
+            '"calendar month", from the first of the month (UTC).',
         ),
     ]
     credits: Annotated[Credits, Meta(description='Spend cap in credits, as text: "5.00".')]
