@@ -164,6 +164,7 @@ class ThrottleQueue(Shared):
         "_queues",
         "_tickets",
         "_timer",
+        "_timer_due",
         "_timetable",
         "releases",
     )
@@ -195,7 +196,8 @@ class ThrottleQueue(Shared):
         self._bytes = 0
         self._timetable: list[tuple[float, int, _Queue | _Line]] = []
         self._tickets = 0
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._timer_due = 0.0
         self.releases = 0
         """Calls of `slot_released`; see `join`."""
 
@@ -445,9 +447,10 @@ class ThrottleQueue(Shared):
         due = self._timetable[0][0]
         timer = self._timer
         if timer is not None:
-            if timer.when() <= due:
+            if self._timer_due <= due:
                 return
             timer.cancel()
+        self._timer_due = due  # uvloop's timers do not say it where they are due at once
         self._timer = asyncio.get_running_loop().call_at(due, self._tick)
 
     def _stop(self) -> None:

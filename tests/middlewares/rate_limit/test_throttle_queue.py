@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+import uvloop
 
 from middlewares import Exchange, HeaderStampMiddleware, RateLimitMiddleware, rate_limit_headers
 from middlewares.asgi import ASGIApp, Receive, Scope, Send
@@ -768,3 +769,23 @@ def test_the_timetable_of_a_storm_stays_small() -> None:
 def test_bounds_are_more_than_nothing(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} 0: expected more than 0"):
         ThrottleQueue(**{name: 0})
+
+
+def test_queues_whose_turn_is_now_are_admitted_on_the_loop_of_the_server() -> None:
+    """uvloop gives no timer, but a handle without a time, for what is due at once."""
+    occupied = Verdict(False, (), 5.0, "concurrency")
+
+    async def ask() -> Verdict:
+        return Verdict(True, ())
+
+    async def run() -> list[Verdict]:
+        queue = ThrottleQueue()
+        entries = [queue.join(f"key:{n % 3}", [], size=0, verdict=occupied) for n in range(6)]
+        waiting = [asyncio.ensure_future(entry.wait_turn(ask)) for entry in entries]
+        await asyncio.sleep(0)
+        for n in range(3):
+            queue.slot_released(f"key:{n}")
+        return await asyncio.gather(*waiting)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert all(verdict.admitted for verdict in runner.run(run()))
