@@ -15,6 +15,8 @@ MEASURES: tuple[Measure, ...] = get_args(Measure)
 
 COLOURS = 6
 """Colours that the style sheet has for series. Of more names the last is for the rest."""
+LINES = 500
+"""Names that a page has a line for. All others have one together; the CSV file has them all."""
 _NANO = 1e9
 
 
@@ -46,7 +48,8 @@ class Series(msgspec.Struct, frozen=True):
 
 
 class UsageView(msgspec.Struct, frozen=True):
-    """One chart with its tables. lines: by name, largest first. series: what is stacked."""
+    """One chart with its tables. lines: by name, largest first, `LINES` at most, and then one of
+    the others. series: what is stacked."""
 
     period: UsagePeriod
     measure: Measure
@@ -105,6 +108,9 @@ def usage_view(
         series.append(Series(f"{len(rest)} others", _amounts(cells_of_rest, len(slots), amount)))
     if total is None:
         total = added(line.spend for line in lines)
+    if len(lines) > LINES:
+        others = lines[LINES:]
+        lines = [*lines[:LINES], Line(f"{len(others)} others", added(o.spend for o in others))]
     return UsageView(period, measure, slots, series, lines, total)
 
 

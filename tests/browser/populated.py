@@ -110,7 +110,7 @@ class Populated(Gateway):
     """A gateway with keys and teams.
 
     secrets, ids: of keys by name. teams: ids by name. holder: name of the key that holders sign in
-    with. request_id, file_id: of one of its requests, and of its files.
+    with, "" without keys. request_id, file_id: of one of its requests, and of its files.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class Populated(Gateway):
             )
         listed = self.admin("GET", "/admin/v1/keys")["data"]
         self.ids = {key["name"]: key["id"] for key in listed}
-        self.holder = next(iter(keys))
+        self.holder = next(iter(keys), "")
         self.request_id = ""
         self.file_id = ""
 

@@ -3,8 +3,7 @@
 `usage_page` and `usage_csv` serve administrators too, with other filters and names.
 """
 
-import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal
 
@@ -18,13 +17,16 @@ from edge.dashboard.page import SIGNED_IN, Page
 from edge.dashboard.request import DashboardRequest
 from edge.dashboard.usage_period import NAMES, UsagePeriod, read_usage_period
 from edge.dashboard.usage_view import MEASURES, Cell, added, csv_rows, usage_view
+from edge.runtime.worker_thread import run_in_thread
+from middlewares.problem import Problem
 from middlewares.stores.keys.base import Key
 from middlewares.stores.ledger.base import LedgerStore
 from middlewares.stores.ledger.spend import Cursor, Dimension, Filters, Group, Spend
 
 By = Literal["model", "endpoint", "key", "owner", "team", "tag"]
 _MOST_PAGES = 20
-"""Of groups that one page of usage reads; what is left out is said."""
+"""Of groups that one page of usage reads, or two for each hour; what is left out is said."""
+_TOO_MANY = "There are more rows than one file has. Choose fewer days, or a filter."
 
 
 class Subject(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,77 +79,104 @@ async def usage_page(
         period = read_usage_period({}, request.now)
     measure = next((one for one in MEASURES if one == query.get("measure")), MEASURES[0])
     await request.parts.flush()
-    cells, whole, total = await _cells(request.parts.ledger, subject, period)
-    return request.render(
-        "usage.html",
-        400 if fault else 200,
-        subject=subject,
-        key=key,
-        choices=await request.keys() if key is not None else [],
-        view=usage_view(cells, period, measure, total),
-        whole=whole,
-        periods=NAMES,
-        measures=MEASURES,
-        chosen={"of": query.get("of", ""), "start": query.get("start"), "end": query.get("end")},
-        fault=fault,
-        link=partial(link, subject.path, query),
-        csv=link(f"{subject.path}.csv", query),
-    )
+    read, whole, total = await _read(request.parts.ledger, subject, period)
+    choices = await request.keys() if key is not None else []
+
+    def rendered() -> Response:
+        return request.render(
+            "usage.html",
+            400 if fault else 200,
+            subject=subject,
+            key=key,
+            choices=choices,
+            view=usage_view(_cells(read, subject, period), period, measure, total),
+            whole=whole,
+            periods=NAMES,
+            measures=MEASURES,
+            chosen={
+                "of": query.get("of", ""),
+                "start": query.get("start"),
+                "end": query.get("end"),
+            },
+            fault=fault,
+            link=partial(link, subject.path, query),
+            csv=link(f"{subject.path}.csv", query),
+        )
+
+    return await run_in_thread(rendered)  # of thousands of groups it takes long
 
 
 async def usage_csv(request: DashboardRequest, subject: Subject) -> Response:
-    """The numbers of `usage_page` as CSV."""
+    """The numbers of `usage_page` as CSV. Raises Problem for more than one answer has."""
     period = read_usage_period(request.query, request.now)
     await request.parts.flush()
-    cells, _, _ = await _cells(request.parts.ledger, subject, period)
+    read, whole, _ = await _read(request.parts.ledger, subject, period)
+    if not whole:
+        raise Problem("invalid_request", message=_TOO_MANY)
     name = f"usage-{period.first}-{period.last}.csv"
+    text = await run_in_thread(
+        lambda: csv_text(csv_rows(_cells(read, subject, period), period, subject.by))
+    )
     return Response(
-        csv_text(csv_rows(cells, period, subject.by)),
+        text,
         media_type="text/csv; charset=utf-8",
         headers={"content-disposition": f'attachment; filename="{name}"'},
     )
 
 
-async def _cells(
+_Read = Sequence[tuple[int, Sequence[Group]]]
+"""Groups with the number of their slot, which is -1 where each group names its day."""
+
+
+async def _read(
     ledger: LedgerStore, subject: Subject, period: UsagePeriod
-) -> tuple[list[Cell], bool, Spend]:
-    """Sums by slot and name, whether they are all there are, and the total with each row once."""
-    slots = period.slots()
-    by, name_of = subject.by, _name_of(subject.by)
+) -> tuple[_Read, bool, Spend]:
+    """Groups by slot and name, whether they are all there are, and the total with each row once.
+
+    Page after page: a visitor has one connection of the database at a time, never all of them.
+    """
+    by, filters, read = subject.by, subject.filters, []
+    purposes = filters.key is not None
+    totals: list[Spend] = []
+    parts: list[tuple[int, tuple[Dimension, ...], float, float]]
     if period.hours:
-        parts = await asyncio.gather(
-            *(_groups(ledger, (by,), subject.filters, slot.since, slot.until) for slot in slots)
-        )
-        cells = [
-            Cell(number, name_of(group), group.spend)
-            for number, (groups, _, _) in enumerate(parts)
-            for group in groups
-        ]
-        return cells, all(whole for _, whole, _ in parts), added(total for _, _, total in parts)
-    days = {slot.title: number for number, slot in enumerate(slots)}
-    groups, whole, total = await _groups(
-        ledger, (by, "day"), subject.filters, period.since, period.until
-    )
-    cells = [Cell(days[group.day or ""], name_of(group), group.spend) for group in groups]
-    return cells, whole, total
+        slots = enumerate(period.slots())
+        parts = [(number, (by,), slot.since, slot.until) for number, slot in slots]
+    else:
+        parts = [(-1, (by, "day"), period.since, period.until)]
+    left = max(_MOST_PAGES, 2 * len(parts))
+    for number, dimensions, since, until in parts:
+        after: Cursor | None = None
+        while left:
+            page = await ledger.grouped(
+                dimensions,
+                filters,
+                since=since,
+                until=until,
+                after=after,
+                purposes=purposes,
+            )
+            read.append((number, page.groups))
+            totals += [page.total] if page.total is not None else []
+            after, left = page.next, left - 1
+            if after is None:
+                break
+        else:
+            whole = await ledger.grouped(
+                (), filters, since=period.since, until=period.until, purposes=purposes
+            )
+            return read, False, whole.total or Spend()
+    return read, True, added(totals)
 
 
-async def _groups(
-    ledger: LedgerStore, by: tuple[Dimension, ...], filters: Filters, since: float, until: float
-) -> tuple[list[Group], bool, Spend]:
-    groups: list[Group] = []
-    total = Spend()
-    after: Cursor | None = None
-    for _ in range(_MOST_PAGES):
-        page = await ledger.grouped(
-            by, filters, since=since, until=until, after=after, purposes=filters.key is not None
-        )
-        groups += page.groups
-        total = page.total or total
-        after = page.next
-        if after is None:
-            return groups, True, total
-    return groups, False, total
+def _cells(read: _Read, subject: Subject, period: UsagePeriod) -> list[Cell]:
+    days = {slot.title: number for number, slot in enumerate(period.slots())}
+    name_of = _name_of(subject.by)
+    return [
+        Cell(days[group.day or ""] if number < 0 else number, name_of(group), group.spend)
+        for number, groups in read
+        for group in groups
+    ]
 
 
 def _name_of(by: By) -> Callable[[Group], str]:

@@ -257,8 +257,11 @@ class SqlSpend:
     async def top_keys(self, day: int, limit: int) -> list[Group]:
         """The keys that spent most on a day, the first the most."""
         c = spend_keys.c
-        costs = select(c.account, *_plain(c)).where(c.day == day).group_by(c.account)
-        most = costs.order_by(func.sum(c.cost).desc(), c.account).limit(limit)
+        order = (func.sum(c.cost).desc(), c.account)
+        first = select(c.account).where(c.day == day).group_by(c.account).order_by(*order)
+        # All sums of these keys alone: those of every key of the day take twice as long.
+        sums = select(c.account, *_plain(c)).where(c.day == day, c.account.in_(first.limit(limit)))
+        most = sums.group_by(c.account).order_by(*order)
         async with self._database.read() as connection:
             rows = (await connection.execute(most)).all()
             names = await _names(connection, ("key",), [(row[0],) for row in rows])

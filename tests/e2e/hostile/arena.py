@@ -18,11 +18,11 @@ MiB = 1 << 20
 
 
 class Helper:
-    """A module of this package, run as a process. Its first line says that it is ready."""
+    """A module of a package, run as a process. Its first line says that it is ready."""
 
-    def __init__(self, name: str, *arguments: str) -> None:
+    def __init__(self, name: str, *arguments: str, package: str = __package__) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", f"{__package__}.{name}", *arguments],
+            [sys.executable, "-m", f"{package}.{name}", *arguments],
             cwd=ROOT,
             env=environment(),
             stdin=subprocess.PIPE,

@@ -4,7 +4,7 @@ import random
 
 from edge.billing.period import DAY
 from edge.dashboard.usage_period import UsagePeriod
-from edge.dashboard.usage_view import COLOURS, Cell, csv_rows, usage_view
+from edge.dashboard.usage_view import COLOURS, LINES, Cell, csv_rows, usage_view
 from middlewares.stores.ledger.spend import Spend
 
 PERIOD = UsagePeriod("7d", 100 * DAY, 107 * DAY)
@@ -39,6 +39,16 @@ def test_view_lines_are_sorted_and_sum_to_the_total() -> None:
     assert costs == sorted(costs, reverse=True)
     assert sum(costs) == view.total.cost == sum(cell.spend.cost for cell in found)
     assert view.total.requests == sum(cell.spend.requests for cell in found)
+
+
+def test_view_of_many_names_has_one_line_for_the_others() -> None:
+    found = [Cell(0, f"key-{n}", Spend(requests=1, cost=n)) for n in range(LINES + 3)]
+    view = usage_view(found, PERIOD, "credits")
+    assert len(view.lines) == LINES + 1
+    assert view.lines[-1].name == "3 others"
+    assert view.lines[-1].spend == Spend(requests=3, cost=0 + 1 + 2)
+    assert sum(line.spend.cost for line in view.lines) == view.total.cost
+    assert len(list(csv_rows(found, PERIOD, "key"))) == 1 + LINES + 3
 
 
 def test_view_rows_have_the_numbers_of_the_chart() -> None:

@@ -39,23 +39,23 @@ def team(number: int) -> str:
     return "" if number % 2 else f"team_{number // 2 % TEAMS:020d}"
 
 
-def _keys(count: int) -> Iterator[tuple[Any, ...]]:
+def _keys(count: int, first: int) -> Iterator[tuple[Any, ...]]:
     for n in range(count):
         yield (
-            *(key_id(n), n.to_bytes(32, "big"), f"sk-penstock-live-{n:04x}", FIRST - count + n),
+            *(key_id(n), n.to_bytes(32, "big"), f"sk-penstock-live-{n:04x}", first - count + n),
             *(f"laptop {n}" if n % 4 else f"Server {n}", owner(n), team(n) or None),
-            *(n % 50 == 0, FIRST - 5.0 if n % 20 == 0 else None, n + 1),
+            *(n % 50 == 0, first - 5.0 if n % 20 == 0 else None, n + 1),
         )
 
 
 _KEY = ("id", "digest", "prefix", "created_at", "name", "owner", "team", "disabled", "revoked_at")
 
 
-def _rows(count: int, keys: int) -> Iterator[tuple[Any, ...]]:
+def _rows(count: int, keys: int, first: int) -> Iterator[tuple[Any, ...]]:
     chance = random.Random(1)
     for n in range(count):
         key = int(keys * chance.random() ** 2)  # some are busy, most are not
-        at = FIRST + n * (DAYS * DAY / count)
+        at = first + n * (DAYS * DAY / count)
         failed = chance.random() < 0.02
         model = int(MODELS * chance.random() ** 2)
         yield (
@@ -77,31 +77,31 @@ _ROW = (
 )
 
 
-async def fill(url: str, *, keys: int, rows: int) -> None:
-    """Make the tables at `url`, with keys and rows, of `DAYS` days from `FIRST` on."""
+async def fill(url: str, *, keys: int, rows: int, first: int = FIRST) -> None:
+    """Make the tables at `url`, with keys and rows, of `DAYS` days from `first` on."""
     make(url)
     engine = connect(url, patience=None)
     async with engine.begin() as connection:
         await connection.run_sync(_old)
         if engine.dialect.name == "sqlite":
-            for table, columns, values in _contents(keys, rows):
+            for table, columns, values in _contents(keys, rows, first):
                 while chunk := list(islice(values, _CHUNK)):
                     named = [dict(zip(columns, each, strict=True)) for each in chunk]
                     await connection.execute(insert(table), named)
     await engine.dispose()
     if engine.dialect.name == "postgresql":
         raw = await asyncpg.connect(url)
-        for table, columns, values in _contents(keys, rows):
+        for table, columns, values in _contents(keys, rows, first):
             await raw.copy_records_to_table(table.name, columns=columns, records=values)
         await raw.execute("ANALYZE")
         await raw.close()
     await migrate(url)
 
 
-def _contents(keys: int, rows: int) -> list[tuple[Any, tuple[str, ...], Iterator[Any]]]:
+def _contents(keys: int, rows: int, first: int) -> list[tuple[Any, tuple[str, ...], Iterator[Any]]]:
     return [
-        (tables.api_keys, (*_KEY, "revision"), _keys(keys)),
-        (tables.ledger, _ROW, _rows(rows, keys)),
+        (tables.api_keys, (*_KEY, "revision"), _keys(keys, first)),
+        (tables.ledger, _ROW, _rows(rows, keys, first)),
     ]
 
 

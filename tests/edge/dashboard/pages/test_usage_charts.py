@@ -1,8 +1,10 @@
 """Usage of a key and of its team: pages and CSV, against the rows of the ledger."""
 
+import asyncio
 import csv
 import json
 import re
+import threading
 from io import StringIO
 from typing import Any
 
@@ -10,6 +12,7 @@ import msgspec
 import pytest
 
 from edge.billing.period import DAY, moment
+from edge.dashboard.pages import usage_charts
 from middlewares.pricing import nano
 from middlewares.stores.teams.base import TeamRecord
 from tests.edge.dashboard.visits import Browser, Site
@@ -171,3 +174,71 @@ async def with_team(site: Site) -> Browser:
     await site.keys.update(site.key.id, lambda key: msgspec.structs.replace(key, team="team_1"))
     await site.directory.refresh()
     return browser
+
+
+@pytest.mark.parametrize(
+    ("path", "step"), [("/app/usage", "usage_view"), ("/app/usage.csv", "csv_rows")]
+)
+async def test_usage_is_added_up_beside_the_loop(
+    site: Site, path: str, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fill(site)
+    threads = []
+    made = getattr(usage_charts, step)
+
+    def noted(*given: Any) -> Any:
+        threads.append(threading.current_thread())
+        return made(*given)
+
+    monkeypatch.setattr(usage_charts, step, noted)
+    answer = await (await site.signed_in()).get(path)
+    assert answer.status == 200
+    assert len(threads) == 1
+    assert threads[0] is not threading.current_thread()
+
+
+async def test_usage_of_hours_reads_one_after_another(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fill(site)
+    browser = await site.signed_in()
+    reading, most, reads = 0, 0, 0
+    grouped = site.ledger.grouped
+
+    async def counted(*given: Any, **named: Any) -> Any:
+        nonlocal reading, most, reads
+        reading, reads = reading + 1, reads + 1
+        most = max(most, reading)
+        try:
+            await asyncio.sleep(0)
+            return await grouped(*given, **named)
+        finally:
+            reading -= 1
+
+    monkeypatch.setattr(site.ledger, "grouped", counted)
+    await browser.get("/app/usage?period=24h")
+    assert (most, reads) == (1, 24)
+
+
+async def test_usage_of_too_many_groups_says_so_and_makes_no_file(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fill(site)
+    browser = await site.signed_in()
+    grouped = site.ledger.grouped
+    reads = 0
+
+    async def narrow(*given: Any, **named: Any) -> Any:
+        nonlocal reads
+        reads += 1
+        return await grouped(*given, **{**named, "limit": 1})
+
+    monkeypatch.setattr(site.ledger, "grouped", narrow)
+    page = await browser.get("/app/usage?period=30d")
+    assert page.status == 200
+    assert "There are more rows than one page shows" in page.text
+    assert reads == 20 + 1  # and the total
+    file = await browser.get("/app/usage.csv?period=30d")
+    assert file.status == 400
+    assert "There are more rows than one file has" in file.text
+    assert "There are more rows" not in (await browser.get("/app/usage?period=24h")).text
