@@ -121,6 +121,15 @@ def pytest_terminal_summary(
             terminalreporter.write_line(nodeid)
 
 
+@pytest.fixture
+def own_umask() -> Iterator[None]:
+    """The umask is as before at the end: the command line sets it for its process."""
+    before = os.umask(0o022)
+    os.umask(before)
+    yield
+    os.umask(before)
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     """A server of this run's own; it starts when first asked for."""

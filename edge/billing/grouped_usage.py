@@ -67,9 +67,7 @@ def read_after(text: str, by: Sequence[Dimension]) -> Cursor:
     """The `next` of a page of groups by these dimensions. Raises UsageRefused."""
     try:
         if len(text) <= _LONGEST:
-            after = msgspec.json.decode(
-                urlsafe_b64decode(text.encode()), type=tuple[str | int, ...]
-            )
+            after = _cursor.decode(urlsafe_b64decode(text.encode()))
             if is_after(by, after):
                 return after
     except (ValueError, msgspec.DecodeError):

@@ -30,6 +30,8 @@ OWNED = {
     "Workers",
     "LastTries",
     "Sweeper",
+    "SessionSweeper",
+    "SqlSpend",
     "PeriodicSweep",
 }
 """Parts of one store, which are not handed to a middleware."""

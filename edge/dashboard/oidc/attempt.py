@@ -46,6 +46,9 @@ class Attempt(msgspec.Struct, frozen=True, array_like=True):
         return hmac.compare_digest(self.state.encode(), state.encode("utf-8", "replace"))
 
 
+_decode = msgspec.json.Decoder(Attempt).decode
+
+
 def sealed(attempt: Attempt, seal: Seal, issuer: str) -> str:
     """The value of the cookie, for one issuer."""
     return seal.seal(_PURPOSE, issuer, msgspec.json.encode(attempt))
@@ -58,7 +61,7 @@ def opened(value: str, seal: Seal, issuer: str, now: float) -> Attempt | None:
     payload = seal.open(_PURPOSE, issuer, value)
     if payload is None:
         return None
-    attempt = msgspec.json.decode(payload, type=Attempt)
+    attempt = _decode(payload)
     return attempt if now < attempt.until else None
 
 

@@ -36,6 +36,9 @@ class _Header(msgspec.Struct, frozen=True):
     kid: str | None = None
 
 
+_decode_header = msgspec.json.Decoder(_Header).decode
+
+
 async def verified(
     token: str, provider: IdentityProvider, *, nonce: str, now: float
 ) -> Mapping[str, Any]:
@@ -75,7 +78,7 @@ def _header(token: str) -> _Header:
         raise TokenRefused("not a signed token")
     try:
         text = urlsafe_b64decode(parts[0] + "=" * (-len(parts[0]) % 4))
-        return msgspec.json.decode(text, type=_Header)
+        return _decode_header(text)
     except (msgspec.DecodeError, ValueError):
         raise TokenRefused("its header cannot be read") from None
 

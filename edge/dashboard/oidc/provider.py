@@ -13,6 +13,7 @@ import httpx
 import msgspec
 
 from edge.config.model import OidcConfig
+from edge.untyped_json import number
 from edge.upstreams.tls import tls_context
 
 from .attempt import Attempt
@@ -62,6 +63,9 @@ class _Tokens(msgspec.Struct, frozen=True):
 
 class _Refusal(msgspec.Struct, frozen=True):
     error: str = ""
+
+
+_decode_refusal = msgspec.json.Decoder(_Refusal).decode
 
 
 class IdentityProvider:
@@ -211,7 +215,7 @@ class IdentityProvider:
 
     def _decoded(self, body: bytes, type_: type[T]) -> T:
         try:
-            return msgspec.json.decode(body, type=type_)
+            return msgspec.json.Decoder(type_, float_hook=number).decode(body)
         except (msgspec.DecodeError, RecursionError) as error:
             raise self._unusable(f"its answer cannot be read: {error}") from None
 
@@ -239,7 +243,7 @@ def is_endpoint(url: str, *, like: str) -> bool:
 def _error_of(body: bytes) -> str:
     """The code of a refusal (RFC 6749, 5.2), if it is one that may be logged."""
     try:
-        error = msgspec.json.decode(body, type=_Refusal).error
+        error = _decode_refusal(body).error
     except (msgspec.DecodeError, RecursionError):
         return ""
     return error if error.isascii() and error.isprintable() and len(error) <= 64 else ""

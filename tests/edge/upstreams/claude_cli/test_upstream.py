@@ -186,7 +186,8 @@ async def test_tools_that_the_client_does_not_list(host: Host) -> None:
 )
 async def test_limits_of_time(host: Host, limit: str, phase: str) -> None:
     mode = "silent" if limit == "first" else "stalls"
-    upstream = host.upstream(mode, **{limit: 0.5})
+    # Half of `first` is for the start of the client.
+    upstream = host.upstream(mode, **{limit: 2.0 if limit == "first" else 0.5})
     for stream in (True, False):
         failed = await failure(upstream, stream=stream)
         assert isinstance(failed, TimedOut)
