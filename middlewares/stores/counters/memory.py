@@ -34,8 +34,8 @@ class _Account(Balance):
     known: whether it is restored. settled: holds that a restoration has settled, and since when.
     next_end: Unix seconds before which none of either ends.
 
-    budget: the one asked for last, as long as nothing changes that the following say of it. left:
-    what its windows have left, but for what is held. starts: of their periods, and begun: whether
+    budget: the one that was measured last; None once it has to be measured again. left: what its
+    windows have left, but for what is held. starts: of their periods, and begun: whether
     all have begun. since, until: when that is so. simple: until when only `left` has to be checked.
     """
 
