@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from middlewares.fallback.middleware import FallbackMiddleware
     from middlewares.fallback.retry_state import RetryPolicy
     from middlewares.idempotency.middleware import IdempotencyMiddleware
+    from middlewares.metrics.metrics import Metrics
+    from middlewares.metrics.middleware import MetricsMiddleware
     from middlewares.rate_limit.headers import rate_limit_headers
     from middlewares.rate_limit.middleware import RateLimitMiddleware, by_address
     from middlewares.rate_limit.throttle_queue import ThrottleQueue
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
     from .errors import ErrorsMiddleware
     from .exchange import Attempt, Candidate, ErrorStyle, Exchange, Principal, Target, Usage
     from .headers import HeaderStampMiddleware
-    from .metrics import Metrics, MetricsMiddleware
     from .problem import KINDS, Problem
     from .request_id import RequestIDMiddleware
 
@@ -68,8 +69,8 @@ _HOMES = {
     "ErrorStyle": "exchange",
     "IdempotencyMiddleware": "idempotency.middleware",
     "ThrottleQueue": "rate_limit.throttle_queue",
-    "Metrics": "metrics",
-    "MetricsMiddleware": "metrics",
+    "Metrics": "metrics.metrics",
+    "MetricsMiddleware": "metrics.middleware",
     "Candidate": "exchange",
     "Principal": "exchange",
     "Problem": "problem",

@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 from msgspec import NODEFAULT
-from prometheus_client import Metric
 from typer.main import get_command
 
 from edge.chain import describe
@@ -25,14 +24,13 @@ from edge.config.schema import text
 from edge.config.units import plain
 from edge.dialects import data_urls, json_schema
 from edge.endpoints import ENDPOINTS
-from edge.observability.metric_memory import MetricMemory
 from edge.proxy import answer_memory, edit_source, intake, long_strings
 from edge.proxy.attachments import named_files
 from edge.requests import body_limits, image_request, json_body
 from edge.routing.paths import OPEN
 from edge.upstreams import provider
-from middlewares import KINDS, Metrics, body, uploads
-from middlewares.metrics import ReloadMetrics
+from middlewares import KINDS, body, uploads
+from middlewares.metric_table import TABLE
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = (ROOT / "docs/reference.md").read_text()
@@ -157,25 +155,9 @@ def test_the_schema_for_editors_is_current() -> None:
 
 
 def metric_rows() -> Iterator[str]:
-    for metrics in (Metrics(), ReloadMetrics()):
-        yield from rows_of(metrics)
-    for metric in MetricMemory(1).collect():
-        yield row(f"`{metric.name}`", metric.type, "none", metric.documentation)
-
-
-def rows_of(metrics: Metrics | ReloadMetrics) -> Iterator[str]:
-    labels = {
-        collector._name: collector._labelnames
-        for collector in vars(metrics).values()
-        if hasattr(collector, "_labelnames")
-    }
-
-    def shown(metric: Metric) -> str:
-        return metric.name + ("_total" if metric.type == "counter" else "")
-
-    for metric in metrics.registry.collect():
-        names = ", ".join(f"`{name}`" for name in labels[metric.name]) or "none"
-        yield row(f"`{shown(metric)}`", metric.type, names, metric.documentation)
+    for metric in TABLE:
+        labels = ", ".join(f"`{name}`" for name in metric.labels) or "none"
+        yield row(f"`{metric.exposed()}`", metric.type, labels, metric.help)
 
 
 def test_metrics() -> None:

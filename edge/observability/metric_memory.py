@@ -25,6 +25,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from edge.runtime.worker_table import alive
+from middlewares.metric_table import METRICS_MISSING
 from middlewares.prometheus_internals import (
     set_multiprocess_mode,
     set_value_class,
@@ -141,16 +142,15 @@ class MetricMemory:
     """The shared memory, and a collector of prometheus_client over all processes.
 
     Create it before the fork, `install` it before the first metric, and register it for a scrape.
-    processes: how many may live at a time. name: of the gauge of values without room.
+    processes: how many may live at a time.
     Raises OSError when there is no memory.
     """
 
-    def __init__(self, processes: int, *, name: str = "penstock_metrics_missing") -> None:
+    def __init__(self, processes: int) -> None:
         size = min(_SLOT, _ALL // processes // mmap.PAGESIZE * mmap.PAGESIZE)
         flags = mmap.MAP_SHARED | getattr(mmap, "MAP_NORESERVE", 0)
         self._memory = mmap.mmap(-1, processes * size, flags)
         self._slots = [_Slot(self._memory, n * size, size) for n in range(processes)]
-        self._name = name
         self._lock = lock_file()
         self._pid = 0
         self._own: _Slot | None = None
@@ -209,11 +209,7 @@ class MetricMemory:
                 if key.kind == "gauge":
                     labels = (*labels, ("pid", str(pid)))
                 metric.add_sample(key.name, labels, value, timestamp)
-        missing = GaugeMetricFamily(
-            self._name,
-            "Values missing from this scrape because the shared memory is full.",
-            value=lost,
-        )
+        missing = GaugeMetricFamily(METRICS_MISSING.exposed(), METRICS_MISSING.help, value=lost)
         return [*sum_of_processes(found), missing]
 
     def registry(self) -> CollectorRegistry:

@@ -96,7 +96,7 @@ class ParentProcess:
         supervisor.steps["renewing the temporary folder"] = self._files.renew
         self._watcher: ConfigWatcher | None = None
         if source is not None:
-            from middlewares.metrics import ReloadMetrics
+            from edge.observability.reload_metrics import ReloadMetrics
 
             self._reload_metrics = ReloadMetrics()
             reloader = Reloader(

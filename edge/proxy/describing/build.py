@@ -5,7 +5,7 @@ from edge.media.decode.sandbox import Sandbox
 from edge.media.part import MediaKind
 from edge.proxy.subrequests import Subrequests
 from edge.routing.catalog import Catalog, Model
-from middlewares.metrics import Metrics
+from middlewares.metrics.metrics import Metrics
 from middlewares.stores.descriptions.base import DescriptionStore
 
 from .cache import DescriptionCache

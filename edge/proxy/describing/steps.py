@@ -20,7 +20,7 @@ from edge.proxy.subrequests import SubrequestFailed
 from edge.runtime.worker_thread import run_in_thread
 from edge.upstreams.provider import Provider
 from middlewares.exchange import Exchange
-from middlewares.metrics import Metrics
+from middlewares.metrics.metrics import Metrics
 from middlewares.problem import Problem
 from middlewares.shared import Shared
 

@@ -22,7 +22,7 @@ from edge.observability.metric_memory import MetricMemory
 memory = MetricMemory(int(os.environ.get("SLOTS", 6)))
 memory.install()
 from middlewares import Exchange, Metrics
-from middlewares.metrics import ReloadMetrics
+from edge.observability.reload_metrics import ReloadMetrics
 from prometheus_client import generate_latest
 
 def child(work):

@@ -137,7 +137,7 @@ def test_one_scrape_is_right_for_all_processes(tmp_path: Path) -> None:
         reported = subprocess.run(
             [sys.executable, "-c", COUNT, str(count)],
             env=env,
-            cwd=Path(__file__).parents[2],
+            cwd=Path(__file__).parents[3],
             capture_output=True,
             text=True,
             check=True,
@@ -192,7 +192,7 @@ async def test_what_changes_by_itself_is_written_without_any_request() -> None:
 RELOADS = """
 import os
 from middlewares import Metrics
-from middlewares.metrics import ReloadMetrics
+from edge.observability.reload_metrics import ReloadMetrics
 reloads = ReloadMetrics()
 reloads.record("applied", valid=True)
 there, here = os.pipe()
@@ -213,7 +213,7 @@ def test_a_worker_shows_what_its_parent_counted(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", RELOADS],
         env=env,
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[3],
         capture_output=True,
         text=True,
         check=True,
