@@ -41,6 +41,7 @@ from edge.proxy.image_links import ImageLinks
 from edge.proxy.subrequests import Subrequests
 from edge.routing.candidates import Candidates
 from edge.routing.catalog import Catalog
+from edge.routing.paths import route_of
 from edge.routing.public_url import public_url
 from edge.runtime import descriptors, lifespan
 from edge.runtime.admission import Admission
@@ -475,6 +476,9 @@ class Gateway:
             sandbox=shared.sandbox,
             uploads=shared.uploads,
             metrics=shared.metrics,
+            spans=None
+            if shared.span_export is None
+            else shared.span_export.spans(settings, route_of),
             named_files=NamedAudio(shared.resolver),
             form_sources={"images": EditSource(shared.files, shared.fetcher)},
             estimator=shared.estimator,

@@ -37,6 +37,8 @@ from middlewares import (
     RateLimitMiddleware,
     RequestIDMiddleware,
     RetryPolicy,
+    Sampling,
+    TracingMiddleware,
     by_address,
     rate_limit_headers,
 )
@@ -51,6 +53,7 @@ from middlewares.stores.counters.base import RateCounters
 from middlewares.stores.health.base import Health
 from middlewares.stores.ledger.writer import LedgerWriter
 from middlewares.stores.replays.base import ReplayStore
+from middlewares.tracing.middleware import SpanWriter
 from middlewares.uploads import Uploads
 
 from .endpoints import ENDPOINTS, Codec, Endpoint
@@ -63,7 +66,8 @@ LARGEST_IMAGE_FILE = 50 << 20
 
 
 class Parts(msgspec.Struct, frozen=True):
-    """The settings, stores and apps that the layers need. log: takes an event name and fields.
+    """The settings, stores and apps that the layers need. spans: writes the spans of requests;
+    None makes no traces. log: takes an event name and fields.
     stopped: see `ErrorsMiddleware`. open_apps: of open endpoints, by name. form_sources: see
     `IntakeMiddleware`."""
 
@@ -88,6 +92,7 @@ class Parts(msgspec.Struct, frozen=True):
     admin_app: ASGIApp
     dashboard_app: ASGIApp
     admission: Admission
+    spans: SpanWriter | None = None
     sandbox: Sandbox | None = None
     named_files: NamedFiles | None = None
     stopped: Callable[[], bool] = lambda: False
@@ -102,6 +107,14 @@ class Layer(NamedTuple):
     name: str
     why: str
     make: Callable[[ASGIApp, Parts], ASGIApp]
+
+
+def _tracing(app: ASGIApp, parts: Parts) -> ASGIApp:
+    if parts.spans is None:
+        return app
+    tracing = parts.settings.tracing
+    sampling = Sampling(tracing.ratio, parent_rate=tracing.parent_rate)
+    return TracingMiddleware(app, spans=parts.spans, sampling=sampling, watch=False)
 
 
 def _address_limit(app: ASGIApp, parts: Parts) -> ASGIApp:
@@ -205,6 +218,11 @@ LAYERS: tuple[Layer, ...] = (
         "request_id",
         "log lines, headers and errors carry it",
         lambda app, _: RequestIDMiddleware(app, header=None),
+    ),
+    Layer(
+        "tracing",
+        "its span has the whole request, refusals and crashes included",
+        _tracing,
     ),
     Layer(
         "metrics",
@@ -354,7 +372,7 @@ signed-in visitor (`edge.dashboard.inner`)."""
 SUBREQUEST_LAYERS = tuple(
     layer
     for layer in LAYERS
-    if layer.name in ("metrics", "request_log", "errors", "budget", "fallback")
+    if layer.name in ("tracing", "metrics", "request_log", "errors", "budget", "fallback")
 )
 """The layers of requests that the gateway makes to serve another (`edge.proxy.subrequests`)."""
 

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import structlog
@@ -33,6 +34,7 @@ from edge.media.part_uploads import PartUploads
 from edge.media.resolve import Resolver
 from edge.media.sweep import FileSweeper
 from edge.observability.log_text import LONGEST_REASON, shown
+from edge.observability.trace_settings import traces_endpoint
 from edge.proxy.attachments.vendor_files import VendorFiles
 from edge.proxy.attachments.vendor_sweep import VendorFileSweeper
 from edge.proxy.describing.steps import DescribingSlots
@@ -73,6 +75,9 @@ from middlewares.stores.sql.database import Database
 from middlewares.stores.teams.sql import SqlTeamStore
 from middlewares.stores.vendor_files.sql import SqlVendorFileStore
 from middlewares.uploads import Uploads
+
+if TYPE_CHECKING:
+    from edge.observability.span_export import SpanExport
 
 _log = structlog.get_logger()
 
@@ -150,6 +155,7 @@ class Services(msgspec.Struct, frozen=True):
     health: Health
     breaker_reporter: BreakerReporter
     affinity: ConversationAffinity | None
+    span_export: "SpanExport | None" = None
 
 
 async def open_services(
@@ -162,6 +168,13 @@ async def open_services(
     metrics = Metrics(gather=gather)
     metrics.start()
     stack.callback(metrics.stop)
+    span_export = _span_export_of(settings)
+    if span_export is not None:
+        stack.push_async_callback(asyncio.to_thread, span_export.close)
+        spans = metrics.spans
+        metrics.count_from(spans.labels("exported"), lambda: span_export.exported)
+        metrics.count_from(spans.labels("dropped"), lambda: span_export.dropped)
+        metrics.count_from(spans.labels("failed"), lambda: span_export.failed)
     database = Database.at(settings.store.sql, memory=Path(settings.store.journal))
     stack.push_async_callback(database.aclose)
     breaker_reporter = BreakerReporter(settings, metrics)
@@ -289,7 +302,18 @@ async def open_services(
         health=health,
         breaker_reporter=breaker_reporter,
         affinity=None if affinity_store is None else StoredAffinity(affinity_store),
+        span_export=span_export,
     )
+
+
+def _span_export_of(settings: Settings) -> "SpanExport | None":
+    """The export of spans; None where there are no traces."""
+    if traces_endpoint(settings.tracing) is None:
+        return None
+    # OpenTelemetry's SDK, which a gateway without traces does not load.
+    from edge.observability.span_export import open_export
+
+    return open_export(settings.tracing)
 
 
 def alerts_of(settings: Settings, database: Database, metrics: Metrics) -> Alerts:

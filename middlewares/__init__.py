@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from middlewares.rate_limit.headers import rate_limit_headers
     from middlewares.rate_limit.middleware import RateLimitMiddleware, by_address
     from middlewares.rate_limit.throttle_queue import ThrottleQueue
+    from middlewares.tracing.middleware import TracingMiddleware
+    from middlewares.tracing.sampling import Sampling
 
     from .auth import AuthMiddleware
     from .budget import BudgetMiddleware, Quote, credits_used
@@ -47,8 +49,10 @@ __all__ = [
     "RateLimitMiddleware",
     "RequestIDMiddleware",
     "RetryPolicy",
+    "Sampling",
     "Target",
     "ThrottleQueue",
+    "TracingMiddleware",
     "Usage",
     "by_address",
     "credits_used",
@@ -77,7 +81,9 @@ _HOMES = {
     "RateLimitMiddleware": "rate_limit.middleware",
     "RequestIDMiddleware": "request_id",
     "RetryPolicy": "fallback.retry_state",
+    "Sampling": "tracing.sampling",
     "Target": "exchange",
+    "TracingMiddleware": "tracing.middleware",
     "Usage": "exchange",
     "by_address": "rate_limit.middleware",
     "credits_used": "budget",

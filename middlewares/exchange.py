@@ -159,6 +159,8 @@ class Attempt(msgspec.Struct):
     unanswered: the request was sent, and no answer has begun.
     usage: reported by the upstream of an attempt that failed; cost: of that, in nano-credits.
     corrections: refusals within it that were answered by a corrected request.
+    span_id: of its span, sent upstream as `traceparent`; 0 where tracing is off.
+    notes: attributes of its span, gathered where the request is traced.
     """
 
     target: Target
@@ -172,6 +174,8 @@ class Attempt(msgspec.Struct):
     usage: Usage | None = None
     cost: int = 0
     corrections: int = 0
+    span_id: int = 0
+    notes: dict[str, Any] | None = None
 
 
 class UploadLease(Protocol):
@@ -233,6 +237,11 @@ class Exchange(msgspec.Struct, eq=False):
     error_style: ErrorStyle = ErrorStyle()  # errors
     request_id: str = ""  # request_id
     client_request_id: str = ""  # request_id
+    trace_id: int = 0  # tracing, subrequests: 128 bits; 0 where tracing is off
+    span_id: int = 0  # tracing: 64 bits, of this request
+    parent_span_id: int = 0  # tracing, subrequests: of the caller; 0 if it sent none
+    trace_state: bytes = b""  # tracing, subrequests: `tracestate` of the caller
+    sampled: bool = False  # tracing, subrequests: whether the trace is recorded
     parent: str = ""  # subrequests: id of the request that this one serves
     purpose: str = ""  # subrequests: what for, e.g. "describe"
     dialect: Dialect = "openai"  # the application's router, dashboard

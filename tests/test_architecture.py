@@ -26,6 +26,7 @@ FEATURES = {
     "metrics",
     "rate_limit",
     "request_id",
+    "tracing",
 }
 """Rooms of `middlewares` that are features: a module, or a folder where one needs several."""
 
@@ -400,6 +401,7 @@ WRITERS = {
     "Exchange.of": {"middlewares.exchange"},
     "errors": {"middlewares.errors"},
     "request_id": {"middlewares.request_id"},
+    "tracing": {"middlewares.tracing.middleware"},
     "the application's router": {"edge.routing.router"},
     "auth": {"middlewares.auth"},
     "dashboard": {"edge.dashboard.inner"},

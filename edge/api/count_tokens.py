@@ -38,6 +38,8 @@ from middlewares.asgi import Receive, Scope, Send, send_json
 from middlewares.disconnects import ClientDisconnected
 from middlewares.exchange import Attempt, Dialect, Exchange
 from middlewares.problem import Problem
+from middlewares.tracing.ids import new_span_id
+from middlewares.tracing.traceparent import context_headers
 
 Read = Callable[[Fields], Conversation]
 
@@ -138,7 +140,9 @@ class CountingApp:
         naming = partial(_names_files, exchange.fields)
         if await run_in_thread(naming) if exchange.large else naming():
             return None
-        attempt = Attempt(target=target, started=perf_counter())
+        span_id = new_span_id() if exchange.trace_id else 0
+        context = context_headers(exchange, span_id) if span_id and provider.trace else ()
+        attempt = Attempt(target=target, started=perf_counter(), span_id=span_id)
         exchange.attempts.append(attempt)
         write = partial(
             _body, native, exchange.fields, target.model, model.family_of(target), provider
@@ -146,7 +150,7 @@ class CountingApp:
         request = Request(
             method=b"POST",
             target=provider.target(row.upstream_path, _query(exchange.dialect, scope)),
-            headers=(*provider.headers, *forwarded_headers(native, scope["headers"])),
+            headers=(*provider.headers, *forwarded_headers(native, scope["headers"]), *context),
             body=await run_in_thread(write) if exchange.large else write(),
         )
         try:

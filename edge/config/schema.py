@@ -34,7 +34,10 @@ _VALUES: Final[dict[Any, Schema]] = {
     },
     Network: NETWORK_SCHEMA,
     Path: {"type": "string", "minLength": 1},
-    **{one: {"type": name} for one, name in ((str, "string"), (int, "integer"), (bool, "boolean"))},
+    str: {"type": "string"},
+    int: {"type": "integer"},
+    float: {"type": "number"},
+    bool: {"type": "boolean"},
 }
 _LIMITS: Final = {
     "ge": "minimum",

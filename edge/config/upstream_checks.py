@@ -13,6 +13,8 @@ from edge.endpoints import ENDPOINTS, TAILS
 
 from .model import UpstreamConfig
 
+_CONTEXT_HEADERS = frozenset(("traceparent", "tracestate"))
+"""Headers of a trace context; each attempt has its own."""
 _TOKEN = frozenset(string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~")
 _OWN_HEADERS = frozenset(
     {"host", "content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer"}
@@ -78,6 +80,8 @@ def upstream_faults(upstream: UpstreamConfig) -> Iterator[tuple[str, str]]:
             yield key, "expected a header name (RFC 9110 token)"
         elif name.lower() in _OWN_HEADERS:
             yield key, "is set by Penstock itself; remove it"
+        elif name.lower() in _CONTEXT_HEADERS and upstream.trace:
+            yield key, "is set by Penstock itself; remove it, or set trace = false"
         elif name.lower() in seen:
             yield key, "is there in another case too; keep one of them"
         if not text.isascii() or not text.isprintable():

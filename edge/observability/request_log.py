@@ -30,6 +30,8 @@ def request_line(scope: Scope, exchange: Exchange, now: float) -> dict[str, Any]
         "bytes_out": exchange.bytes_out,
         "client": exchange.client,
     }
+    if exchange.sampled or (exchange.trace_id and exchange.status >= 500):
+        line["trace_id"] = f"{exchange.trace_id:032x}"
     if exchange.parent:
         line["parent"] = exchange.parent
     if exchange.client_request_id:

@@ -30,6 +30,9 @@ from middlewares.asgi import Receive, Scope, Send
 from middlewares.disconnects import ClientDisconnected
 from middlewares.exchange import Attempt, Exchange, exchange_of
 from middlewares.problem import Problem
+from middlewares.tracing.ids import new_span_id
+from middlewares.tracing.request_attributes import request_attributes
+from middlewares.tracing.traceparent import context_headers
 
 from .answer_memory import MAX_ANSWER, MAX_VECTORS
 from .attempt import AttemptLimits, UpstreamAttempt
@@ -122,15 +125,19 @@ class Forwarder:
         if not provider.fetches_urls and not exchange.row.translated:
             checking = partial(refuse_links_beside, fields)
             await run_in_thread(checking) if exchange.large else checking()
+        span_id = new_span_id() if exchange.trace_id else 0
+        context = context_headers(exchange, span_id) if span_id and provider.trace else ()
         if exchange.large:
             prepared = await run_in_thread(
-                partial(self._prepare, exchange, candidate, provider, scope, fields)
+                partial(self._prepare, exchange, candidate, provider, scope, fields, context)
             )
         else:
-            prepared = self._prepare(exchange, candidate, provider, scope, fields)
+            prepared = self._prepare(exchange, candidate, provider, scope, fields, context)
         del fields
         translator, request = prepared
-        record = Attempt(candidate.target, perf_counter(), served=candidate.served)
+        record = Attempt(candidate.target, perf_counter(), served=candidate.served, span_id=span_id)
+        if exchange.sampled:
+            record.notes = request_attributes(exchange.fields, endpoint=exchange.endpoint)
         exchange.attempts.append(record)
         opening = open_response(
             exchange,
@@ -189,9 +196,10 @@ class Forwarder:
         provider: Provider,
         scope: Scope,
         fields: Fields,
+        context: tuple[Header, ...],
     ) -> tuple[Translator, Request]:
         """The request of `fields` for `candidate`, and the translator of its answer. Raises
-        Problem."""
+        Problem. context: headers of the trace."""
         target, prices = candidate.target, candidate.prices
         translator = translator_for(
             exchange,
@@ -221,7 +229,10 @@ class Forwarder:
                     corrected = apply_form_corrections(form, known)
                     dropped += [change.note for change in corrected.changes]
                     form = corrected.body
-                return translator, _form_request(exchange, translator, provider, scope, form)
+                headers = (*_forwarded(exchange, translator, scope), *context)
+                return translator, _form_request(
+                    exchange, translator, provider, scope, form, headers
+                )
         body: bytes = translator.take_body()
         if provider.extra_body or provider.drop_body or self._learned or model.drop_params:
             body = provider.with_body_settings(body, dropped, model.drop_params)
@@ -235,7 +246,7 @@ class Forwarder:
         request = Request(
             method=b"POST",
             target=provider.target(translator.path, _query(exchange, translator, scope)),
-            headers=(*provider.headers, *_forwarded(exchange, translator, scope)),
+            headers=(*provider.headers, *_forwarded(exchange, translator, scope), *context),
             body=body,
         )
         if exchange.form is not None:
@@ -269,11 +280,12 @@ def _form_request(
     provider: Provider,
     scope: Scope,
     body: FormBody,
+    headers: tuple[Header, ...],
 ) -> Request:
     request = Request(
         method=b"POST",
         target=provider.target(translator.path, _query(exchange, translator, scope)),
-        headers=(*provider.headers, *_forwarded(exchange, translator, scope)),
+        headers=(*provider.headers, *headers),
         body=body,
     )
     return with_content_type(request, body.content_type)

@@ -161,6 +161,8 @@ class Subrequests:
         )
         exchange.parent, exchange.purpose = parent.request_id, purpose
         exchange.tags = parent.tags
+        exchange.trace_id, exchange.parent_span_id = parent.trace_id, parent.span_id
+        exchange.trace_state, exchange.sampled = parent.trace_state, parent.sampled
         return exchange
 
 

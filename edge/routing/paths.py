@@ -10,6 +10,8 @@ import msgspec
 
 from edge.config.load import Settings
 from edge.endpoints import CONVERSATIONS, ENDPOINTS, Endpoint
+from middlewares.asgi import Scope
+from middlewares.exchange import Exchange
 
 _GET = ("GET", "HEAD")
 
@@ -79,6 +81,17 @@ class Paths:
             if path.startswith(start) and path.endswith(end) and len(path) > len(start + end):
                 return row
         return None
+
+
+def route_of(scope: Scope, exchange: Exchange) -> str:
+    """The path template of a request, for traces: that of its row; "" at an unknown path."""
+    if exchange.row is not None:
+        return str(exchange.row.path)
+    if exchange.endpoint == "admin":
+        return f"{ADMIN}/*"
+    if exchange.endpoint == "dashboard":
+        return "/" if scope["path"] == "/" else f"{DASHBOARD}/*"
+    return ""
 
 
 def _around(path: str) -> tuple[str, str]:

@@ -23,6 +23,8 @@ from .provider import Provider, credentials
 from .simulator import SimulatorUpstream
 from .tls import tls_context
 
+_OVER_HTTP = frozenset(("openai", "anthropic", "responses", "simulator"))
+"""Dialects whose requests have headers."""
 TLS = Callable[..., ssl.SSLContext]
 
 _DIALECTS: dict[str, frozenset[Dialect]] = {
@@ -95,6 +97,7 @@ def _provider(config: UpstreamConfig, tls: TLS, repeat: bool, pools: Pools | Non
         secrets=tuple(_secrets(config)),
         files=config.files,
         fetches_urls=config.fetches_urls,
+        trace=config.trace and config.dialect in _OVER_HTTP,
     )
 
 

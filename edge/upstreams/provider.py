@@ -32,6 +32,7 @@ class Provider(msgspec.Struct, frozen=True):
     secrets: its credentials, which upstreams may repeat in error messages.
     files: whether it keeps files and takes their ids in requests.
     fetches_urls: whether it fetches links in requests.
+    trace: whether its requests have the trace context.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Provider(msgspec.Struct, frozen=True):
     secrets: tuple[str, ...] = ()
     files: bool = False
     fetches_urls: bool = True
+    trace: bool = True
 
     @property
     def account(self) -> str:

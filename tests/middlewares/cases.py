@@ -10,6 +10,11 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind
+
 from middlewares.asgi import ASGIApp
 from middlewares.exchange import Candidate, Exchange, Principal, Target
 from middlewares.limits import Budget, Limits, Rate, Window
@@ -21,6 +26,8 @@ from middlewares.stores.health.breakers import Breakers
 from middlewares.stores.ledger.memory import MemoryLedgerStore
 from middlewares.stores.ledger.writer import LedgerWriter
 from middlewares.stores.replays.memory import MemoryReplays
+from middlewares.tracing.sampling import Sampling
+from middlewares.tracing.spans import Spans
 
 Wrap = Callable[[ASGIApp], ASGIApp]
 
@@ -131,6 +138,16 @@ async def _request_id(m: ModuleType) -> AsyncIterator[Wrap]:
     yield lambda app: m.RequestIDMiddleware(app)
 
 
+@asynccontextmanager
+async def _tracing(m: ModuleType) -> AsyncIterator[Wrap]:
+    """Every request is traced."""
+    exporter = InMemorySpanExporter()
+    spans = Spans(SimpleSpanProcessor(exporter), resource=Resource({}))
+    yield lambda app: m.TracingMiddleware(app, spans=spans, sampling=Sampling(1.0))
+    kinds = [span.kind for span in exporter.get_finished_spans()]
+    assert set(kinds) <= {SpanKind.SERVER}
+
+
 CASES: Mapping[str, Case] = {
     "AuthMiddleware": Case(_auth, headers={"x-api-key": SECRET}, gatekeeper=True),
     "BudgetMiddleware": Case(_budget, gatekeeper=True),
@@ -142,4 +159,5 @@ CASES: Mapping[str, Case] = {
     "MetricsMiddleware": Case(_metrics),
     "RateLimitMiddleware": Case(_rate_limit, gatekeeper=True),
     "RequestIDMiddleware": Case(_request_id),
+    "TracingMiddleware": Case(_tracing),
 }

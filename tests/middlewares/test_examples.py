@@ -210,6 +210,27 @@ def test_example_request_id(start: Start) -> None:
     assert first.headers["x-request-id"] < nowhere.headers["x-request-id"]
 
 
+def test_example_tracing(start: Start, tmp_path: Path) -> None:
+    client = start(example("TracingMiddleware"))
+    parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    answer = client.get("/hello/world", headers={"traceparent": parent}).json()
+    version, trace, span, flags = answer["traceparent"].split("-")
+    assert (version, trace, flags) == ("00", "0af7651916cd43dd8448eb211c80319c", "01")
+    assert span != "b7ad6b7169203331"
+
+    def printed() -> str:
+        return "".join(file.read_text() for file in tmp_path.rglob("output"))
+
+    deadline = time.monotonic() + DEADLINE
+    wanted = ('"name": "GET /hello/{name}"', '"name": "chat small-1"', f'"span_id": "0x{span}"')
+    while not all(text in printed() for text in wanted):
+        assert time.monotonic() < deadline, printed()
+        time.sleep(0.02)
+    assert '"parent_id": "0xb7ad6b7169203331"' in printed()
+    assert '"gen_ai.provider.name": "openai"' in printed()
+    assert '"service.name": "shop"' in printed()
+
+
 def test_example_metrics(start: Start) -> None:
     client = start(example("MetricsMiddleware"))
     for _ in range(3):

@@ -22,6 +22,7 @@ from .plans import AllowanceConfig, PlanConfig, WindowConfig
 from .resilience import AffinityConfig, BreakerConfig, FallbackConfig
 from .server import ErrorsConfig, LogConfig, RouteConfig, ServerConfig
 from .store import StoreConfig
+from .tracing import TracingConfig
 from .upstreams import UpstreamConfig
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "RouteConfig",
     "ServerConfig",
     "StoreConfig",
+    "TracingConfig",
     "UpstreamConfig",
     "WindowConfig",
 ]
@@ -89,3 +91,4 @@ class Configuration(Struct, frozen=True, kw_only=True):
     routes: tuple[RouteConfig, ...] = ()
     errors: ErrorsConfig = ErrorsConfig()
     log: LogConfig = LogConfig()
+    tracing: TracingConfig = TracingConfig()

@@ -115,6 +115,25 @@ class UpstreamConfig(Struct, frozen=True, kw_only=True):
             "`fetch` and sent inline."
         ),
     ] = True
+    trace: Annotated[
+        bool,
+        Meta(
+            description="Send `traceparent` and `tracestate` with each request, where tracing is "
+            "on. Each attempt has a span id of its own; the caller's headers are never passed on."
+        ),
+    ] = True
+    provider_name: Annotated[
+        str | None,
+        Meta(
+            pattern=r"^[a-z][a-z0-9_.]{0,63}$",
+            description="Name of the provider in traces, `gen_ai.provider.name` of OpenTelemetry: "
+            '"openai", "anthropic", "aws.bedrock", "azure.ai.openai", "gcp.vertex_ai", '
+            '"mistral_ai", "deepseek", "groq", "x_ai". Unless given it follows from `dialect`: '
+            '"openai" for "openai" and "responses", "anthropic" for "anthropic" and "claude-cli", '
+            '"penstock" for others.',
+            extra={"expected": 'lower-case letters, digits, "_" and ".", a letter first'},
+        ),
+    ] = None
     disclose: Annotated[
         bool,
         Meta(

@@ -1,0 +1,334 @@
+"""Spans of finished requests, made of their `Exchange` and handed to a processor of the SDK.
+
+    POST /v1/chat/completions      SERVER, the request
+    ├── chat small-1               CLIENT, one for each attempt
+    └── media.describe             INTERNAL, a request that the application makes to serve it
+        └── chat describer-1       CLIENT
+
+A `ReadableSpan` is made at once with its ids, times and attributes, which costs a tenth of what a
+tracer's span costs. Only the span of an attempt has `gen_ai.*`: a backend would count a second
+answer in the span of the request.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from time import perf_counter, time_ns
+from typing import Protocol
+
+import msgspec
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import SpanContext, SpanKind, TraceFlags, TraceState
+from opentelemetry.trace.status import Status, StatusCode
+
+from middlewares.asgi import Scope
+from middlewares.exchange import Attempt, Exchange, Usage
+from middlewares.pricing import NANO
+from middlewares.shared import Shared
+
+from . import error_types, genai
+from .ids import new_ids, new_span_id
+from .request_attributes import Attributes, request_attributes
+
+_SAMPLED = TraceFlags(TraceFlags.SAMPLED)
+_ERROR = Status(StatusCode.ERROR)
+_UNSET = Status(StatusCode.UNSET)
+_PATH = re.compile(r"[A-Za-z0-9._~/:\-]{1,256}")
+_LONGEST = 256
+_METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"))
+
+_OPERATIONS = {
+    "chat.completions": "chat",
+    "messages": "chat",
+    "responses": "chat",
+    "responses.compact": "chat",
+    "completions": "text_completion",
+    "embeddings": "embeddings",
+}
+"""Operation of an endpoint; those of images and sound are "generate_content"."""
+_SESSION_HEADERS = (b"x-session-id", b"session-id", b"session_id")
+_SESSION = re.compile(rb"[A-Za-z0-9_.:\-]{1,128}")
+
+
+class EndedSpans(Protocol):
+    """What spans are handed to, such as a `BatchSpanProcessor` of the SDK."""
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Take over a span that has ended."""
+        ...
+
+
+class UpstreamFacts(msgspec.Struct, frozen=True):
+    """An upstream in spans. provider: `gen_ai.provider.name`."""
+
+    provider: str = ""
+    address: str = ""
+    port: int = 0
+
+
+def route_of(scope: Scope, exchange: Exchange) -> str:
+    """The path template of a request, as the router of the application has it; "" if unknown."""
+    row = exchange.row if exchange.row is not None else scope.get("route")
+    path = getattr(row, "path", "")
+    return path if isinstance(path, str) else ""
+
+
+class Spans(Shared):
+    """Makes the spans of requests.
+
+    processor: of the SDK, whose exporter gets them. resource: of all spans.
+    upstreams: facts by the name of an upstream. route: the path template of a request.
+    version: of the application, in the scope of each span.
+    """
+
+    def __init__(
+        self,
+        processor: EndedSpans,
+        *,
+        resource: Resource | None = None,
+        upstreams: Mapping[str, UpstreamFacts] | None = None,
+        route: Callable[[Scope, Exchange], str] = route_of,
+        version: str = "",
+    ) -> None:
+        self._processor = processor
+        self._resource = Resource.create() if resource is None else resource
+        self._upstreams = upstreams or {}
+        self._route = route
+        self._scope = InstrumentationScope("penstock", version)
+
+    def write(self, exchange: Exchange, scope: Scope, *, status: int, raised: bool) -> None:
+        """See `SpanWriter`."""
+        now, wall = perf_counter(), time_ns()
+
+        def at(moment: float) -> int:
+            return wall - int((now - moment) * 1e9)
+
+        context = self._context(exchange.trace_id, exchange.span_id, exchange.trace_state)
+        parent = None
+        if exchange.parent_span_id:
+            remote = not exchange.parent
+            parent = self._context(
+                exchange.trace_id, exchange.parent_span_id, exchange.trace_state, remote=remote
+            )
+        for number, attempt in enumerate(exchange.attempts, 1):
+            last = number == len(exchange.attempts)
+            self._attempt(exchange, scope, attempt, context, at, now, last=last)
+        error = error_types.of_request(exchange, status, raised=raised)
+        if exchange.parent:
+            name, kind = f"media.{exchange.purpose}", SpanKind.INTERNAL
+            attributes: Attributes = {}
+        else:
+            route = self._route(scope, exchange)
+            method = scope["method"]
+            method = method if method in _METHODS else "_OTHER"
+            shown = method if method != "_OTHER" else "HTTP"
+            name, kind = f"{shown} {route}" if route else shown, SpanKind.SERVER
+            attributes = _http_attributes(scope, method, route, status)
+        attributes |= _request_facts(exchange)
+        if error:
+            attributes["error.type"] = error
+        self._end(
+            name,
+            context,
+            parent,
+            kind,
+            attributes,
+            started=at(exchange.started),
+            ended=wall,
+            error=error,
+        )
+
+    def write_step(
+        self,
+        name: str,
+        *,
+        seconds: float,
+        attributes: Attributes | None = None,
+        error: str = "",
+    ) -> None:
+        """Export a span of its own trace, of a step that has just ended after `seconds`."""
+        ids = new_ids()
+        wall = time_ns()
+        given = {**(attributes or {}), **({"error.type": error} if error else {})}
+        self._end(
+            name,
+            self._context(*ids, b""),
+            None,
+            SpanKind.INTERNAL,
+            given,
+            started=wall - int(seconds * 1e9),
+            ended=wall,
+            error=error,
+        )
+
+    def _attempt(
+        self,
+        exchange: Exchange,
+        scope: Scope,
+        attempt: Attempt,
+        parent: SpanContext,
+        at: Callable[[float], int],
+        now: float,
+        *,
+        last: bool,
+    ) -> None:
+        facts = self._upstreams.get(attempt.target.upstream, _UNKNOWN)
+        operation = _operation_of(exchange)
+        model = attempt.target.model[:_LONGEST]
+        attributes: Attributes = {
+            genai.OPERATION: operation,
+            genai.PROVIDER: facts.provider or "_OTHER",
+            genai.REQUEST_MODEL: model,
+            "penstock.upstream": attempt.target.upstream,
+        }
+        if facts.address:
+            attributes["server.address"] = facts.address
+            attributes["server.port"] = facts.port
+        if attempt.status:
+            attributes["http.response.status_code"] = attempt.status
+        if exchange.stream:
+            attributes[genai.REQUEST_STREAM] = True
+        notes = attempt.notes
+        if notes is None and exchange.fields:  # not chosen before it failed
+            notes = request_attributes(exchange.fields, endpoint=exchange.endpoint)
+        attributes |= notes or {}
+        session = _session_of(scope)
+        if session and genai.CONVERSATION not in attributes:
+            attributes[genai.CONVERSATION] = session
+        if attempt.corrections:
+            attributes["penstock.corrections"] = attempt.corrections
+        usage = exchange.usage if last else attempt.usage
+        if usage is not None and (usage.tokens or operation != "generate_content"):
+            attributes |= _usage_attributes(usage)
+        if last and exchange.first_content and exchange.stream:
+            attributes[genai.RESPONSE_FIRST] = exchange.first_content - attempt.started
+        error = error_types.of_attempt(attempt)
+        if error:
+            attributes["error.type"] = error
+            if last and exchange.first_content:
+                attributes[genai.RESPONSE_FINISH] = ("error",)
+        elif last and exchange.outcome == "hung_up":
+            attributes["penstock.outcome"] = "hung_up"
+        self._end(
+            f"{operation} {model}",
+            self._context(exchange.trace_id, attempt.span_id or new_span_id(), b""),
+            parent,
+            SpanKind.CLIENT,
+            attributes,
+            started=at(attempt.started),
+            ended=at(attempt.ended or now),
+            error=error,
+        )
+
+    def _context(
+        self, trace_id: int, span_id: int, state: bytes, *, remote: bool = False
+    ) -> SpanContext:
+        given = TraceState.from_header([state.decode("ascii")]) if state else None
+        return SpanContext(trace_id, span_id, remote, _SAMPLED, given)
+
+    def _end(
+        self,
+        name: str,
+        context: SpanContext,
+        parent: SpanContext | None,
+        kind: SpanKind,
+        attributes: Attributes,
+        *,
+        started: int,
+        ended: int,
+        error: str,
+    ) -> None:
+        span = ReadableSpan(
+            name,
+            context=context,
+            parent=parent,
+            resource=self._resource,
+            attributes=attributes,
+            kind=kind,
+            status=_ERROR if error else _UNSET,
+            start_time=started,
+            end_time=ended,
+            instrumentation_scope=self._scope,
+        )
+        self._processor.on_end(span)
+
+
+_UNKNOWN = UpstreamFacts()
+
+
+def _operation_of(exchange: Exchange) -> str:
+    if exchange.parent:  # `endpoint` is the purpose then
+        row = exchange.row
+        return _OPERATIONS.get(getattr(row, "name", ""), "generate_content")
+    return _OPERATIONS.get(exchange.endpoint, "generate_content")
+
+
+def _http_attributes(scope: Scope, method: str, route: str, status: int) -> Attributes:
+    """The conventions of HTTP servers. The path is left out where no route knows it, or where it
+    has more than the letters of ids: a stranger's words do not belong into traces."""
+    attributes: Attributes = {
+        "http.request.method": method,
+        "url.scheme": scope.get("scheme") or "http",
+    }
+    path = scope["path"]
+    if route:
+        attributes["http.route"] = route
+        if _PATH.fullmatch(path) and "sk-" not in path:
+            attributes["url.path"] = path
+    if status:
+        attributes["http.response.status_code"] = status
+    server = scope.get("server")
+    if server:
+        attributes["server.address"] = str(server[0])
+        if server[1] is not None:
+            attributes["server.port"] = int(server[1])
+    return attributes
+
+
+def _request_facts(exchange: Exchange) -> Attributes:
+    """What only this gateway knows of a request."""
+    facts: Attributes = {}
+    if exchange.request_id:
+        facts["penstock.request_id"] = exchange.request_id
+    principal = exchange.principal
+    if principal is not None:
+        facts["penstock.key_id"] = principal.id
+    resolved = exchange.resolved
+    asked = getattr(resolved[0], "id", "") if resolved else ""
+    if asked:  # a name that the catalog knows
+        facts["penstock.model"] = str(asked)[:_LONGEST]
+    if exchange.served:
+        facts["penstock.served"] = exchange.served[:_LONGEST]
+    if exchange.outcome:
+        facts["penstock.outcome"] = exchange.outcome
+    if exchange.fallback_depth:
+        facts["penstock.fallback_depth"] = exchange.fallback_depth
+    if exchange.cost:
+        facts["penstock.credits"] = exchange.cost / NANO
+    return facts
+
+
+def _usage_attributes(usage: Usage) -> Attributes:
+    """Token counts; input includes what the cache gave and took, as the conventions have it."""
+    attributes: Attributes = {
+        genai.USAGE_INPUT: usage.input + usage.cache_read + usage.cache_write,
+        genai.USAGE_OUTPUT: usage.output,
+    }
+    if usage.cache_read:
+        attributes[genai.USAGE_CACHE_READ] = usage.cache_read
+    if usage.cache_write:
+        attributes[genai.USAGE_CACHE_WRITE] = usage.cache_write
+        attributes[genai.USAGE_CACHE_CREATION] = usage.cache_write
+    if usage.reasoning:
+        attributes[genai.USAGE_REASONING] = usage.reasoning
+    return attributes
+
+
+def _session_of(scope: Scope) -> str:
+    """The session that a client names in a header; "" if none."""
+    headers: list[tuple[bytes, bytes]] = scope["headers"]
+    for name, value in headers:
+        if name in _SESSION_HEADERS and _SESSION.fullmatch(value):
+            return value.decode("ascii")
+    return ""
