@@ -79,12 +79,15 @@ schema: $(READY)  ## write config/schema.json
 vendor: $(READY)  ## fetch the pinned style sheets and scripts of others for the dashboard, and compare their hashes
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m tests.vendor
 
-lock: $(READY)  ## pin the newest versions of everything, with hashes, in constraints.txt and constraints-run.txt
+lock: $(READY)  ## pin the newest versions of everything, with hashes, in the files constraints*.txt
 	@echo "Choosing the newest versions that fit together ..."
 	$(PIP) install --quiet uv
 	$(COMPILE) --upgrade --all-extras --group dev --output-file constraints.txt
 	$(COMPILE) --group build --constraints constraints.txt $(UNUSED:%=--no-emit-package %) \
 	  --output-file constraints-run.txt
+	$(COMPILE) $(IMAGE_EXTRAS:%=--extra %) --constraints constraints.txt $(UNUSED:%=--no-emit-package %) \
+	  --output-file constraints-image.txt
+	$(COMPILE_GROUP) --group build --constraints constraints.txt --output-file constraints-build.txt
 	cd $(NODE) && PATH="$(abspath $(BIN)):$$PATH" npm run lock
 
 clean:  ## remove the environment and everything that can be made again
@@ -92,13 +95,16 @@ clean:  ## remove the environment and everything that can be made again
 
 PIP = $(BIN)/python -m pip --disable-pip-version-check
 INSTALL = $(PIP) install --quiet --no-deps
-COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \
+COMPILE_GROUP = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
   --generate-hashes --no-annotate --system-certs --custom-compile-command "make lock"
+COMPILE = $(COMPILE_GROUP) pyproject.toml
 INSTALL_NEWEST = $(BIN)/uv pip install --quiet --system-certs --python $(NEWEST)/bin/python
 # What pyproject.toml gives an upper bound, as its internals are used.
 BOUNDED := granian prometheus-client
 # What Typer takes for texts in colours, which this program does not have: 18 MB.
 UNUSED := rich pygments markdown-it-py mdurl
+# What the image has besides: HTTP/2 to upstreams, reading of media, export of spans.
+IMAGE_EXTRAS := http2 media otlp
 
 # An install that was broken off leaves `installing` behind, and starts from nothing the next time:
 # pip takes a half-copied package for a whole one.

@@ -1,5 +1,5 @@
-"""constraints.txt, constraints-run.txt and the clients' package-lock.json: all pinned and hashed,
-from any index."""
+"""The files constraints*.txt and the clients' package-lock.json: all pinned and hashed, from any
+index."""
 
 import json
 import re
@@ -15,9 +15,8 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
-LOCKS = {name: (ROOT / name).read_text() for name in ("constraints.txt", "constraints-run.txt")}
+LOCKS = {path.name: path.read_text() for path in ROOT.glob("constraints*.txt")}
 LOCK = LOCKS["constraints.txt"]
-RUNS = LOCKS["constraints-run.txt"]
 MAKEFILE = (ROOT / "Makefile").read_text()
 CLIENTS = ROOT / "tests/clients/node"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -51,33 +50,54 @@ def test_it_names_no_place(lock: str) -> None:
         assert word not in lock
 
 
-def unused() -> set[str]:
-    """What the Makefile leaves out of constraints-run.txt."""
-    (names,) = re.findall(r"^UNUSED := (.*)$", MAKEFILE, flags=re.MULTILINE)
-    return set(names.split())
+def words(name: str) -> set[str]:
+    """What a variable of the Makefile lists. `UNUSED` is left out of all locks but the first."""
+    (found,) = re.findall(rf"^{name} := (.*)$", MAKEFILE, flags=re.MULTILINE)
+    return set(found.split())
 
 
-def test_the_lock_to_run_has_what_the_program_needs_and_no_more() -> None:
-    """By what the installed packages say of themselves; the same versions as in the other lock."""
-    groups = PROJECT["dependency-groups"]
-    roots = [
-        *PROJECT["project"]["dependencies"],
-        *groups["build"],
-        *PROJECT["build-system"]["requires"],
-    ]
+def runtime() -> list[str]:
+    """What the program needs, without any extra."""
+    needed: list[str] = PROJECT["project"]["dependencies"]
+    return needed
+
+
+def builds() -> list[str]:
+    """What builds it."""
+    return [*PROJECT["dependency-groups"]["build"], *PROJECT["build-system"]["requires"]]
+
+
+def of_the_image() -> list[str]:
+    """What the image has: the program and some of its extras, and nothing that builds it."""
+    extras = PROJECT["project"]["optional-dependencies"]
+    return [*runtime(), *(one for extra in words("IMAGE_EXTRAS") for one in extras[extra])]
+
+
+@pytest.mark.parametrize(
+    ("name", "roots"),
+    [
+        ("constraints-run.txt", [*runtime(), *builds()]),
+        ("constraints-image.txt", of_the_image()),
+        ("constraints-build.txt", builds()),
+    ],
+)
+def test_a_lock_has_what_is_needed_and_no_more(name: str, roots: list[str]) -> None:
+    """By what the installed packages say of themselves; the same versions as in the first lock."""
     waiting = [Requirement(text) for text in roots]
     seen: set[tuple[str, str]] = set()
     needed: set[str] = set()
     while waiting:
         one = waiting.pop()
-        name = canonicalize_name(one.name)
-        if name in unused() or (one.marker and not one.marker.evaluate({"extra": ""})):
+        name_of_one = canonicalize_name(one.name)
+        if name_of_one in words("UNUSED") or (
+            one.marker and not one.marker.evaluate({"extra": ""})
+        ):
             continue
-        needed.add(name)
+        needed.add(name_of_one)
         for extra in ("", *one.extras):
-            if (name, extra) not in seen:
-                seen.add((name, extra))
-                further = [Requirement(text) for text in requires(name) or ()]
+            if (name_of_one, extra) not in seen:
+                seen.add((name_of_one, extra))
+                further = [Requirement(text) for text in requires(name_of_one) or ()]
                 waiting += [
                     Requirement(
                         f"{each.name}[{','.join(each.extras)}]" if each.extras else each.name
@@ -85,16 +105,20 @@ def test_the_lock_to_run_has_what_the_program_needs_and_no_more() -> None:
                     for each in further
                     if not each.marker or each.marker.evaluate({"extra": extra})
                 ]
-    lock = locked(RUNS)
+    lock = locked(LOCKS[name])
     here = {
-        name
-        for name, pins in lock.items()
+        package
+        for package, pins in lock.items()
         for pin in pins
         if not pin.marker or pin.marker.evaluate()
     }
     assert here == needed
-    everything = {str(pin.specifier) + name for name, pins in locked().items() for pin in pins}
-    assert {str(pin.specifier) + name for name, pins in lock.items() for pin in pins} <= everything
+    everything = {
+        str(pin.specifier) + package for package, pins in locked().items() for pin in pins
+    }
+    assert {str(pin.specifier) + package for package, pins in lock.items() for pin in pins} <= (
+        everything
+    )
 
 
 _WITHOUT = """
@@ -107,15 +131,16 @@ main({words!r})
 
 
 @pytest.mark.parametrize(
-    ("words", "status"), [(["serve", "--help"], 0), (["serve", "--port", "x"], 2)]
+    ("typed", "status"), [(["serve", "--help"], 0), (["serve", "--port", "x"], 2)]
 )
 def test_the_program_runs_without_what_the_lock_to_run_leaves_out(
-    words: list[str], status: int
+    typed: list[str], status: int
 ) -> None:
-    names = [module for module, owners in packages_distributions().items() if unused() & {*owners}]
+    unused = words("UNUSED")
+    names = [module for module, owners in packages_distributions().items() if unused & {*owners}]
     assert "rich" in names
     done = subprocess.run(
-        [sys.executable, "-c", _WITHOUT.format(names=names, words=words)],
+        [sys.executable, "-c", _WITHOUT.format(names=names, words=typed)],
         capture_output=True,
         text=True,
         cwd=ROOT,
@@ -149,8 +174,7 @@ def test_test_newest_lifts_every_upper_bound() -> None:
         if any(one.operator not in (">=", ">", "!=") for one in requirement.specifier)
     }
     assert bounded == {"granian", "prometheus-client"}
-    (names,) = re.findall(r"^BOUNDED := (.*)$", MAKEFILE, flags=re.MULTILINE)
-    assert set(names.split()) == bounded
+    assert words("BOUNDED") == bounded
 
 
 def test_what_is_left_out_of_the_lock_is_not_in_it() -> None:
@@ -159,8 +183,9 @@ def test_what_is_left_out_of_the_lock_is_not_in_it() -> None:
     assert left_out
     assert not locked().keys() & {canonicalize_name(name) for name in left_out}
     assert "install --quiet --no-deps" in MAKEFILE
+    used = MAKEFILE + (ROOT / "Dockerfile").read_text()
     for name in LOCKS:
-        assert f"--require-hashes -r {name}" in MAKEFILE
+        assert f"--require-hashes -r {name}" in used
 
 
 def test_every_client_has_one_version_and_its_hash() -> None:

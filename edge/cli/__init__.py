@@ -33,6 +33,10 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     from edge.runtime.standard_streams import open_closed_streams
 
     open_closed_streams()
+    if os.getpid() == 1:
+        from edge.runtime.signals import end_on_sigterm
+
+        end_on_sigterm()
     os.umask(0o077)  # only this user may read databases and journals
     try:
         _command()(args=argv)

@@ -9,6 +9,7 @@ import asyncio
 import multiprocessing
 import os
 import signal
+import sys
 from collections.abc import Iterable
 from contextlib import suppress
 
@@ -19,6 +20,15 @@ DRAIN = signal.SIGUSR1
 """From the parent: answer 503 at /readyz, the drain delay has begun."""
 RELOAD = signal.SIGHUP
 """From the parent: read the published configuration. To the parent: read the configuration file."""
+
+
+def end_on_sigterm() -> None:
+    """End at SIGTERM, until `serve` has its own handler.
+
+    For the first process of a container: the kernel keeps signals without a handler from it, so
+    that a stop during the start would wait for SIGKILL.
+    """
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
 
 
 def prepare_parent() -> None:

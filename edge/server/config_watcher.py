@@ -7,8 +7,8 @@ replacement of a worker nor the reaction to SIGTERM.
 import _thread
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from edge.runtime.loop_guard import LoopGuard
 
@@ -25,10 +25,19 @@ FORK_SECONDS = 5.0
 
 
 class ConfigWatcher:
-    """Reloads the configuration when its file changes, in its own thread."""
+    """Reloads the configuration when its file changes, in its own thread.
 
-    def __init__(self, reloader: Reloader) -> None:
+    during: makes a context for each reload.
+    """
+
+    def __init__(
+        self,
+        reloader: Reloader,
+        *,
+        during: Callable[[], AbstractContextManager[object]] = nullcontext,
+    ) -> None:
         self._reloader = reloader
+        self._during = during
         self._requested = threading.Event()
         self._guard = LoopGuard()
         self._checking = threading.Lock()
@@ -76,8 +85,9 @@ class ConfigWatcher:
             time.sleep(_REST_SECONDS)
 
     def _reload(self) -> None:
-        self._reloader.reload()
+        with self._during():
+            self._reloader.reload()
 
     def _reload_if_changed(self) -> None:
         if self._reloader.due():
-            self._reloader.reload()
+            self._reload()

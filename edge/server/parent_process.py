@@ -25,7 +25,9 @@ from . import forking
 from .address_note import AddressNote
 from .config_watcher import ConfigWatcher
 from .granian_server import GranianServer
+from .orphans import OrphanReaper
 from .reload import Reloader, Source
+from .service_manager import ServiceManager
 from .sockets import ListeningSocket
 from .status_files import StatusFiles
 from .supervisor import Supervisor
@@ -37,8 +39,8 @@ class ParentProcess:
     """Joins Granian, the supervisor and the configuration watcher.
 
     source: where `settings` are from; None for no reloads. memory: of the metrics of all processes.
-    room: the file descriptors of each worker. on_ready: called once with the base URL, from a
-    thread.
+    room: the file descriptors of each worker. manager: is notified of ready, reload and stop.
+    on_ready: called once with the base URL, from a thread.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class ParentProcess:
         memory: MetricMemory | None,
         room: DescriptorBudget,
         address: AddressNote,
+        manager: ServiceManager,
         on_ready: Callable[[str], None],
     ) -> None:
         options = settings.server
@@ -59,10 +62,12 @@ class ParentProcess:
         self._memory = memory
         self._room = room
         self._address = address
+        self._manager = manager
         self._on_ready = on_ready
         self._file = "" if source is None else str(source.file.resolve())
         self._connect_to = (connect_host(listener.host), listener.port)
         self._url = f"http://{url_host(listener.host)}:{listener.port}"
+        manager.describe(self._state())
         self._shared_config = SharedConfig()
         digest = "" if source is None else source.loaded.digest
         self._shared_config.publish(ConfigSnapshot.of(settings, digest=digest))
@@ -70,6 +75,7 @@ class ParentProcess:
         self._files = StatusFiles(folder, self._table.fleet)
         self._pipe = WakePipe()
         self._reload_requested = False
+        self._answers = False
         self._granian = GranianServer(
             self,
             host=listener.host,
@@ -92,6 +98,10 @@ class ParentProcess:
         supervisor.on_end = self._clean_up
         supervisor.on_change = self._files.write_workers
         supervisor.on_open = self._announce
+        supervisor.on_stop = manager.stopping
+        supervisor.on_turn = manager.alive
+        supervisor.steps["notifying the service manager"] = self._notify
+        supervisor.steps["reaping orphans"] = OrphanReaper(lambda: supervisor.pids).reap
         supervisor.steps["writing the address"] = address.renew
         supervisor.steps["renewing the temporary folder"] = self._files.renew
         self._watcher: ConfigWatcher | None = None
@@ -102,7 +112,7 @@ class ParentProcess:
             reloader = Reloader(
                 source, self._shared_config, running=settings, on_result=self._on_reload
             )
-            self._watcher = ConfigWatcher(reloader)
+            self._watcher = ConfigWatcher(reloader, during=manager.reloading)
             supervisor.steps["checking the configuration"] = self._watch_config
 
     def serve(self) -> None:
@@ -151,6 +161,11 @@ class ParentProcess:
             self._reload_requested = False
             self._watcher.request_reload()
 
+    def _notify(self) -> None:
+        """Say once that the gateway is ready, from this thread: a fork never copies the socket."""
+        if self._answers:
+            self._manager.ready()
+
     def _clean_up(self, pid: int) -> None:
         """Remove a dead worker's live gauges, but not its counters, and its status file."""
         if self._memory is not None:
@@ -169,6 +184,8 @@ class ParentProcess:
                 else:
                     self._files.write_serving(self._serving())
                     self._address.renew()
+                    self._answers = True
+                    self._pipe.wake()
                     return self._on_ready(self._url)
 
         _thread.start_new_thread(wait, ())
@@ -178,7 +195,15 @@ class ParentProcess:
     def _on_reload(self, result: Reloaded) -> None:
         self._files.write_reload(result)
         self._reload_metrics.record(result.result, valid=result.valid)
+        self._manager.describe(self._state(result))
         signals.send(signals.RELOAD, self._supervisor.pids)
+
+    def _state(self, result: Reloaded | None = None) -> str:
+        """What the service manager shows: the address, and whether the file is valid."""
+        text = f"Serving {self._url}"
+        if result is None or result.valid:
+            return text
+        return f"{text}; the changed configuration is refused, see `penstock status`"
 
     def _serving(self) -> Serving:
         return Serving(

@@ -5,7 +5,8 @@ Theory of operation. The parent process binds the address, forks the workers and
 and accepts connections when it is ready, or when no other worker is (`edge.runtime.worker_table`).
 When each worker has started or failed, and the port answers, the parent prints
 `ready http://HOST:PORT`. An inherited socket (`LISTEN_FDS`, as from systemd) is served in the place
-of the address; connections wait in it while no gateway serves.
+of the address; connections wait in it while no gateway serves. A service manager is notified when
+the gateway is ready, reloads and stops (`edge.server.service_manager`).
 
 SIGTERM first makes every worker answer 503 at /readyz for `drain_delay` seconds, so that load
 balancers stop sending requests. Then the listening sockets are closed and running requests may end
@@ -19,6 +20,7 @@ threads to standard error.
 import asyncio
 import logging
 import multiprocessing
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,11 +37,14 @@ from .address_note import AddressNote
 from .parent_process import ParentProcess
 from .preflight import check_store
 from .reload import Source
+from .service_manager import ServiceManager
 from .sockets import AddressInUse, inherited_socket, reserve_address
 
 __all__ = ["AddressInUse", "serve"]
 
 _log = logging.getLogger(__name__)
+
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def serve(
@@ -56,8 +61,14 @@ def serve(
     """
     configure(level=settings.log.level, form=settings.log.format).start()
     dump_stacks_on_sigquit()  # workers inherit it
+    manager = ServiceManager.from_environment()
     for sentence in low_memory_limits(settings.server.workers):
         _log.warning(sentence)
+    if os.getpid() == 1 and settings.server.host in _LOOPBACK:
+        _log.warning(
+            "server.host is %s, which only this container reaches; set it to 0.0.0.0",
+            settings.server.host,
+        )
     room = _descriptor_budget(settings)
     multiprocessing.set_start_method("fork", force=True)  # workers inherit the shared memory
     prepare_parent()
@@ -76,6 +87,7 @@ def serve(
             memory=_metric_memory(settings.server.workers),
             room=room,
             address=address,
+            manager=manager,
             on_ready=on_ready or (lambda url: write_stdout(f"ready {url}\n")),
         ).serve()
     finally:

@@ -105,6 +105,10 @@ class Supervisor:
         """Called after workers opened or ended, again until it succeeds."""
         self.on_end: Callable[[int], object] = lambda _pid: None
         """Called with the pid of each process that has ended."""
+        self.on_stop: Callable[[], object] = lambda: None
+        """Called once, when a stop was requested, before the drain delay."""
+        self.on_turn: Callable[[], object] = lambda: None
+        """Called in each turn of the loop, and while workers stop."""
         self.on_drain: Callable[[list[int]], object] = lambda _pids: None
         """Called with the pids of all workers when the drain delay begins."""
         self.before_stop: Callable[[list[int]], object] = lambda _pids: None
@@ -156,6 +160,7 @@ class Supervisor:
                     yield f"starting worker {worker.row + 1}", partial(self._start, worker)
         yield "waiting for workers", self._sleep
         yield "checking workers", self._check
+        yield "giving a sign of life", self.on_turn
         if self._changed:
             yield "writing the state of workers", self._report_change
         yield from self.steps.items()
@@ -180,6 +185,7 @@ class Supervisor:
         now = time.monotonic()
         if not self._stop_at:
             self._stop_at = now + self._drain_delay
+            self._guard.run("announcing the stop", self.on_stop)
             if self._drain_delay and not self._skip_delay:
                 self._guard.run("announcing the drain to workers", lambda: self.on_drain(self.pids))
         return self._skip_delay or now >= self._stop_at
@@ -281,6 +287,7 @@ class Supervisor:
         while waiting := [one for one in waiting if self._may_run(one, time.monotonic() - began)]:
             if not self._guard.run("waiting for workers", partial(_wait_for_any, waiting)):
                 time.sleep(_POLL_SECONDS)
+            self._guard.run("giving a sign of life", self.on_turn)
         for worker in self._workers:
             worker.process = None
 
