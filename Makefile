@@ -9,6 +9,7 @@ RUNS := $(VENV)/runs
 READY := $(VENV)/ready
 NODE := tests/clients/node
 CLIENTS := $(NODE)/node_modules/ready
+PROMETHEUS := $(VENV)/prometheus/ready
 TESTS ?=
 
 .DEFAULT_GOAL := help
@@ -35,12 +36,12 @@ demo: $(RUNS)  ## a gateway with a simulated model, one streamed call shown, the
 demo-local: $(READY)  ## the same with real models on this machine: text, speech, transcription, pictures, a film
 	$(BIN)/penstock demo --local
 
-test: check $(CLIENTS)  ## everything that has to hold: check, then all tests, none skipped
+test: check $(CLIENTS) $(PROMETHEUS)  ## everything that has to hold: check, then all tests, none skipped
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-skips $(TESTS)
 
 # The pinned environment lends its uv and its Node clients. Overrides replace the upper bounds of
 # $(BOUNDED), and constraints.txt has no part in it; the test of the lock files is left out.
-test-newest: $(CLIENTS)  ## the tests again with the newest release of everything, in .venv-newest
+test-newest: $(CLIENTS) $(PROMETHEUS)  ## the tests again with the newest release of everything, in .venv-newest
 	@$(PIP) install --quiet uv
 	@[ -x $(NEWEST)/bin/python ] || $(PYTHON) -m venv --without-pip $(NEWEST)
 	@printf '%s\n' $(BOUNDED) > $(NEWEST)/overrides.txt
@@ -51,7 +52,7 @@ test-newest: $(CLIENTS)  ## the tests again with the newest release of everythin
 	@$(BIN)/uv pip freeze --python $(NEWEST)/bin/python | grep $(BOUNDED:%=-e ^%==)
 	$(NEWEST)/bin/python -m pytest -n 2 --dist loadfile --no-skips --ignore tests/test_lock.py $(TESTS)
 
-coverage: $(CLIENTS)  ## all tests again with their coverage, which must be 95 % at least; slow
+coverage: $(CLIENTS) $(PROMETHEUS)  ## all tests again with their coverage, which must be 95 % at least; slow
 	$(CORE) $(BIN)/python -m pytest -n 2 --dist loadfile --no-skips --cov --cov-report=term $(TESTS)
 
 test-clients: $(READY) $(CLIENTS)  ## real clients and a real model alone: SDKs, Claude Code, Codex, llama.cpp
@@ -141,3 +142,8 @@ $(CLIENTS): $(NODE)/package-lock.json $(NODE)/package.json | $(READY)
 	@echo "Installing the clients for Node that the tests run ..."
 	cd $(NODE) && PATH="$(abspath $(BIN)):$$PATH" npm ci --loglevel=error
 	@touch $@
+
+# No package index has these two programs: see the module.
+$(PROMETHEUS): tests/monitoring_programs.py | $(READY)
+	@echo "Looking for Prometheus and promtool, which the tests run ..."
+	@$(BIN)/python -m tests.monitoring_programs
