@@ -15,7 +15,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from . import alerts, keys, money, passwords, serving, status, teams
+from . import alerts, keys, money, monitoring, passwords, serving, status, teams
 from .terminal import say
 
 app = typer.Typer(
@@ -107,3 +107,4 @@ teams.add_to(app)
 passwords.add_to(app)
 money.add_to(app)
 alerts.add_to(app)
+monitoring.add_to(app)
