@@ -13,7 +13,7 @@ PROMETHEUS := $(VENV)/prometheus/ready
 TESTS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-local test test-newest coverage test-clients proofs check fix bench schema vendor lock clean
+.PHONY: help demo demo-local test test-newest coverage test-clients proofs check fix bench schema monitoring vendor lock clean
 
 # Tests start processes by the hundred: each compiles every module again where this is set.
 unexport PYTHONDONTWRITEBYTECODE
@@ -76,6 +76,13 @@ bench: $(READY)  ## compare with other gateways on this machine; writes bench/re
 schema: $(READY)  ## write config/schema.json
 	$(BIN)/penstock schema > config/schema.json.new
 	mv config/schema.json.new config/schema.json
+
+monitoring: $(READY)  ## write the alert rules and the dashboard into the Helm chart
+	@mkdir -p helm/penstock/files
+	$(BIN)/penstock monitoring rules --json > helm/penstock/files/rules.json.new
+	mv helm/penstock/files/rules.json.new helm/penstock/files/rules.json
+	$(BIN)/penstock monitoring dashboard > helm/penstock/files/dashboard.json.new
+	mv helm/penstock/files/dashboard.json.new helm/penstock/files/dashboard.json
 
 vendor: $(READY)  ## fetch the pinned style sheets and scripts of others for the dashboard, and compare their hashes
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m tests.vendor

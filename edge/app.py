@@ -269,6 +269,7 @@ class Gateway:
         old.retired = True
         self._old.add(old)
         self._services.breaker_reporter.adopt(snapshot.settings)
+        self._services.broken_models.adopt(snapshot.settings)
         self._services.alerts.adopt(snapshot.settings)
         self._services.fetcher.adopt(FetchRules.of(snapshot.settings.fetch))
         self._services.jobs.fetcher.adopt(FetchRules.of(snapshot.settings.fetch))

@@ -39,6 +39,7 @@ from edge.proxy.attachments.vendor_files import VendorFiles
 from edge.proxy.attachments.vendor_sweep import VendorFileSweeper
 from edge.proxy.describing.steps import DescribingSlots
 from edge.routing.affinity import ConversationAffinity, StoredAffinity
+from edge.routing.broken_models import BrokenModels
 from edge.runtime.stores import (
     GRACE,
     affinity_store_of,
@@ -154,6 +155,7 @@ class Services(msgspec.Struct, frozen=True):
     vendor_sweeper: VendorFileSweeper
     health: Health
     breaker_reporter: BreakerReporter
+    broken_models: BrokenModels
     affinity: ConversationAffinity | None
     span_export: "SpanExport | None" = None
 
@@ -178,15 +180,24 @@ async def open_services(
     database = Database.at(settings.store.sql, memory=Path(settings.store.journal))
     stack.push_async_callback(database.aclose)
     breaker_reporter = BreakerReporter(settings, metrics)
+    broken_models = BrokenModels(
+        settings, lambda model, source: metrics.sample(metrics.model_broken.labels(model), source)
+    )
+
+    def breaker_changed(target: Target, state: State, reason: str) -> None:
+        breaker_reporter(target, state, reason)
+        broken_models.changed(target, state)
+
     counters = counters_of(settings)
     stack.push_async_callback(counters.aclose)
     # Concurrently, so that an unreachable Redis is waited for once.
     share, health, affinity_store, _ = await asyncio.gather(
         grants_of(settings, stack),
-        health_of(settings, stack, breaker_reporter, shared=breaker_reporter.knows),
+        health_of(settings, stack, breaker_changed, shared=breaker_reporter.knows),
         affinity_store_of(settings, stack),
         counters.start(),
     )
+    broken_models.watch(health)
     keys = None
     if settings.auth.mode == "keys":
         keys = KeyDirectory(SqlKeyStore(database), grace=GRACE, share=share)
@@ -268,6 +279,9 @@ async def open_services(
     metrics.sample(metrics.stored_bytes, lambda: file_sweeper.stored)
     metrics.count_from(metrics.files_swept, lambda: file_sweeper.swept)
     metrics.sample(metrics.throttled, lambda: len(throttle_queue) + len(token_queue))
+    metrics.count_from(
+        metrics.throttle_refusals, lambda: throttle_queue.refusals + token_queue.refusals
+    )
     metrics.sample(metrics.body_bytes, lambda: uploads.held + throttle_queue.size)
     metrics.sample(metrics.ledger_waiting, lambda: ledger_writer.pending)
     metrics.count_from(metrics.ledger_rows.labels("requests"), lambda: ledger_writer.written)
@@ -301,6 +315,7 @@ async def open_services(
         vendor_sweeper=vendor_sweeper,
         health=health,
         breaker_reporter=breaker_reporter,
+        broken_models=broken_models,
         affinity=None if affinity_store is None else StoredAffinity(affinity_store),
         span_export=span_export,
     )

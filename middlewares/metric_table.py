@@ -68,6 +68,11 @@ THROTTLE_WAIT = HistogramRow(
     "Seconds that a request waited for a rate limit, if it had to wait.",
     buckets=_WAITS,
 )
+THROTTLE_REFUSALS = CounterRow(
+    "throttle_refusals",
+    "Requests that were to wait for a rate limit and were refused: too many wait, or the wait "
+    "would be too long.",
+)
 BODY_BYTES = GaugeRow(
     "request_body_bytes", "Bytes of request bodies held in memory.", mode="livesum"
 )
@@ -118,6 +123,13 @@ TARGET_BROKEN = GaugeRow(
     "1 while the circuit breaker of a target is open, 0 once a request to it was answered. "
     "Replaced by breaker_state.",
     ("upstream", "target"),
+    mode="livemax",
+)
+MODEL_BROKEN = GaugeRow(
+    "model_broken",
+    "1 while no target of a model may be tried: circuit breakers are open, or upstreams asked to "
+    "wait. Models that never failed, and those behind a `*`, have none.",
+    ("model",),
     mode="livemax",
 )
 POOL_CONNECTIONS = GaugeRow(

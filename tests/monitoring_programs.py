@@ -1,8 +1,8 @@
 """Prometheus and promtool for the tests: those on the PATH, else those of Debian's package.
 
-`python -m tests.monitoring_programs`, which `make test` runs, unpacks the package into `.venv/prometheus`.
-It needs no root and installs nothing; package lists of its own are fetched where the system's are
-missing or too old.
+`python -m tests.monitoring_programs`, which `make test` runs, unpacks the package into
+`.venv/prometheus`. It needs no root and installs nothing; package lists of its own are fetched
+where the system's are missing or too old.
 """
 
 import shutil
@@ -40,7 +40,7 @@ def download(folder: Path) -> Path:
     """Debian's package in `folder`."""
     own = ("-o", f"Dir::State::Lists={folder}/lists", "-o", f"Dir::Cache={folder}/cache")
     # As root apt fetches as another user, who may not write into this folder.
-    same_user = ("-o", "APT::Sandbox::User=")
+    same_user = ("-o", "APT::Sandbox::User=", "-o", "Acquire::Retries=3")
     fetch = f'cd "{folder}" && exec apt-get "$@" download prometheus'
 
     def fetched(*options: str) -> Path:

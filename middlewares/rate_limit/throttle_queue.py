@@ -166,6 +166,7 @@ class ThrottleQueue(Shared):
         "_timer",
         "_timer_due",
         "_timetable",
+        "refusals",
         "releases",
     )
 
@@ -200,6 +201,8 @@ class ThrottleQueue(Shared):
         self._timer_due = 0.0
         self.releases = 0
         """Calls of `slot_released`; see `join`."""
+        self.refusals = 0
+        """Requests refused with `QueueFull`."""
 
     def __len__(self) -> int:
         return self._count
@@ -249,6 +252,7 @@ class ThrottleQueue(Shared):
             or not self._make_room(queue, size)
         ):
             known = queue.verdict if line is None or not line.queues else line.verdict
+            self.refusals += 1
             raise QueueFull(wait, verdict or known)
         entry = QueueEntry(self, queue, checks, team, size, now + self._max_wait)
         queue.add(entry)
@@ -347,6 +351,7 @@ class ThrottleQueue(Shared):
         if line is not None and entry.team is not None and in_line:
             wait = max(wait, line.predict(queue, entry.team.checks, now))
             verdict = line.verdict
+        self.refusals += 1
         entry._refused = QueueFull(wait, verdict)
         entry._wake()
 

@@ -89,8 +89,8 @@ sum by ({_GATEWAY}) (rate(penstock_overhead_seconds_count[5m])) > 0.2""",
     Alert(
         name="PenstockAllTargetsOpen",
         severity="critical",
-        wait="1m",
-        expression=f"max by ({_MODEL}) (penstock_model_broken) > 0",
+        wait="3m",  # longer than the range: breakers that open once, for seconds, do not count
+        expression=f"max by ({_MODEL}) (max_over_time(penstock_model_broken[2m])) > 0",
         summary="No target of {{ $labels.model }} is used.",
         description="The circuit breakers of all targets of {{ $labels.model }} are open in at "
         "least one worker of {{ $labels.job }}. Its requests go to fallbacks, or fail.",
@@ -105,7 +105,6 @@ sum by ({_UPSTREAM}) (rate(penstock_upstream_attempts_total{{status=~"401|403"}}
 > 0.05
 and on ({_UPSTREAM})
 sum by ({_UPSTREAM}) (increase(penstock_upstream_attempts_total{{status=~"401|403"}}[10m])) > 2""",
-
         summary="{{ $labels.upstream }} refuses the key of {{ $labels.job }}.",
         description="{{ $value | humanizePercentage }} of the attempts at {{ $labels.upstream }} "
         "were answered 401 or 403 in the last 10 minutes.",
@@ -206,7 +205,8 @@ count by ({_GATEWAY}) (count_values by ({_GATEWAY}) ("hash", penstock_config_has
         expression=f"""\
 max by ({_PROCESS}) (min_over_time(penstock_process_resident_bytes[1h]))
 > on ({_PROCESS})
-1.5 * max by ({_PROCESS}) (max_over_time(penstock_process_resident_bytes[1h] offset 6h)) + 268435456""",
+1.5 * max by ({_PROCESS}) (max_over_time(penstock_process_resident_bytes[1h] offset 6h))
++ 268435456""",
         summary="The memory of {{ $labels.instance }} grows: {{ $value | humanize1024 }}B.",
         description="The workers of {{ $labels.instance }} never needed less in the last hour than "
         "one and a half times, and 256 MiB more than, their most of 6 hours ago.",

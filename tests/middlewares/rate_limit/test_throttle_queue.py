@@ -629,6 +629,7 @@ def test_where_the_line_is_full_the_greediest_gives_way() -> None:
         last = line.join("f", (CHECK,), verdict=reported(3.0))
         await settled()
         assert await full(line, "g", CHECK) == pytest.approx(1.0)  # all have one
+        assert line.refusals == 7  # four that waited, and three that found no place
         for turn in turns:
             turn.cancel()
         await asyncio.wait(turns)
@@ -657,6 +658,7 @@ def test_so_many_bytes_are_held() -> None:
         await settled()
         assert (line.size, more.done(), turn.done()) == (801, True, False)
         assert isinstance(more.exception(), QueueFull)
+        assert line.refusals == 3
         turn.cancel()
         await asyncio.wait((turn,))
         small.close()

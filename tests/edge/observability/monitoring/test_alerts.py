@@ -2,28 +2,20 @@
 
 import json
 import re
-import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from edge.observability.monitoring.alerts import ALERTS
 from edge.observability.monitoring.rules import RUNBOOK, anchor, rules_document
-from tests.monitoring_programs import program
 
 from .cases import CASES, Case
+from .promtool import content, promtool
 
 ROOT = Path(__file__).parents[4]
 BY_NAME = {alert.name: alert for alert in ALERTS}
-
-
-def promtool(*arguments: str, cwd: Path) -> str:
-    """What promtool says; it must be content."""
-    done = subprocess.run(
-        [program("promtool"), *arguments], cwd=cwd, capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 def rendered(template: str, labels: Mapping[str, str], value: str) -> str:
@@ -78,7 +70,7 @@ def written(folder: Path, cases: Iterable[Case], every: int = 1) -> str:
 
 def test_rules_are_valid(tmp_path: Path) -> None:
     (tmp_path / "rules.json").write_text(json.dumps(rules_document()))
-    assert "16 rules found" in promtool("check", "rules", "rules.json", cwd=tmp_path)
+    assert "16 rules found" in content(promtool("check", "rules", "rules.json", cwd=tmp_path))
 
 
 def test_each_alert_fires_and_does_not_fire(tmp_path: Path) -> None:
@@ -87,19 +79,29 @@ def test_each_alert_fires_and_does_not_fire(tmp_path: Path) -> None:
         assert covered == set(BY_NAME)
     for every in {case.every for case in CASES}:
         name = written(tmp_path, [case for case in CASES if case.every == every], every)
-        promtool("test", "rules", name, cwd=tmp_path)
+        content(promtool("test", "rules", name, cwd=tmp_path))
 
 
 def test_a_wrong_expectation_is_noticed(tmp_path: Path) -> None:
     """Or the test above would prove nothing."""
     case = next(case for case in CASES if case.labels is not None)
-    name = written(tmp_path, [case._replace(labels=None)])
-    done = subprocess.run(
-        [program("promtool"), "test", "rules", name], cwd=tmp_path, capture_output=True, timeout=120
-    )
+    name = written(tmp_path, [replace(case, labels=None)])
+    done = promtool("test", "rules", name, cwd=tmp_path)
     assert done.returncode != 0
 
 
 def test_each_alert_has_its_section_in_the_runbook() -> None:
     headings = re.findall(r"^## (.+)$", (ROOT / "docs/runbook.md").read_text(), re.MULTILINE)
-    assert [one for one in headings if one.startswith("Penstock")] == [a.name for a in ALERTS]
+    assert headings == [alert.name for alert in ALERTS]
+
+
+def test_rules_link_the_runbook_where_it_is_published() -> None:
+    (group,) = rules_document("https://wiki.example.com/penstock")["groups"]
+    urls = [rule["annotations"]["runbook_url"] for rule in group["rules"]]
+    assert urls == [f"https://wiki.example.com/penstock#{anchor(one.name)}" for one in ALERTS]
+
+
+def test_the_table_of_the_runbook_has_each_alert_with_its_severity() -> None:
+    page = (ROOT / "docs/runbook.md").read_text()
+    rows = re.findall(r"^\| \[(\w+)\]\(#(\w+)\) \| (\w+) \|$", page, re.MULTILINE)
+    assert rows == [(one.name, anchor(one.name), one.severity) for one in ALERTS]
