@@ -15,7 +15,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from . import alerts, keys, money, monitoring, passwords, serving, status, teams
+from . import alerts, check, keys, money, monitoring, passwords, serving, status, teams
 from .terminal import say
 
 app = typer.Typer(
@@ -101,6 +101,7 @@ def root(
 
 
 serving.add_to(app)
+check.add_to(app)
 status.add_to(app)
 keys.add_to(app)
 teams.add_to(app)

@@ -1,20 +1,40 @@
-"""Notes and warnings of `penstock check` about valid configurations.
+"""Warnings and notes of `penstock check` about valid configurations.
 
-Each sentence begins with the path of a key.
+Each sentence begins with the path of a key. Those about prices are in `price_advice`.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from edge.config.load import Settings
-from edge.config.model import ModelConfig, PlanConfig
 from edge.media.local_models.call import OCR, VOICE, WHISPER
-from edge.vendors.claude_models import claude
-from edge.vendors.openai_models import is_openai, reasons
+from edge.vendors.openai_models import is_openai
+
+from .price_advice import price_cautions, price_notes
 
 
 def advice(settings: Settings) -> list[str]:
-    """Notes about settings that are valid but may not be what the operator wants."""
+    """All of them: settings that are valid but may not be what the operator wants."""
+    return [
+        *cautions(settings),
+        *price_cautions(settings),
+        *notes(settings),
+        *price_notes(settings),
+    ]
+
+
+def cautions(settings: Settings) -> list[str]:
+    """Warnings: something is refused, or open to more people than it should be."""
+    return [
+        *_weak_password(settings),
+        *_open_sign_in(settings),
+        *_local_media(settings),
+        *_small_storage(settings),
+    ]
+
+
+def notes(settings: Settings) -> list[str]:
+    """Notes: nothing has to be done."""
     return [
         *(
             f"upstreams[{n}].base_url: {upstream.base_url} has no path; most providers need their "
@@ -22,23 +42,10 @@ def advice(settings: Settings) -> list[str]:
             for n, upstream in enumerate(settings.upstreams)
             if upstream.base_url is not None and not urlsplit(upstream.base_url).path
         ),
-        *(
-            f"models[{n}].max_output: is not given; for a request to {model.id} that sets no bound "
-            "the price of 32,000 output tokens is set aside"
-            for n, model in enumerate(settings.models)
-            if model.price is not None
-            and model.price.output
-            and model.max_output is None
-            and model.output_modalities != ("embedding",)
-        ),
         *_dashboard(settings),
         *_objects(settings),
-        *_local_media(settings),
-        *_small_storage(settings),
         *_nameless(settings),
         *_oidc(settings),
-        *_unpriced(settings.models, settings.plans),
-        *_uncharged(settings.models, settings.plans),
         *_multiplied(settings),
     ]
 
@@ -64,11 +71,30 @@ def _dashboard(settings: Settings) -> Iterator[str]:
             "dashboard.public_url: is not given; people can sign in to the dashboard on this "
             "machine only. Give the https URL that browsers use, or dashboard.enabled = false"
         )
-    if dashboard.admin_password is not None and dashboard.admin_password.weak:
+
+
+def _weak_password(settings: Settings) -> Iterator[str]:
+    """Warnings about the password of administrators."""
+    password = settings.dashboard.admin_password
+    if password is not None and password.weak:
         yield (
             "dashboard.admin_password: its hash takes less work to guess than it should; make a "
             "new one with `penstock admin-password`"
         )
+
+
+def _open_sign_in(settings: Settings) -> Iterator[str]:
+    """Warnings about people who may sign in, and whose keys they see."""
+    oidc = settings.dashboard.oidc
+    if oidc is None:
+        return
+    if oidc.owner_claim not in ("sub", "email"):
+        yield (
+            f"dashboard.oidc.owner_claim: a person who can change the claim {oidc.owner_claim} at "
+            "the provider sees the keys of others"
+        )
+    if oidc.issuer == "https://accounts.google.com" and not oidc.allowed_domains:
+        yield "dashboard.oidc.allowed_domains: is not given, so every Google account may sign in"
 
 
 def _objects(settings: Settings) -> Iterator[str]:
@@ -112,13 +138,6 @@ def _oidc(settings: Settings) -> Iterator[str]:
         )
     if "/.well-known/" in oidc.issuer:
         yield "dashboard.oidc.issuer: expected the issuer, not the URL of its discovery document"
-    if oidc.owner_claim not in ("sub", "email"):
-        yield (
-            f"dashboard.oidc.owner_claim: a person who can change the claim {oidc.owner_claim} at "
-            "the provider sees the keys of others"
-        )
-    if oidc.issuer == "https://accounts.google.com" and not oidc.allowed_domains:
-        yield "dashboard.oidc.allowed_domains: is not given, so every Google account may sign in"
 
 
 def _small_storage(settings: Settings) -> Iterator[str]:
@@ -161,69 +180,3 @@ def _nameless(settings: Settings) -> Iterator[str]:
                     'are not adapted to it. Name the deployed model, such as "gpt-5"'
                 )
                 break
-
-
-def _unpriced(models: Sequence[ModelConfig], plans: Sequence[PlanConfig]) -> Iterator[str]:
-    """Warnings about models without a price, or without one for output, where budgets count money.
-
-    Models that are free on purpose are left out: prices of 0, and models of `plans[].on_budget`.
-    """
-    free = {plan.on_budget for plan in plans}
-    sold = any(model.price is not None for model in models)
-    for n, model in enumerate(models):
-        limited = [
-            plan.id
-            for plan in plans
-            if (plan.windows or plan.overflow == "credits")
-            and (not model.plans or plan.id in model.plans)
-        ]
-        if not (limited or sold) or not free.isdisjoint((model.id, *model.aliases)):
-            continue
-        whose = f"the budgets of {', '.join(limited)}" if limited else "the budgets of keys"
-        if model.price is None:
-            yield (
-                f"models[{n}].price: is not given; requests to {model.id} cost nothing, and "
-                f"{whose} do not limit them. Give prices, of 0 where that is meant"
-            )
-        elif (
-            model.price.input
-            and not model.price.output
-            and model.output_modalities != ("embedding",)
-        ):
-            yield (
-                f"models[{n}].price.output: is not given; answers of {model.id} cost nothing, "
-                f"however long, and {whose} do not limit them"
-            )
-
-
-def _uncharged(models: Sequence[ModelConfig], plans: Sequence[PlanConfig]) -> Iterator[str]:
-    """Notes about models with a price. Each begins with the key that would charge for the rest."""
-    sold = [model for model in models if model.price is not None and model.price.output]
-    yield from _hosted(model for model in sold if model.price and model.price.hosted_call is None)
-    leaving = [plan.id for plan in plans if plan.on_hangup == "cancel"]
-    if leaving:
-        yield from _hidden((model for model in sold if model.on_hangup is None), leaving)
-
-
-def _hosted(models: Iterable[ModelConfig]) -> Iterator[str]:
-    if names := ", ".join(model.id for model in models):
-        yield (
-            f"models[].price.hosted_call: is not given for {names}; of tools that the vendor runs "
-            "(web search, file search, code) only the tokens are charged. Give a price for each "
-            "call, of 0 where that is meant"
-        )
-
-
-def _hidden(models: Iterable[ModelConfig], plans: Sequence[str]) -> Iterator[str]:
-    if names := ", ".join(model.id for model in models if _has_hidden_reasoning(model)):
-        yield (
-            f"models[].on_hangup: is not given for {names}; hidden reasoning cannot be "
-            f"counted when a client disconnects, and is not charged to keys of {', '.join(plans)}. "
-            'Set "drain" to charge the count of the upstream'
-        )
-
-
-def _has_hidden_reasoning(model: ModelConfig) -> bool:
-    names = [target.split("/", 1)[1] for target in model.targets]
-    families = model.families or ([model.family] * len(names) if model.family else names)
-    return any(reasons(name) or claude(name).unasked for name in families)

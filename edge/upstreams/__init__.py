@@ -153,3 +153,4 @@ class TimedOut(UpstreamFailure):
         super().__init__(f"{step} timed out: {limit}" if step else limit, sent=sent)
         self.phase = phase
         self.seconds = seconds
+        self.step = step

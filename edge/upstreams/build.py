@@ -52,14 +52,17 @@ _DEFAULT_HEADERS: tuple[Header, ...] = (
 )
 
 
-def providers_of(settings: Settings, *, pools: Pools | None = None) -> dict[str, Provider]:
+def providers_of(
+    settings: Settings, *, pools: Pools | None = None, tls: TLS = tls_context
+) -> dict[str, Provider]:
     """A provider for every configured upstream, by name. Opens no connection.
 
-    pools: of this process; they limit the connections of all upstreams together.
+    pools: of this process; they limit the connections of all upstreams together. tls: makes the
+        contexts, from the arguments of `tls_context`.
 
     Upstreams that trust the same authorities share a TLS context: loading the system's takes 0.2 s.
     """
-    tls = cache(tls_context)
+    tls = cache(tls)
     repeat = settings.fallback.retry_unanswered
     return {config.name: _provider(config, tls, repeat, pools) for config in settings.upstreams}
 

@@ -299,14 +299,16 @@ def test_limit_of_memory_too_low_for_a_worker_is_said_by_check(tmp_path: Path) -
     file = tmp_path / "penstock.json"
     file.write_text(json.dumps(NEAR))
     done = subprocess.run(
-        ["prlimit", f"--as={600 << 20}", *command("check", "--config", str(file))],
+        ["prlimit", f"--as={600 << 20}", *command("check", "--json", "--config", str(file))],
         env=environment(),
         capture_output=True,
         text=True,
         timeout=DEADLINE,
     )
     assert done.returncode == 0, done.stderr
-    assert "warning: memory: the address space of a process is limited to 600 MiB" in done.stderr
+    (found,) = [one for one in json.loads(done.stdout)["findings"] if one["what"] == "memory"]
+    assert (found["group"], found["state"]) == ("limits", "warning")
+    assert "the address space of a process is limited to 600 MiB" in found["detail"]
 
 
 @pytest.mark.parametrize("closed", ["2>&-", "<&- >&- 2>&-"])

@@ -1,8 +1,10 @@
 """Run commands in this process, with a configuration file of their own."""
 
+import json
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,6 +33,22 @@ class Result(NamedTuple):
     err: str
 
 
+@dataclass(frozen=True)
+class Checked:
+    """What `penstock check --json` found: "STATE WHAT: DETAIL" of each finding, and the hints."""
+
+    status: object
+    lines: list[str]
+    hints: str
+
+    def of(self, *starts: str) -> list[str]:
+        """The lines that begin with one of these."""
+        return [line for line in self.lines if line.startswith(starts)]
+
+    def __contains__(self, text: str) -> bool:
+        return any(text in line for line in self.lines)
+
+
 class Penstock:
     """Runs commands in this process with one configuration file."""
 
@@ -50,6 +68,19 @@ class Penstock:
 
     def on(self, *arguments: str) -> Result:
         return self(*arguments, "--config", str(self.config))
+
+    def check(self, *options: str) -> Checked:
+        """Run `penstock check --json`. What it prints has no secret of these tests."""
+        ran = self.on("check", "--json", *options)
+        assert ran.err == "" and not any(each in ran.out for each in ("hunter2", "canary"))
+        found = json.loads(ran.out)
+        assert found["exit"] == ran.status
+        findings = found["findings"]
+        return Checked(
+            ran.status,
+            [f"{one['state']} {one['what']}: {one['detail']}" for one in findings],
+            "\n".join(one["hint"] for one in findings),
+        )
 
     def alone(self, *arguments: str) -> Result:
         """Run in an own process, since a server changes the signal handlers of its process."""

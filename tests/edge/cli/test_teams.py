@@ -132,11 +132,11 @@ def test_check_team_with_unknown_plan_is_warned_about(commands: Commands) -> Non
     off = commands.team("Old", "--plan", "pro")
     commands.ok("teams", "edit", off, "--disable")
     penstock = commands.penstock
-    assert "warning: teams" not in penstock.on("check").err
+    assert not penstock.check().of("warning teams")
     penstock.config.write_text(penstock.config.read_text().replace('id = "pro"', 'id = "max"'))
-    checked = penstock.on("check")
+    checked = penstock.check()
     assert checked.status == 0
-    assert (
-        "warning: teams: 1 team names the plan 'pro', which the file does not have; its keys are "
-        f"refused: {team}\n"
-    ) in checked.err
+    assert checked.of("warning teams") == [
+        "warning teams: 1 team names the plan 'pro', which the file does not have; its keys are "
+        f"refused: {team}"
+    ]

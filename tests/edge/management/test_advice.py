@@ -140,7 +140,7 @@ def test_advice_models_that_no_budget_limits() -> None:
         },
         env={},
     )
-    others = ("max_output", "hosted_call")
+    others = ("max_output", "hosted_call", "cache_read")
     found = [one for one in advice(settings) if not any(name in one for name in others)]
     assert [sentence.partition(":")[0] for sentence in found] == [
         "models[0].price",

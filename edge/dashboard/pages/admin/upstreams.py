@@ -5,7 +5,6 @@ shown: the page says whether it answered, with which status, and how quickly.
 """
 
 import asyncio
-from time import perf_counter
 from typing import NamedTuple
 
 from starlette.responses import Response
@@ -13,7 +12,8 @@ from starlette.responses import Response
 from edge.dashboard.page import ADMINS, Page
 from edge.dashboard.recent import recent
 from edge.dashboard.request import DashboardRequest
-from edge.upstreams import Request, TimedOut, UpstreamFailure
+from edge.upstreams import TimedOut, UpstreamFailure
+from edge.upstreams.model_list import ask_models
 from edge.upstreams.provider import Provider
 from middlewares.problem import Problem
 
@@ -48,19 +48,14 @@ async def probe(request: DashboardRequest) -> Response:
 
 async def probed(provider: Provider) -> Probe:
     """The result of a request for the models of an upstream."""
-    began = perf_counter()
-    headers = tuple(pair for pair in provider.headers if pair[0] != b"content-type")
-    asked = Request(b"GET", provider.target(b"/models"), headers)
     try:
         async with asyncio.timeout(_LONGEST_PROBE):
-            response = await provider.open(asked)
-            status = response.status
-            response.close()
+            answer = await ask_models(provider, read=False)
     except (TimeoutError, TimedOut):
         return Probe(provider.name, False, "It did not answer in time.")
     except UpstreamFailure as failure:
         return Probe(provider.name, False, f"It cannot be reached: {type(failure).__name__}.")
-    took = f"{(perf_counter() - began) * 1000:.0f} ms"
+    status, took = answer.status, f"{answer.seconds * 1000:.0f} ms"
     if status < 400:
         return Probe(provider.name, True, f"It answered with status {status} in {took}.")
     if status in (401, 403):
