@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache, cached_property
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import NamedTuple
@@ -31,52 +32,87 @@ FEATURES = {
 """Rooms of `middlewares` that are features: a module, or a folder where one needs several."""
 
 
-class Module(NamedTuple):
-    name: str
-    path: Path
-    tree: ast.Module
+class Module:
+    """A module of the source. Most are read by several tests: each is parsed once, when first
+    asked for."""
 
-    def imports(self, typing: bool = True) -> Iterator[str]:
+    def __init__(self, name: str, path: Path) -> None:
+        self.name = name
+        self.path = path
+
+    @cached_property
+    def text(self) -> str:
+        return self.path.read_text()
+
+    @cached_property
+    def tree(self) -> ast.Module:
+        return ast.parse(self.text, str(self.path))
+
+    def imports(self, typing: bool = True) -> list[str]:
         """Absolute names of everything imported anywhere in the module, at any depth.
 
         typing: also what only type checkers import.
         """
+        return [name for name, checked_only in self._imports if typing or not checked_only]
+
+    @cached_property
+    def _imports(self) -> list[tuple[str, bool]]:
+        """Each name, and whether only type checkers import it."""
         package = self.name.split(".")
         if self.path.name != "__init__.py":
             package = package[:-1]
+        nodes = list(statements(self.tree))
         checked_only = {
             part
-            for block in ast.walk(self.tree)
-            if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
-            for part in ast.walk(block)
+            for block in nodes
+            if isinstance(block, ast.If)
+            and isinstance(block.test, ast.Name)
+            and block.test.id == "TYPE_CHECKING"
+            for part in statements(block)
         }
-        for node in ast.walk(self.tree):
-            if not typing and node in checked_only:
-                continue
+        found = []
+        for node in nodes:
+            names: list[str] = []
             if isinstance(node, ast.Import):
-                yield from (alias.name for alias in node.names)
+                names = [alias.name for alias in node.names]
             elif isinstance(node, ast.ImportFrom):
                 base = package[: len(package) - node.level + 1] if node.level else []
                 home = ".".join([*base, *([node.module] if node.module else [])])
-                yield home
-                yield from (f"{home}.{alias.name}" for alias in node.names)
+                names = [home, *(f"{home}.{alias.name}" for alias in node.names)]
+            found += [(name, node in checked_only) for name in names]
+        return found
 
 
-def modules(*packages: str) -> list[Module]:
+def statements(node: ast.AST) -> Iterator[ast.AST]:
+    """All statements below a node, at any depth."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.stmt | ast.excepthandler | ast.match_case):
+            yield child
+            yield from statements(child)
+
+
+def modules(package: str) -> list[Module]:
     found = []
-    for package in packages:
-        for path in sorted((ROOT / package).rglob("*.py")):
-            if "node_modules" in path.parts:
-                continue
-            name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-            tree = ast.parse(path.read_text(), str(path))
-            found.append(Module(name.removesuffix(".__init__"), path, tree))
+    for path in sorted((ROOT / package).rglob("*.py")):
+        if "node_modules" in path.parts:
+            continue
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        found.append(Module(name.removesuffix(".__init__"), path))
     return found
 
 
 LIBRARY = modules("middlewares")
-SOURCE = LIBRARY + modules("edge")
+APPLICATION = modules("edge")
+SOURCE = LIBRARY + APPLICATION
 TESTS = modules("tests")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forget_trees() -> Iterator[None]:
+    """The collector would walk through millions of nodes in all tests that follow."""
+    yield
+    for module in SOURCE + TESTS:
+        vars(module).pop("tree", None)
 
 
 def inside(name: str, package: str) -> bool:
@@ -132,7 +168,7 @@ def test_the_library_does_not_import_itself_by_its_front_door() -> None:
 
 
 def test_scripts_for_redis_stand_in_their_folder() -> None:
-    assert not [module.name for module in SOURCE if "redis.call(" in module.path.read_text()]
+    assert not [module.name for module in SOURCE if "redis.call(" in module.text]
 
 
 def test_one_module_knows_the_server() -> None:
@@ -226,10 +262,11 @@ def room_of(module: str) -> str:
     return ".".join((package, *rest[: 2 if rest[:1] == ["stores"] else 1]))
 
 
+@cache
 def imports_of(package: str) -> list[Import]:
     """Every import at run time of a module of `package` by another of it, at any depth; without
     those of a folder by what stands in it."""
-    parts = modules(package)
+    parts = {"edge": APPLICATION, "middlewares": LIBRARY}[package]
     known = {module.name for module in parts}
     found = []
     for module in parts:
@@ -287,7 +324,7 @@ def test_names_with_an_underscore_stay_in_their_folder() -> None:
     }
     wrong |= {
         (module.name, name)
-        for module in modules("edge")
+        for module in APPLICATION
         for name in module.imports()
         if inside(name, "middlewares") and any(part.startswith("_") for part in name.split("."))
     }
@@ -299,7 +336,16 @@ def test_names_with_an_underscore_stay_in_their_folder() -> None:
 
 class Middleware(NamedTuple):
     module: Module
-    node: ast.ClassDef
+    name: str
+
+    @property
+    def node(self) -> ast.ClassDef:
+        (found,) = (
+            node
+            for node in self.module.tree.body
+            if isinstance(node, ast.ClassDef) and node.name == self.name
+        )
+        return found
 
     def contract(self) -> dict[str, str]:
         """Label to text, in the order written; continuation lines are joined."""
@@ -318,10 +364,9 @@ class Middleware(NamedTuple):
 
 
 MIDDLEWARES = [
-    pytest.param(Middleware(module, node), id=f"{module.name}.{node.name}")
+    pytest.param(Middleware(module, name), id=f"{module.name}.{name}")
     for module in SOURCE
-    for node in module.tree.body
-    if isinstance(node, ast.ClassDef) and node.name.endswith("Middleware")
+    for name in re.findall(r"^class (\w*Middleware)\b", module.text, re.MULTILINE)
 ]
 
 
@@ -359,7 +404,7 @@ def test_rejects_names_the_problems_that_are_made(middleware: Middleware) -> Non
     """Made in its module, or by what it imports of those that read and count bodies."""
     made = problems(middleware.module.tree)
     imported = set(middleware.module.imports())
-    trees = {module.name: module.tree for module in SOURCE}
+    homes = {module.name: module for module in SOURCE}
     for name, module in (
         ("read_body", "middlewares.body"),
         ("Upload", "middlewares.uploads"),
@@ -368,7 +413,7 @@ def test_rejects_names_the_problems_that_are_made(middleware: Middleware) -> Non
         ("Claim", "middlewares.rate_limit.claim"),
     ):
         if f"{module}.{name}" in imported:
-            made |= problems(trees[module])
+            made |= problems(homes[module].tree)
     assert listed(middleware.contract()["Rejects"], "never") == made
 
 
