@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import certifi
 import pytest
 from hypothesis import HealthCheck, is_hypothesis_test, settings
 
@@ -119,6 +120,18 @@ def pytest_terminal_summary(
         terminalreporter.write_sep("=", "skipped, and --no-skips was given", red=True)
         for nodeid in _skipped:
             terminalreporter.write_line(nodeid)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_authority(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """HTTPX knows one authority of the web: to load them all takes 20 ms for each client that a
+    test makes, and no test asks a server of the web."""
+    end = "-----END CERTIFICATE-----\n"
+    file = tmp_path_factory.mktemp("authority") / "one.pem"
+    file.write_text(Path(certifi.where()).read_text().partition(end)[0] + end)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(certifi, "where", lambda: str(file))
+        yield
 
 
 @pytest.fixture
