@@ -11,6 +11,9 @@ NODE := tests/clients/node
 CLIENTS := $(NODE)/node_modules/ready
 PROMETHEUS := $(VENV)/prometheus/ready
 TESTS ?=
+# Tests wait for processes and for time as often as they compute: three workers keep two cores busy.
+WORKERS ?= 3
+SPREAD = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-local test test-newest coverage test-clients proofs check fix bench schema monitoring vendor lock clean
@@ -37,7 +40,7 @@ demo-local: $(READY)  ## the same with real models on this machine: text, speech
 	$(BIN)/penstock demo --local
 
 test: check $(CLIENTS) $(PROMETHEUS)  ## everything that has to hold: check, then all tests, none skipped
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-skips $(TESTS)
+	$(BIN)/python -m pytest $(SPREAD) --no-skips $(TESTS)
 
 # The pinned environment lends its uv and its Node clients. Overrides replace the upper bounds of
 # $(BOUNDED), and constraints.txt has no part in it; the test of the lock files is left out.
@@ -50,10 +53,10 @@ test-newest: $(CLIENTS) $(PROMETHEUS)  ## the tests again with the newest releas
 	  --overrides $(NEWEST)/overrides.txt
 	@$(INSTALL_NEWEST) --no-deps --no-build-isolation --editable .
 	@$(BIN)/uv pip freeze --python $(NEWEST)/bin/python | grep $(BOUNDED:%=-e ^%==)
-	$(NEWEST)/bin/python -m pytest -n 2 --dist loadfile --no-skips --ignore tests/test_lock.py $(TESTS)
+	$(NEWEST)/bin/python -m pytest $(SPREAD) --no-skips --ignore tests/test_lock.py $(TESTS)
 
 coverage: $(CLIENTS) $(PROMETHEUS)  ## all tests again with their coverage, which must be 95 % at least; slow
-	$(CORE) $(BIN)/python -m pytest -n 2 --dist loadfile --no-skips --cov --cov-report=term $(TESTS)
+	$(CORE) $(BIN)/python -m pytest $(SPREAD) --no-skips --cov --cov-report=term $(TESTS)
 
 test-clients: $(READY) $(CLIENTS)  ## real clients and a real model alone: SDKs, Claude Code, Codex, llama.cpp
 	$(BIN)/python -m pytest --no-skips tests/clients

@@ -78,6 +78,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=left)
         out = set(left)
         items[:] = [item for item in items if item not in out]
+    items.sort(key=takes_no_process)
+
+
+def takes_no_process(item: pytest.Item) -> bool:
+    """Long files are run first, so that short ones keep all workers busy until the end. Which are
+    long is seen by their folder: those whose tests are about processes."""
+    folder = item.path.relative_to(Path(__file__).parent).parts[0]
+    return folder not in ("browser", "clients", "e2e")
 
 
 def has_a_size(item: pytest.Item) -> bool:
