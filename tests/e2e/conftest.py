@@ -10,7 +10,6 @@ import httpx
 import openai
 import pytest
 
-from middlewares.stores.sql.migrations import migrate
 from tests.middlewares.stores.postgres_server import Postgres
 from tests.middlewares.stores.redis_server import RedisServer
 
@@ -81,8 +80,7 @@ async def shared_store(request: pytest.FixtureRequest) -> dict[str, Any]:
     are started when first asked for. Redis may take its time: the machine may be busy."""
     postgres: Postgres = request.getfixturevalue("postgres")
     redis: RedisServer = request.getfixturevalue("redis_server")
-    sql = await postgres.new_database()
-    await migrate(sql)
+    sql = await postgres.migrated_database()
     return {"sql": sql, "counters": redis.url(), "counters_timeout": "5s"}
 
 

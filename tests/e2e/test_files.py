@@ -21,7 +21,6 @@ import pytest
 
 from middlewares.pricing import NANO
 from middlewares.stores.sql.identity import MEMORY
-from middlewares.stores.sql.migrations import migrate
 from tests.middlewares.stores.redis_server import RedisServer
 from tests.middlewares.stores.sqlite_files import new_sqlite
 
@@ -200,8 +199,7 @@ async def sql(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A database with tables and without rows."""
     if request.param == "sqlite":
         return new_sqlite(tmp_path / "sql/penstock.db")
-    url: str = await request.getfixturevalue("postgres").new_database()
-    await migrate(url)
+    url: str = await request.getfixturevalue("postgres").migrated_database()
     return url
 
 
@@ -254,8 +252,7 @@ async def test_an_empty_database_in_the_place_of_the_right_one_is_not_trusted(
         new_sqlite(tmp_path / "empty.db")
         empty = Contents(sql, tmp_path / "empty.db")
     else:
-        other = await request.getfixturevalue("postgres").new_database()
-        await migrate(other)
+        other = await request.getfixturevalue("postgres").migrated_database()
         empty = await Contents(other, tmp_path).save()
         empty.sql = sql
 

@@ -20,6 +20,7 @@ from edge.upstreams.build import providers_of
 from edge.upstreams.provider import Provider
 from middlewares.exchange import Target
 from tests.asgi import Recorded, request
+from tests.middlewares.stores.sqlite_files import new_sqlite
 from tests.waiting import DEADLINE, until
 
 from .scripted import JSON, Answer, Scripted
@@ -81,6 +82,7 @@ class GatewaySetup:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._sql = new_sqlite(folder / "p.db")
         self.maker = Maker()
         self.providers = Providers(self.maker)
 
@@ -90,7 +92,7 @@ class GatewaySetup:
             "limits": {"address": "100000/s"},
             "server": {"drain": "4s"},
             "store": {
-                "sql": f"sqlite:///{self._folder}/p.db",
+                "sql": self._sql,
                 "journal": f"{self._folder}/journal",
             },
             "upstreams": [upstream("up")],

@@ -27,6 +27,7 @@ from middlewares.stores.ledger.memory import MemoryLedgerStore
 from middlewares.stores.ledger.sql import SqlLedgerStore
 from middlewares.stores.ledger.writer import LedgerWriter
 from tests.asgi import Recorded, request
+from tests.middlewares.stores.sqlite_files import new_sqlite
 
 NOW = 1_795_255_200.0
 """2026-11-21T10:00:00Z, a Saturday."""
@@ -532,7 +533,7 @@ async def test_no_principal_has_nothing(gateway: AccountGateway) -> None:
 
 async def test_a_row_that_this_process_is_about_to_write_is_waited_for(tmp_path: Path) -> None:
     """The client has its answer before the row is in SQL, here an hour before."""
-    database = await Database.open(f"sqlite:///{tmp_path}/ledger.db")
+    database = await Database.open(new_sqlite(tmp_path / "ledger.db"))
     ledger = SqlLedgerStore(database)
     ledger_writer = LedgerWriter(ledger, None, period=3600.0)
     await ledger_writer.start()

@@ -14,6 +14,7 @@ from middlewares.stores.audit.sql import SqlAuditStore
 from middlewares.stores.keys.sql import Database
 from middlewares.stores.ledger.base import Entry
 from middlewares.stores.ledger.sql import SqlLedgerStore
+from tests.middlewares.stores.sqlite_files import new_sqlite
 
 from .commands import Penstock, write_config
 
@@ -36,7 +37,7 @@ class Commands:
     """Runs commands on one configuration and reads what they wrote."""
 
     def __init__(self, folder: Path, capture: pytest.CaptureFixture[str]) -> None:
-        self._sql = f"sqlite:///{folder}/var/penstock.db"
+        self._sql = new_sqlite(folder / "var/penstock.db")
         self.penstock = Penstock(write_config(folder, PLANS), capture)
 
     def ok(self, *arguments: str) -> str:

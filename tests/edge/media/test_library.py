@@ -16,6 +16,7 @@ from middlewares.stores.files.base import StorageUse
 from middlewares.stores.files.sql import SqlFileStore
 from middlewares.stores.responses.sql import SqlSecretStore
 from middlewares.stores.sql.database import Database
+from tests.middlewares.stores.sqlite_files import new_sqlite
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(64)
 
@@ -35,7 +36,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    opened = await Database.open(f"sqlite:///{tmp_path}/penstock.db")
+    opened = await Database.open(new_sqlite(tmp_path / "penstock.db"))
     yield opened
     await opened.aclose()
 

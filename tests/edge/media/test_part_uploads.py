@@ -15,8 +15,8 @@ from middlewares.stores.files.sql import SqlFileStore
 from middlewares.stores.files.uploads import SqlUploadStore, UploadRecord
 from middlewares.stores.responses.sql import SqlSecretStore
 from middlewares.stores.sql.database import Database
-from middlewares.stores.sql.migrations import migrate
 from tests.middlewares.stores.postgres_server import Postgres
+from tests.middlewares.stores.sqlite_files import new_sqlite
 
 from .stored import check_balance
 
@@ -36,11 +36,11 @@ def clock() -> Clock:
 
 @pytest.fixture(params=["sqlite", "postgres"])
 async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
-    url = f"sqlite:///{tmp_path}/penstock.db"
     if request.param == "postgres":
         server: Postgres = request.getfixturevalue("postgres")
-        url = await server.new_database()
-        await migrate(url)
+        url = await server.migrated_database()
+    else:
+        url = new_sqlite(tmp_path / "penstock.db")
     opened = await Database.open(url)
     yield opened
     await opened.aclose()

@@ -16,6 +16,7 @@ from middlewares.problem import Problem
 from middlewares.stores.files.sql import SqlFileStore
 from middlewares.stores.responses.sql import SqlSecretStore
 from middlewares.stores.sql.database import Database
+from tests.middlewares.stores.sqlite_files import new_sqlite
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
 OPTIONS: dict[str, Any] = {"param": "image", "kinds": ("image",), "limit": 1000}
@@ -23,7 +24,7 @@ OPTIONS: dict[str, Any] = {"param": "image", "kinds": ("image",), "limit": 1000}
 
 @pytest.fixture
 async def resolver(tmp_path: Path) -> AsyncIterator[Resolver]:
-    database = await Database.open(f"sqlite:///{tmp_path}/penstock.db")
+    database = await Database.open(new_sqlite(tmp_path / "penstock.db"))
     objects = Objects(f"file:{tmp_path}/objects")
     files = Files(SqlFileStore(database), objects, SqlSecretStore(database))
     fetcher = Fetcher(FetchRules())

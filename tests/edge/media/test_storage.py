@@ -22,6 +22,7 @@ from middlewares.stores.files.sql import SqlFileStore
 from middlewares.stores.files.uploads import SqlUploadStore
 from middlewares.stores.responses.sql import SqlSecretStore
 from middlewares.stores.sql.database import Database
+from tests.middlewares.stores.sqlite_files import new_sqlite
 
 from .s3_servers import BUCKET, S3Server, moto, seaweed
 from .stored import check_balance
@@ -70,7 +71,7 @@ class Store(NamedTuple):
 
 @pytest.fixture
 async def store(objects: Objects, tmp_path: Path) -> AsyncIterator[Store]:
-    database = await Database.open(f"sqlite:///{tmp_path}/penstock.db")
+    database = await Database.open(new_sqlite(tmp_path / "penstock.db"))
     files = Files(SqlFileStore(database), objects, SqlSecretStore(database), max_size=64 * MIB)
     yield Store(files, PartUploads(SqlUploadStore(database), files, objects), objects, database)
     await files.aclose()
@@ -194,7 +195,7 @@ async def test_wrong_keys_are_refused_and_leave_nothing(
 ) -> None:
     options = {**seaweed_server.options, "secret_access_key": "wrong"}
     objects = Objects(f"s3://{BUCKET}/wrong", options)
-    database = await Database.open(f"sqlite:///{tmp_path}/penstock.db")
+    database = await Database.open(new_sqlite(tmp_path / "penstock.db"))
     try:
         files = Files(SqlFileStore(database), objects, SqlSecretStore(database))
         with pytest.raises(StoreUnavailable) as refused:
@@ -216,7 +217,7 @@ async def test_bucket_that_goes_away_refuses_and_the_sweep_makes_up_for_it(
     folder = Path(tempfile.mkdtemp(prefix="s3-"))
     server = moto(folder)
     now = 1_000_000.0
-    database = await Database.open(f"sqlite:///{tmp_path}/penstock.db")
+    database = await Database.open(new_sqlite(tmp_path / "penstock.db"))
     try:
         monkeypatch.setattr("edge.media.objects.PATIENCE", 1.0)
         objects = Objects(f"s3://{BUCKET}/files", server.options)

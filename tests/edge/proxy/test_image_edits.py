@@ -22,6 +22,7 @@ from middlewares.stores.sql.database import Database
 from tests.asgi import Recorded, request
 from tests.edge.media.forms.wire import deleted_files, form, part
 from tests.edge.scripted import JSON, Answer, Scripted, ScriptedGateway
+from tests.middlewares.stores.sqlite_files import new_sqlite
 
 PATH = "/v1/images/edits"
 FORM = {"content-type": "multipart/form-data; boundary=B"}
@@ -67,7 +68,7 @@ class Reading(Scripted):
 
 @pytest.fixture
 async def files(tmp_path: Path) -> AsyncIterator[Files]:
-    database = await Database.open(f"sqlite:///{tmp_path}/penstock.db")
+    database = await Database.open(new_sqlite(tmp_path / "penstock.db"))
     opened = Files(
         SqlFileStore(database),
         Objects(f"file:{tmp_path}/objects"),

@@ -23,6 +23,7 @@ from middlewares.stores.responses.sql import SqlSecretStore
 from middlewares.stores.sql.database import Database
 from tests.asgi import request
 from tests.edge.scripted import JSON, Answer, Scripted, ScriptedGateway
+from tests.middlewares.stores.sqlite_files import new_sqlite
 
 PATH = "/v1/images/generations"
 ASKED = {"model": "painter", "prompt": "a gate", "response_format": "url"}
@@ -33,7 +34,7 @@ VENDOR = "https://files.vendor.example/a.png?sig=secret"
 
 @pytest.fixture
 async def files(tmp_path: Path) -> AsyncIterator[Files]:
-    database = await Database.open(f"sqlite:///{tmp_path}/penstock.db")
+    database = await Database.open(new_sqlite(tmp_path / "penstock.db"))
     opened = Files(
         SqlFileStore(database),
         Objects(f"file:{tmp_path}/objects"),

@@ -12,7 +12,6 @@ from middlewares.stores.keys.sql import Database, SqlKeyStore
 from middlewares.stores.ledger.base import LedgerStore
 from middlewares.stores.ledger.memory import MemoryLedgerStore
 from middlewares.stores.ledger.sql import SqlLedgerStore
-from middlewares.stores.sql.migrations import migrate
 from middlewares.stores.teams.base import TeamStore
 from middlewares.stores.teams.sql import SqlTeamStore
 
@@ -24,8 +23,7 @@ async def database_url(kind: str, request: pytest.FixtureRequest) -> str:
     """A database of this test alone, with all migrations. The server starts when first asked."""
     if kind == "sqlite":
         return new_sqlite(request.getfixturevalue("tmp_path") / "var/keys.db")
-    url: str = await request.getfixturevalue("postgres").new_database()
-    await migrate(url)
+    url: str = await request.getfixturevalue("postgres").migrated_database()
     return url
 
 
