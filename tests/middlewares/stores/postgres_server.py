@@ -44,33 +44,41 @@ class Postgres:
         self._run: Any = package.pgexec.pgexec
         module.pgexec = _patient(self._run)  # type: ignore[attr-defined]
         self._server: Any = package.get_server(folder, cleanup_mode="delete")
-        self._migrated: str | None = None
+        self._template: str | None = None
 
-    async def new_database(self, template: str = "template1") -> str:
-        """The URL of a new database, which is empty but for what is in `template`."""
-        name = f"t{uuid4().hex}"
-        connection = await asyncpg.connect(self._server.get_uri())
-        try:
-            await connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
-        finally:
-            await connection.close()
-        return str(self._server.get_uri(database=name))
+    async def new_database(self) -> str:
+        """The URL of a new and empty database."""
+        return self._url(await self._create())
 
     async def migrated_database(self) -> str:
         """The URL of a new database with all migrations, an id of its own and no rows.
 
         It is a copy: to migrate each test's own costs more than the test.
         """
-        if self._migrated is None:
-            self._migrated = await self.new_database()
-            await migrate(self._migrated)
-        url = await self.new_database(template=self._migrated.rpartition("/")[2].partition("?")[0])
+        if self._template is None:
+            template = await self._create()
+            await migrate(self._url(template))
+            self._template = template
+        url = self._url(await self._create(self._template))
         connection = await asyncpg.connect(url)
         try:
             await connection.execute("UPDATE identity SET id = $1", token_hex(8))
         finally:
             await connection.close()
         return url
+
+    async def _create(self, template: str = "template1") -> str:
+        """The name of a new database, a copy of another."""
+        name = f"t{uuid4().hex}"
+        connection = await asyncpg.connect(self._server.get_uri())
+        try:
+            await connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        finally:
+            await connection.close()
+        return name
+
+    def _url(self, name: str) -> str:
+        return str(self._server.get_uri(database=name))
 
     def stop(self) -> None:
         """Stop at once, as when the machine is lost; connections break."""
