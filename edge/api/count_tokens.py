@@ -25,6 +25,7 @@ from edge.dialects.conversation import Conversation
 from edge.dialects.passthrough import UNREADABLE, Fields, decode_fields, encode
 from edge.endpoints import Endpoint
 from edge.media.parts import find_media, has_media
+from edge.proxy.attempt_trace import span_of
 from edge.proxy.translate import PASSTHROUGH
 from edge.proxy.watchdog import FirstTokenTimeout, Watchdog
 from edge.routing.catalog import Model
@@ -38,8 +39,6 @@ from middlewares.asgi import Receive, Scope, Send, send_json
 from middlewares.disconnects import ClientDisconnected
 from middlewares.exchange import Attempt, Dialect, Exchange
 from middlewares.problem import Problem
-from middlewares.tracing.ids import new_span_id
-from middlewares.tracing.traceparent import context_headers
 
 Read = Callable[[Fields], Conversation]
 
@@ -140,8 +139,7 @@ class CountingApp:
         naming = partial(_names_files, exchange.fields)
         if await run_in_thread(naming) if exchange.large else naming():
             return None
-        span_id = new_span_id() if exchange.trace_id else 0
-        context = context_headers(exchange, span_id) if span_id and provider.trace else ()
+        span_id, context = span_of(exchange, provider)
         attempt = Attempt(target=target, started=perf_counter(), span_id=span_id)
         exchange.attempts.append(attempt)
         write = partial(

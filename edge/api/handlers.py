@@ -106,6 +106,7 @@ def handlers(
         max_answer=max_answer,
         learned=LearnedCorrections(),
         image_links=image_links,
+        trace_content=settings.tracing.content,
     )
     if media is not None:
         forwarder = partial(forwarder, media=media(forwarder()))

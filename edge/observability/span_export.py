@@ -144,7 +144,7 @@ class SpanExport(Shared):
         return Spans(
             self,
             resource=self._resource,
-            upstreams={config.name: _facts_of(config) for config in settings.upstreams},
+            upstreams={config.name: facts_of(config) for config in settings.upstreams},
             route=route,
             version=version("penstock"),
         )
@@ -173,7 +173,8 @@ _PROVIDERS = {
 _PORTS = {"http": 80, "https": 443}
 
 
-def _facts_of(config: UpstreamConfig) -> UpstreamFacts:
+def facts_of(config: UpstreamConfig) -> UpstreamFacts:
+    """An upstream as spans show it."""
     provider = config.provider_name or _PROVIDERS.get(config.dialect, "penstock")
     if config.base_url is None:
         return UpstreamFacts(provider)

@@ -30,12 +30,10 @@ from middlewares.asgi import Receive, Scope, Send
 from middlewares.disconnects import ClientDisconnected
 from middlewares.exchange import Attempt, Exchange, exchange_of
 from middlewares.problem import Problem
-from middlewares.tracing.ids import new_span_id
-from middlewares.tracing.request_attributes import request_attributes
-from middlewares.tracing.traceparent import context_headers
 
 from .answer_memory import MAX_ANSWER, MAX_VECTORS
 from .attempt import AttemptLimits, UpstreamAttempt
+from .attempt_trace import request_notes, span_of, tapped
 from .client_wait import wait_with_client
 from .form_settings import with_form_settings
 from .image_links import ImageLinks
@@ -69,6 +67,7 @@ class Forwarder:
     allow_passthrough: whether bytes pass when both sides speak the same dialect.
     image_links: makes links of images; None: they stay what the upstream made.
     media: prepares media for the target; None sends them as they came, but no ids of files.
+    trace_content: whether traces have what callers write and models answer.
     """
 
     def __init__(
@@ -85,7 +84,9 @@ class Forwarder:
         allow_passthrough: bool = True,
         image_links: ImageLinks | None = None,
         media: MediaSteps | None = None,
+        trace_content: bool = False,
     ) -> None:
+        self._trace_content = trace_content
         self._media = media
         self._providers = providers
         self._clients = clients
@@ -125,8 +126,7 @@ class Forwarder:
         if not provider.fetches_urls and not exchange.row.translated:
             checking = partial(refuse_links_beside, fields)
             await run_in_thread(checking) if exchange.large else checking()
-        span_id = new_span_id() if exchange.trace_id else 0
-        context = context_headers(exchange, span_id) if span_id and provider.trace else ()
+        span_id, context = span_of(exchange, provider)
         if exchange.large:
             prepared = await run_in_thread(
                 partial(self._prepare, exchange, candidate, provider, scope, fields, context)
@@ -135,9 +135,16 @@ class Forwarder:
             prepared = self._prepare(exchange, candidate, provider, scope, fields, context)
         del fields
         translator, request = prepared
-        record = Attempt(candidate.target, perf_counter(), served=candidate.served, span_id=span_id)
+        notes = None
         if exchange.sampled:
-            record.notes = request_attributes(exchange.fields, endpoint=exchange.endpoint)
+            notes = await request_notes(exchange, content=self._trace_content)
+        record = Attempt(
+            candidate.target,
+            perf_counter(),
+            served=candidate.served,
+            span_id=span_id,
+            notes=notes,
+        )
         exchange.attempts.append(record)
         opening = open_response(
             exchange,
@@ -149,6 +156,9 @@ class Forwarder:
             learned=self._learned,
         )
         del request, prepared  # a prompt can be megabytes: only the sender holds it now
+        if exchange.sampled:
+            content = self._trace_content
+            opening = tapped(opening, record, stream=exchange.stream, content=content)
         attempt: UpstreamAttempt
         if exchange.row.answer == "json":
             attempt = UpstreamAttempt(exchange, record, translator, provider, limits)

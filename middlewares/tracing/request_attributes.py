@@ -68,9 +68,6 @@ def request_attributes(fields: Mapping[str, msgspec.Raw], *, endpoint: str = "")
     previous = _id(_read(fields, "previous_response_id"))
     if previous is not None:
         found[genai.REQUEST_PREVIOUS] = previous
-    conversation = _conversation(fields)
-    if conversation is not None:
-        found[genai.CONVERSATION] = conversation
     encoding = _read(fields, "encoding_format")
     if isinstance(encoding, str) and _WORD.fullmatch(encoding):
         found[genai.REQUEST_ENCODINGS] = (encoding,)
@@ -113,12 +110,6 @@ def _reasoning_level(fields: Mapping[str, msgspec.Raw]) -> str | None:
         if isinstance(value, str) and _WORD.fullmatch(value):
             return value
     return None
-
-
-def _conversation(fields: Mapping[str, msgspec.Raw]) -> str | None:
-    """The conversation that a caller names: `conversation` of Responses, an id or an object."""
-    value = _read(fields, "conversation")
-    return _id(value) or _id(_member(value, "id"))
 
 
 def _output_type(fields: Mapping[str, msgspec.Raw], endpoint: str) -> str | None:

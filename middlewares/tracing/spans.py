@@ -35,6 +35,8 @@ _SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 _ERROR = Status(StatusCode.ERROR)
 _UNSET = Status(StatusCode.UNSET)
 _PATH = re.compile(r"[A-Za-z0-9._~/:\-]{1,256}")
+_KEY_ID = re.compile(r"[A-Za-z0-9_\-]{1,128}")
+"""Ids of keys. A caller without a key has its address as its id, which is no attribute."""
 _LONGEST = 256
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"))
 
@@ -194,7 +196,7 @@ class Spans(Shared):
             notes = request_attributes(exchange.fields, endpoint=exchange.endpoint)
         attributes |= notes or {}
         session = _session_of(scope)
-        if session and genai.CONVERSATION not in attributes:
+        if session:
             attributes[genai.CONVERSATION] = session
         if attempt.corrections:
             attributes["penstock.corrections"] = attempt.corrections
@@ -292,7 +294,7 @@ def _request_facts(exchange: Exchange) -> Attributes:
     if exchange.request_id:
         facts["penstock.request_id"] = exchange.request_id
     principal = exchange.principal
-    if principal is not None:
+    if principal is not None and _KEY_ID.fullmatch(principal.id):
         facts["penstock.key_id"] = principal.id
     resolved = exchange.resolved
     asked = getattr(resolved[0], "id", "") if resolved else ""

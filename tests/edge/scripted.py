@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 import msgspec
+from opentelemetry.sdk.resources import Resource
 
 from edge.api.account import AccountApp
 from edge.api.handlers import handlers, responses_layer
@@ -29,6 +30,7 @@ from edge.dialects.sealing import Sealing
 from edge.endpoints import ENDPOINTS, Codec, Endpoint
 from edge.management.http import AdminApp
 from edge.media.decode.sandbox import Sandbox
+from edge.observability.span_export import facts_of
 from edge.proxy.describing.build import media_steps
 from edge.proxy.describing.steps import DescribingSlots
 from edge.proxy.form_intake import FileSource
@@ -37,6 +39,7 @@ from edge.proxy.image_links import ImageLinks
 from edge.proxy.subrequests import Subrequests
 from edge.routing.candidates import Candidates
 from edge.routing.catalog import Catalog
+from edge.routing.paths import route_of
 from edge.runtime.admission import Admission
 from edge.runtime.worker_table import WorkerSlot
 from edge.services import uploads_of
@@ -64,6 +67,7 @@ from middlewares.stores.ledger.memory import MemoryLedgerStore
 from middlewares.stores.ledger.writer import LedgerWriter
 from middlewares.stores.replays.memory import MemoryReplays
 from middlewares.stores.sessions.base import MemorySessionStore
+from middlewares.tracing.spans import EndedSpans, Spans
 
 SSE: Header = (b"content-type", b"text/event-stream; charset=utf-8")
 JSON: Header = (b"content-type", b"application/json")
@@ -213,6 +217,7 @@ class ScriptedGateway:
     """The whole chain over one scripted upstream. `log` gathers the lines.
 
     configured: whether providers are made of the document's upstreams, all but their transports.
+    processor: takes the spans of requests, all of which are traced; None: none is.
     others: upstreams of providers by name, in place of `upstream`.
     sandbox: decodes media; with it media are described, and kept in `descriptions`.
     """
@@ -238,6 +243,7 @@ class ScriptedGateway:
     image_links: ImageLinks | None = None
     form_sources: Mapping[Codec, FileSource] = field(default_factory=dict)
     counters: Counters | None = None
+    processor: EndedSpans | None = None
 
     def __post_init__(self) -> None:
         given = {**DOCUMENT, **self.document}
@@ -345,6 +351,7 @@ class ScriptedGateway:
                 )
             ),
             admission=Admission(None, lambda: 0),
+            spans=self._spans(),
             endpoints=self.endpoints,
             form_sources=self.form_sources,
         )
@@ -376,6 +383,14 @@ class ScriptedGateway:
             slots=DescribingSlots(),
             metrics=self.metrics,
         )
+
+    def _spans(self) -> Spans | None:
+        """What hands the spans of requests to `processor`."""
+        if self.processor is None:
+            return None
+        facts = {config.name: facts_of(config) for config in self.settings.upstreams}
+        resource = Resource({"service.name": "penstock"})
+        return Spans(self.processor, resource=resource, upstreams=facts, route=route_of)
 
     async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The chain; what it knows of each request is kept in `exchanges`."""

@@ -65,10 +65,8 @@ class TracingConfig(Struct, frozen=True, kw_only=True):
         ),
     ] = False
     service_name: Annotated[
-        str | None,
+        Annotated[str, Meta(min_length=1, max_length=100)] | None,
         Meta(
-            min_length=1,
-            max_length=100,
             description="`service.name` of all spans. Unless given, OTEL_SERVICE_NAME, then "
             '`service.name` in OTEL_RESOURCE_ATTRIBUTES, then "penstock".',
             extra={"reloadable": False},

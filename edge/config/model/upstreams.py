@@ -123,15 +123,20 @@ class UpstreamConfig(Struct, frozen=True, kw_only=True):
         ),
     ] = True
     provider_name: Annotated[
-        str | None,
+        Annotated[
+            str,
+            Meta(
+                pattern=r"^[a-z][a-z0-9_.]{0,63}$",
+                extra={"expected": 'lower-case letters, digits, "_" and ".", a letter first'},
+            ),
+        ]
+        | None,
         Meta(
-            pattern=r"^[a-z][a-z0-9_.]{0,63}$",
             description="Name of the provider in traces, `gen_ai.provider.name` of OpenTelemetry: "
             '"openai", "anthropic", "aws.bedrock", "azure.ai.openai", "gcp.vertex_ai", '
             '"mistral_ai", "deepseek", "groq", "x_ai". Unless given it follows from `dialect`: '
             '"openai" for "openai" and "responses", "anthropic" for "anthropic" and "claude-cli", '
             '"penstock" for others.',
-            extra={"expected": 'lower-case letters, digits, "_" and ".", a letter first'},
         ),
     ] = None
     disclose: Annotated[
