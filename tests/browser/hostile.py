@@ -1,4 +1,5 @@
-"""A gateway in which every name that a page can show is an attempt to run or to fetch something."""
+"""A gateway in which every name that a page can show is an attempt to run or to fetch something,
+or as long as it may be, without a space."""
 
 import sqlite3
 import time
@@ -38,6 +39,10 @@ CORPUS = (
     "<template><img src=x onerror=pwned()></template>\\u003cscript\\u003e",
 )
 
+LONG = "W" * 200
+LONG_REQUEST = "w" * 100
+LONG_METADATA = {"W" * 64: "W" * 512}
+
 INJECTED = """() => {
   const reads = ["href", "src", "action", "formaction", "srcset", "srcdoc", "content", "data"];
   const wrong = ({name, value}) => name.startsWith("on") || name.startsWith("hx-on")
@@ -57,17 +62,22 @@ def hostile(folder: Path, simulator: str) -> Populated:
     plain = document(simulator)
     models = [
         *plain["models"],
-        *({**plain["models"][0], "id": _word(text), "display_name": text} for text in CORPUS),
+        *(
+            {**plain["models"][0], "id": _word(text), "display_name": text}
+            for text in (*CORPUS, LONG)
+        ),
     ]
     changed: dict[str, Any] = {**plain, "brand": "<script>pwned()</script>", "models": models}
     first = CORPUS[4]
     names = [first, *(text for text in CORPUS if text != first)]
     keys = {text: {"owner": text, "metadata": {"note": text}, "team": text} for text in names}
+    keys[LONG] = {"owner": LONG, "metadata": LONG_METADATA, "team": LONG}
     teams: dict[str, Any] = {text: {"metadata": {"note": text}} for text in CORPUS}
+    teams[LONG] = {"metadata": LONG_METADATA}
     gateway = Populated(folder, changed, keys, teams)
-    gateway.keep(_rows(gateway.ids[first]))
+    gateway.keep(_rows(gateway.ids[first], *gateway.teams.values()))
     gateway.request_id = "req_hostile_0"
-    for text in CORPUS:
+    for text in (*CORPUS, LONG):
         made = gateway.ask("/v1/files", data={"purpose": "user_data"}, files={"file": (text, b"x")})
         gateway.file_id = made["id"]
     gateway.session("holder")
@@ -80,7 +90,7 @@ def _browsers(gateway: Populated) -> None:
     with closing(sqlite3.connect(gateway.database)) as database, database:
         names = [column[1] for column in database.execute("PRAGMA table_info(sessions)")]
         (row,) = database.execute("SELECT * FROM sessions")
-        for text in CORPUS:
+        for text in (*CORPUS, LONG):
             changed = {**dict(zip(names, row, strict=True)), "agent": text}
             changed["digest"] = token_bytes(len(changed["digest"]))
             marks = ", ".join(f":{name}" for name in names)
@@ -92,15 +102,32 @@ def _word(text: str) -> str:
     return text.translate({ord(" "): "/", **dict.fromkeys(map(ord, "\"\\*'"))})
 
 
-def _rows(account: str) -> list[Entry]:
+def long_paths(gateway: Populated, role: str) -> list[str]:
+    """Pages about what has the longest names, and lists with filters by them."""
+    if role == "anyone":
+        return []
+    paths = [f"/app/requests/{LONG_REQUEST}", f"/app/requests?model={LONG}&tag={LONG[:64]}"]
+    if role == "holder":
+        return paths
+    key, team = gateway.ids[LONG], gateway.teams[LONG]
+    paths = [f"/app/admin{path.removeprefix('/app')}&owner={LONG}" for path in paths[1:]]
+    paths += [f"/app/admin/requests/{LONG_REQUEST}", f"/app?key={key}"]
+    return [
+        *paths,
+        *(f"/app/admin/keys/{key}{page}" for page in ("", "/edit")),
+        *(f"/app/admin/teams/{team}{page}" for page in ("", "/edit")),
+    ]
+
+
+def _rows(account: str, *teams: str) -> list[Entry]:
     now, rows = time.time(), []
     numbers = count()
-    for text in CORPUS:
+    for text in (*CORPUS, LONG):
         number = next(numbers)
         failed = AttemptRecord(text, text, 500, text, text, 5.0, text)
         rows.append(
             Entry(
-                id=f"req_hostile_{number}",
+                id=LONG_REQUEST if text == LONG else f"req_hostile_{number}",
                 account=account,
                 at=now - number,
                 ended_at=now - number + 1,
@@ -112,9 +139,10 @@ def _rows(account: str) -> list[Entry]:
                 asked=f"asked {text}",
                 status=500,
                 ended="failed",
-                tags=text.replace(",", ""),
-                cost=number,
-                input=number,
+                tags=text.replace(",", "")[:64],
+                team=teams[number % len(teams)],
+                cost=number * 10**14,
+                input=number * 10**9,
                 duration_ms=9.0,
                 attempts=[failed, failed],
                 fallback_from=text,

@@ -37,9 +37,12 @@ _WIDER = """() => {
     return Math.max(box.right, box.left + (visible(node) ? node.scrollWidth : 0));
   };
   const visible = node => getComputedStyle(node).overflowX === "visible";
-  const hidden = node => node && node !== page && (!visible(node) || hidden(node.parentElement));
+  // Only its containing block cuts an absolute element off, and what is around that.
+  const around = node => getComputedStyle(node).position === "absolute"
+    ? node.offsetParent : node.parentElement;
+  const hidden = node => node && node !== page && (!visible(node) || hidden(around(node)));
   return [...document.body.querySelectorAll("*")]
-    .filter(node => end(node) > room + 1 && !hidden(node.parentElement))
+    .filter(node => end(node) > room + 1 && !hidden(around(node)))
     .map(node => `${node.outerHTML.split(">")[0]}> ends at ${end(node)} px`)
     .concat(`the page is ${page.scrollWidth} px wide, its window ${room} px`).slice(-6);
 }"""

@@ -104,7 +104,7 @@ def test_people_sign_in_and_are_holders_or_admins(home: Home, open_page: Open) -
         expect(page.locator("body")).to_contain_text(f"Person {name}")
         page.get_by_role("button", name="Sign out").first.click()
         page.wait_for_url(f"{home.url}/app/sign-in**")
-    assert CLIENT_SECRET not in home.gateway.stderr
+    assert CLIENT_SECRET not in home.gateway.whole_log()
 
 
 def test_person_creates_the_first_key(home: Home, open_page: Open) -> None:

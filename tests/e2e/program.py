@@ -338,6 +338,17 @@ class Gateway(Program):
         """Requests being served now, less the one that asks."""
         return self.metrics()["penstock_requests_in_flight", ()] - 1
 
+    def whole_log(self) -> str:
+        """All that was logged of what has been answered; lines are written a moment later.
+
+        For a gateway with one worker, whose lines stay in order.
+        """
+        assert len(self.workers) == 1
+        until(lambda: self.in_flight() == 0, what="the end of every request")
+        last = self.get("/v1/models")
+        self.request_line(last.headers["x-request-id"])
+        return self.stderr
+
     def rss(self) -> int:
         """Resident bytes of all workers."""
         return sum(worker.memory_info().rss for worker in self.workers)

@@ -93,6 +93,7 @@ def afterwards(gateway: Gateway) -> None:
     until(lambda: gateway.in_flight() == 0, what="no request in flight")
     reply = gateway.post(CHAT, chat("Hi", "chat"))
     assert reply.status_code == 200
+    gateway.request_line(reply.headers["x-request-id"])
     log = gateway.log
     assert not [line for line in log if "exception" in line]
     assert not [line for line in log if line.get("state") == "open"], "a target was blamed"

@@ -438,7 +438,7 @@ def test_a_url_in_a_file_id_is_fetched_and_inlined(eyes: Gateway, web: FileServe
     answer = ask(eyes, "openai", body_of("openai", "inline-openai", part))
     assert answer.status_code == 200, answer.text
     assert digest(PDF) in answer.text
-    assert "hidden-canary" not in eyes.stdout + eyes.stderr
+    assert "hidden-canary" not in eyes.stdout + eyes.whole_log()
 
 
 @pytest.mark.parametrize("caller", DIALECTS)
@@ -511,7 +511,7 @@ def test_without_the_setting_an_address_of_this_network_is_not_fetched(
                 assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
                 del body[param]
                 assert client.post(to, json={"model": "own", **body}).status_code == 200
-        assert "query-canary" not in program.stdout + program.stderr
+        assert "query-canary" not in program.stdout + program.whole_log()
     finally:
         assert program.stop() == 0, program.stderr
     assert len(web.asked) == before

@@ -139,8 +139,9 @@ def test_link_opens_for_anybody_and_shows_in_no_log(gateway: Gateway, client: ht
     assert httpx.post(url, trust_env=False).status_code == 405
     client.delete(f"/v1/files/{file_id}")
     assert httpx.get(url, trust_env=False).status_code == 404
-    assert signature not in gateway.stderr and "sig=" not in gateway.stderr
-    assert "links" in gateway.stderr
+    log = gateway.whole_log()
+    assert signature not in log and "sig=" not in log
+    assert "links" in log
     metrics = gateway.get("/metrics").text
     assert signature not in metrics and file_id not in metrics
 

@@ -123,6 +123,7 @@ async def test_redis_goes_and_comes_back(
     asking = Asking(gateway, *await keys_of(gateway, "rated", "paid"))
     await asking.many(3, 10)
     assert asking.statuses("rated") == asking.statuses("paid") == {200}
+    await asyncio.to_thread(gateway.whole_log)
     assert state_lines(gateway) == []
 
     leave: Callable[[], None] = redis_server.freeze if way == "frozen" else redis_server.stop
@@ -138,6 +139,7 @@ async def test_redis_goes_and_comes_back(
             if status == 503:
                 assert reply.error["code"] == "upstream_unavailable"
                 assert int(reply.header("retry-after")) >= 1
+    await asyncio.to_thread(gateway.whole_log)
     assert len(state_lines(gateway)) == 1, state_lines(gateway)
     assert "do not answer" in state_lines(gateway)[0]
     for path in ("/livez", "/readyz"):
@@ -154,6 +156,7 @@ async def test_redis_goes_and_comes_back(
     after = Asking(gateway, asking.keys["rated"], asking.keys["paid"])
     await after.many(10, 50)
     assert after.statuses("rated") == after.statuses("paid") == {200}
+    await asyncio.to_thread(gateway.whole_log)
     assert len(state_lines(gateway)) == 2
     served = sum(
         reply.status == 200
@@ -209,6 +212,7 @@ async def test_lost_counters_are_restored_from_the_ledger(
     assert (await running).body.endswith(b"data: [DONE]\n\n")
     cost = sum(row.cost for row in await rows_when(gateway, 7))
     await assert_spent(gateway, key, cost)
+    await asyncio.to_thread(gateway.whole_log)
     assert state_lines(gateway) == []
     assert gateway.metrics()["penstock_counters_lost_total", ()] == 2
 
@@ -231,5 +235,6 @@ async def test_it_starts_and_stops_without_redis(
     asking = Asking(gateway, *await keys_of(gateway, "rated", "paid"))
     await asking.many(3, 10)
     assert (asking.statuses("rated"), asking.statuses("paid")) == ({200}, {503})
+    await asyncio.to_thread(gateway.whole_log)
     assert len(state_lines(gateway)) == 1
     assert await asyncio.to_thread(gateway.stop) == 0

@@ -55,6 +55,11 @@ def reloads(gateway: Gateway, result: str) -> float:
     return gateway.metrics().get(("penstock_config_reloads_total", (("result", result),)), 0.0)
 
 
+def _loud(gateway: Gateway) -> list[str]:
+    """The loggers of all lines but those of level info."""
+    return [line["logger"] for line in gateway.log if line["level"] != "info"]
+
+
 def models(gateway: Gateway) -> set[str]:
     answer = gateway.get("/v1/models", headers=gateway.bearer)
     return {model["id"] for model in answer.json()["data"]}
@@ -73,7 +78,10 @@ def test_changed_file_is_reloaded_without_a_signal(start: Start) -> None:
     (worker,) = gateway.workers
     shown = gateway.metrics()["penstock_config_hash", (("pid", str(worker.pid)),)]
     assert shown == int(digest[:12], 16)
-    (reported,) = [entry for entry in gateway.log if entry.get("logger") == "edge.server.reload"]
+    (reported,) = until(
+        lambda: [line for line in gateway.log if line.get("logger") == "edge.server.reload"],
+        what="the line of the reload",
+    )
     assert (reported["level"], digest in reported["event"]) == ("info", True)
 
 
@@ -102,6 +110,7 @@ def test_a_rotated_secret_is_taken_over_and_stays_one(start: Start, simulator: P
     assert code == 1
     assert f"auth.admin_token: file {token} is empty" in said
     assert admitted("second-token-0123456789")
+    until(lambda: "auth.admin_token" in gateway.stderr, what="the line of the refusal")
     assert "token-0123456789" not in gateway.stderr + said
 
 
@@ -122,7 +131,10 @@ def test_what_is_refused_changes_nothing_and_says_why(start: Start) -> None:
     for reason in refused["reasons"]:
         assert f"refused: {reason}" in said
     assert gateway.metrics()["penstock_config_valid", ()] == 0
-    (logged,) = [entry for entry in gateway.log if entry["level"] == "error"]
+    (logged,) = until(
+        lambda: [line for line in gateway.log if line["level"] == "error"],
+        what="the line of the refusal",
+    )
     assert all(reason in logged["event"] for reason in refused["reasons"])
     # Half a file, as an editor may leave it for a moment.
     digest = spoil(gateway, good[: len(good) // 2])
@@ -312,8 +324,11 @@ async def test_a_storm_of_reloads_under_load(
     assert end["config_valid"]
     assert reloads(gateway, "applied") + 1 == end["workers"][0]["generation"]
     assert reloads(gateway, "refused") >= times // 5
-    reported = Counter(entry["logger"] for entry in gateway.log if entry["level"] != "info")
-    assert reported == {"edge.server.reload": reloads(gateway, "refused")}
+    refused = reloads(gateway, "refused")
+    await asyncio.to_thread(
+        until, lambda: len(_loud(gateway)) >= refused, what="a line of each refusal"
+    )
+    assert Counter(_loud(gateway)) == {"edge.server.reload": refused}
     outcomes = {entry["outcome"] for entry in gateway.log if entry["event"] == "request"}
     assert outcomes == {"completed"}
     figures(

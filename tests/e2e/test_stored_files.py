@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import json
 import os
 import re
 from collections.abc import Iterator
@@ -441,6 +440,7 @@ def test_answers_are_logged_without_filenames_and_signatures(
     file_id = tenant.upload(b"abc", "canary-name.txt").json()["id"]
     httpx.get(f"{gateway.url}/v1/links/{file_id}?exp=99999999999&sig=canary-sig", trust_env=False)
     tenant.http.get("/v1/files?after=canary-after")
-    assert json.dumps(gateway.log)
+    log = gateway.whole_log()
+    assert file_id in log
     for canary in ("canary-name", "canary-sig", "canary-after", "sig="):
-        assert canary not in gateway.stderr
+        assert canary not in log

@@ -132,8 +132,8 @@ def test_working_directory_removed_gateway_reloads_respawns_and_stops(
     assert answers(gateway)
     reload(gateway)
     assert run_status(gateway)[0] == 0
-    assert not faults(gateway)
     assert gateway.stop() == 0
+    assert not faults(gateway)
 
 
 def _as_folder(file: Path) -> None:
@@ -227,9 +227,9 @@ def test_workers_that_cannot_be_started_are_tried_for_ever_while_others_serve(
         until(lambda: fleet(gateway, "alive") == 2, what="both again")
         until(lambda: parent.num_fds() == before, what="no descriptor left behind")
         assert gateway.get("/readyz").json() == {"status": "ok"}
+    assert gateway.stop() == 0
     said_of_it = [text for text in faults(gateway) if "starting worker" in text]
     assert 2 <= len(said_of_it) <= 8  # when it began and when it ended, not each time
-    assert gateway.stop() == 0
 
 
 def test_only_worker_that_cannot_be_started_is_said_by_status_and_stops(start: Start) -> None:

@@ -81,6 +81,7 @@ def test_tags_reach_ledger_log_and_usage_and_no_upstream(start: Start) -> None:
             trust_env=False,
         ).json()
         assert [(one["tag"], one["credits"]) for one in own["data"]] == [("z/1", "10.00")]
+        gateway.whole_log()
         logged = [line["tags"] for line in gateway.log if "tags" in line]
         assert logged == [["stage:b", "a"], ["a", "z/1"]]
 

@@ -17,7 +17,7 @@ import pytest
 from .conftest import Figures, Start
 from .faults import refusing
 from .ledger import rows_when, used
-from .program import Gateway, Program
+from .program import Gateway, Program, until
 from .wire import CHAT, Line, Reply, chat, line, request, text_of
 
 pytestmark = pytest.mark.timeout(900)
@@ -179,6 +179,9 @@ async def test_two_of_three_failing_targets_go_unnoticed(
         *(("dead", "0"), ("bad", "200"), ("bad", "500")),
         ("well", "200"),
     }
+    await asyncio.to_thread(
+        until, lambda: len(openings(gateway)) >= 2, what="the lines of both breakers"
+    )
     opened = openings(gateway)
     assert set(opened) == {"dead/up-dead", "bad/up-bad"}
     assert opened["dead/up-dead"][1] <= MOST_FAILURES

@@ -198,7 +198,10 @@ def test_start_removes_folders_of_killed_gateways_only(tmp_path: Path) -> None:
             assert elsewhere.exists()
             assert "ready" in living.run("status")
             assert "ready" in successor.run("status")
-            said = [line["event"] for line in successor.log if str(left) in line["event"]]
+            said = until(
+                lambda: [line for line in successor.log if str(left) in line["event"]],
+                what="the line about what was left",
+            )
             assert len(said) == 1
             assert successor.stop() == 0
         finally:

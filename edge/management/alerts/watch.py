@@ -17,7 +17,6 @@ from edge.billing.period import moment
 from middlewares.limits import Window
 from middlewares.pricing import decimal
 from middlewares.stores.alerts.base import Alert, AlertStore, LowBalance, SpentPeriod
-from middlewares.stores.errors import StoreUnavailable
 from middlewares.stores.ledger.base import Entry
 from middlewares.stores.ledger.totals import CREDITS
 from middlewares.stores.periodic_sweep import PeriodicSweep
@@ -97,7 +96,7 @@ class BudgetWatch(PeriodicSweep):
             self._touched[account] = None
 
     async def sweep(self) -> None:
-        """Check all accounts that were noted. Raises StoreUnavailable; then it is done again."""
+        """Check all accounts that were noted. After a failure of any kind it is done again."""
         thresholds = self.thresholds
         if thresholds is None:
             self._touched.clear()
@@ -112,7 +111,7 @@ class BudgetWatch(PeriodicSweep):
                 del self._touched[account]
             try:
                 await self._check(batch, thresholds, now)
-            except StoreUnavailable:
+            except Exception:  # whatever it is, no alert may be lost
                 for account in batch:
                     self.note_account(account)
                 raise

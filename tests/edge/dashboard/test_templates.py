@@ -13,6 +13,7 @@ from edge.dashboard.templating import environment
 ROOT = Path(static_files.__file__).parent
 TEMPLATES = sorted((ROOT / "templates").rglob("*.html"))
 SCRIPTS = sorted(path for path in (ROOT / "static").glob("*.js"))
+SHEETS = sorted((ROOT / "static").glob("*.css"))
 MODULES = sorted(ROOT.rglob("*.py"))
 MARKUP_ALLOWED: frozenset[str] = frozenset()
 """Modules that may make markup of their own: none yet. Add one after a review."""
@@ -86,6 +87,18 @@ def test_labels_and_headers_of_tables_are_there(path: Path) -> None:
             assert attributes.get("scope") in ("col", "row", "colgroup", "rowgroup"), path.name
     count = [tag for tag, _ in found].count
     assert count("table") == count("caption")
+
+
+@pytest.mark.parametrize("path", SHEETS, ids=named)
+def test_rule_that_cuts_or_scrolls_is_the_containing_block(path: Path) -> None:
+    """Otherwise it does not cut its absolute descendants, which then widen the page."""
+    rules = re.findall(r"([^{}]+)\{([^{}]*)\}", path.read_text())
+    cutting = [
+        rule for rule in rules if re.search(r"overflow(-[xy])?: *(auto|scroll|hidden)", rule[1])
+    ]
+    assert cutting
+    for selector, declarations in cutting:
+        assert re.search(r"position: *(relative|absolute|sticky)", declarations), selector.strip()
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=named)

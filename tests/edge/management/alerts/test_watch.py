@@ -267,21 +267,23 @@ async def test_without_thresholds_nothing_is_noted_and_nothing_asked(bench: Benc
 class Failing(SqlAlertStore):
     """A store that answers only when it may."""
 
-    up = False
+    raised: Exception | None
 
     async def add(self, alerts: Any) -> set[str]:
-        if not self.up:
-            raise StoreUnavailable("away")
+        if self.raised is not None:
+            raise self.raised
         return await super().add(alerts)
 
 
-async def test_outage_of_the_store_forgets_no_account(bench: Bench) -> None:
+@pytest.mark.parametrize("raised", [StoreUnavailable("away"), RuntimeError("a deadlock")])
+async def test_failure_of_the_store_forgets_no_account(bench: Bench, raised: Exception) -> None:
     store = Failing(bench.database)
+    store.raised = raised
     bench.watch = bench.process(store)
     await bench.spend(900)
-    with pytest.raises(StoreUnavailable):
+    with pytest.raises(type(raised)):
         await bench.watch.sweep()
-    store.up = True
+    store.raised = None
     assert [one["data"]["share"] for one in await bench.raised()] == [80]
 
 
