@@ -66,7 +66,8 @@ def _url_of(config: Path) -> str:
         for name in ("server", "store")
     )
     journal = store.get("journal", StoreConfig().journal)
-    if found := find_gateway(config, running_gateways(Path(str(journal)))):
+    folder = config.absolute().parent / Path(str(journal)).expanduser()
+    if found := find_gateway(config, running_gateways(folder)):
         return found
     plain = ServerConfig()
     host, port = server.get("host", plain.host), server.get("port", plain.port)

@@ -102,7 +102,7 @@ def load(
         table = document.get("server", {})
         if isinstance(table, dict):
             document["server"] = {**table, **server}
-    return parse(document, file.resolve().parent, env=env)
+    return parse(document, file.absolute().parent, env=env)
 
 
 def parse(

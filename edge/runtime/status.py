@@ -33,7 +33,8 @@ class Serving(msgspec.Struct, frozen=True):
     """The address of a gateway, written by the parent when it serves. Times in Unix seconds.
 
     workers: the configured number.
-    file: absolute path of the configuration, "" without a file.
+    file: absolute path of the configuration as it was given, with its links: kubelet changes those
+        of a ConfigMap. "" without a file.
     born: see `process_start`.
     """
 
@@ -169,7 +170,10 @@ def find_fleet(file: Path) -> Fleet | None:
 
 
 def _serves(serving: Serving, file: Path) -> bool:
-    return serving.file == str(file.resolve()) and is_running(serving)
+    """A path is compared as it leads now: links on it may have been changed since the start."""
+    if not serving.file:
+        return False
+    return os.path.realpath(serving.file) == os.path.realpath(file) and is_running(serving)
 
 
 def _gateways() -> Iterator[tuple[Serving, Path]]:

@@ -64,7 +64,7 @@ class ParentProcess:
         self._address = address
         self._manager = manager
         self._on_ready = on_ready
-        self._file = "" if source is None else str(source.file.resolve())
+        self._file = "" if source is None else str(source.file)
         self._connect_to = (connect_host(listener.host), listener.port)
         self._url = f"http://{url_host(listener.host)}:{listener.port}"
         manager.describe(self._state())

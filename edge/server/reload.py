@@ -140,7 +140,7 @@ def _content(path: Path) -> bytes:
 
 def _referred(text: bytes, file: Path) -> Iterator[Path]:
     """The files that a configuration names: secrets as `file:PATH`, and certificates."""
-    folder = file.resolve().parent
+    folder = file.parent
     for kind, value in walk_values(FieldKind.of(Configuration), decoded(text.decode(), file)):
         if not isinstance(value, str):
             continue

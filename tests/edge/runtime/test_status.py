@@ -102,6 +102,32 @@ def test_find_gateway_returns_the_newest_live_one_of_the_file(
     assert find_gateway(file) == "http://newer"
 
 
+def test_find_gateway_by_another_link_and_after_a_link_was_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As kubelet changes the links of a ConfigMap."""
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
+    folder = tmp_path / "penstock-one"
+    folder.mkdir()
+    for version in ("v1", "v2"):
+        (tmp_path / version).mkdir()
+        (tmp_path / version / "penstock.json").write_text("{}")
+    data, file, other = tmp_path / "..data", tmp_path / "penstock.json", tmp_path / "other.json"
+    data.symlink_to("v1")
+    file.symlink_to("..data/penstock.json")
+    other.symlink_to(file)
+    write(folder, "server.json", Serving(os.getpid(), "1", "http://one", str(file), NOW, 1))
+    assert find_gateway(file) == find_gateway(other) == "http://one"
+    data.unlink()
+    data.symlink_to("v2")
+    assert find_gateway(file) == find_gateway(other) == "http://one"
+    assert find_gateway(tmp_path / "v2" / "penstock.json") == "http://one"
+    assert find_gateway(tmp_path / "v1" / "penstock.json") is None
+    other.unlink()
+    other.symlink_to(other)
+    assert find_gateway(other) is None
+
+
 def test_find_gateway_ignores_folders_of_other_users(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
