@@ -16,7 +16,7 @@ WORKERS ?= 3
 SPREAD = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-local test test-newest coverage test-clients proofs check fix bench schema monitoring vendor lock clean
+.PHONY: help demo demo-local test test-newest coverage test-clients proofs check fix bench schema monitoring chart vendor lock clean
 
 # Tests start processes by the hundred: each compiles every module again where this is set.
 unexport PYTHONDONTWRITEBYTECODE
@@ -76,9 +76,10 @@ fix: $(READY)  ## repair what lint and format can repair
 bench: $(READY)  ## compare with other gateways on this machine; writes bench/results/ (PEERS=all for more)
 	$(BIN)/python -m bench.compare
 
-schema: $(READY)  ## write config/schema.json
+schema: $(READY)  ## write config/schema.json, and what the Helm chart has of it
 	$(BIN)/penstock schema > config/schema.json.new
 	mv config/schema.json.new config/schema.json
+	$(BIN)/python -m tests.helm.generated
 
 monitoring: $(READY)  ## write the alert rules and the dashboard into the Helm chart
 	@mkdir -p helm/penstock/files
@@ -86,6 +87,9 @@ monitoring: $(READY)  ## write the alert rules and the dashboard into the Helm c
 	mv helm/penstock/files/rules.json.new helm/penstock/files/rules.json
 	$(BIN)/penstock monitoring dashboard > helm/penstock/files/dashboard.json.new
 	mv helm/penstock/files/dashboard.json.new helm/penstock/files/dashboard.json
+
+chart: $(READY)  ## write the generated files of the Helm chart: schema and page of its values, manifests to read
+	$(BIN)/python -m tests.helm.generated
 
 vendor: $(READY)  ## fetch the pinned style sheets and scripts of others for the dashboard, and compare their hashes
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m tests.vendor

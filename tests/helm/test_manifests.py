@@ -1,0 +1,98 @@
+"""Manifests of every set of values, for every version of Kubernetes, against its own schemas."""
+
+import json
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+from kubernetes_validate import utils
+
+from tests.clients.programs import node
+from tests.helm.chart import CHART, NAMES, VERSIONS, Document, helm, rendered
+
+CUSTOM = ("gateway.networking.k8s.io/", "monitoring.coreos.com/", "keda.sh/")
+"""API groups whose definitions are not Kubernetes' own."""
+
+
+@pytest.fixture
+def schemas_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The validator reads 3 MB of schemas for each object otherwise."""
+    monkeypatch.setattr(utils, "schema_contents", SCHEMAS)
+
+
+SCHEMAS = cache(utils.schema_contents)
+
+
+def is_custom(document: Document) -> bool:
+    return str(document["apiVersion"]).startswith(CUSTOM)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.usefixtures("schemas_read_once")
+def test_objects_of_kubernetes_have_its_schema(version: str) -> None:
+    faults = []
+    for content in sorted({json.dumps(one) for name in NAMES for one in objects(name, version)}):
+        document = json.loads(content)
+        try:
+            assert kubernetes_validate.validate(document, version, strict=True) == version
+        except kubernetes_validate.ValidationError as error:
+            where = f"{document['kind']} {document['metadata']['name']} {list(error.path)}"
+            faults.append(f"{where}: {error.message}")
+    assert not faults
+
+
+def objects(name: str, version: str) -> Iterator[Document]:
+    yield from (one for one in rendered(name, version=version).all if not is_custom(one))
+
+
+@pytest.mark.usefixtures("schemas_read_once")
+def test_wrong_object_is_refused_by_those_schemas() -> None:
+    document = json.loads(json.dumps(rendered("minimal").workload))
+    document["spec"]["template"]["spec"]["terminationGracePeriod"] = 5
+    with pytest.raises(kubernetes_validate.ValidationError, match="terminationGracePeriod"):
+        kubernetes_validate.validate(document, VERSIONS[0], strict=True)
+
+
+def custom_faults(documents: list[Document], folder: Path) -> Any:
+    file = folder / "documents.json"
+    file.write_text(json.dumps(documents))
+    return node("custom-resources.mjs", folder, FILE=str(file))
+
+
+def test_custom_resources_have_the_schema_of_their_definitions(tmp_path: Path) -> None:
+    found = [one for name in NAMES for one in rendered(name).all if is_custom(one)]
+    kinds = {one["kind"] for one in found}
+    assert kinds == {"HTTPRoute", "PodMonitor", "ServiceMonitor", "PrometheusRule", "ScaledObject"}
+    assert custom_faults(found, tmp_path) == []
+
+
+def test_wrong_custom_resources_are_refused(tmp_path: Path) -> None:
+    route = json.loads(json.dumps(rendered("full").one("HTTPRoute")))
+    route["spec"]["rules"][0]["timeouts"] = {"request": "ten seconds", "requests": "1s"}
+    monitor = json.loads(json.dumps(rendered("full").one("PodMonitor")))
+    del monitor["spec"]["selector"]
+    monitor["spec"]["podMetricsEndpoints"][0]["relabeling"] = []
+    said = custom_faults([route, monitor], tmp_path)
+    assert [part for part in ("timeouts/request", "selector") if part in " ".join(said)] == [
+        "timeouts/request",
+        "selector",
+    ]
+    assert "HTTPRoute edge.spec.rules[0].timeouts: unknown key requests" in said
+    assert "PodMonitor edge.spec.podMetricsEndpoints[0]: unknown key relabeling" in said
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_lint_finds_nothing(name: str) -> None:
+    said = helm("lint", "--strict", str(CHART), "--values", str(CHART / f"ci/{name}-values.yaml"))
+    assert "[ERROR]" not in said
+    assert "[WARNING]" not in said
+    assert "1 chart(s) linted, 0 chart(s) failed" in said
+
+
+def test_rendering_twice_gives_the_same() -> None:
+    """Argo CD renders again and again, and compares."""
+    arguments = ("template", "penstock", str(CHART), "--values", str(CHART / "ci/full-values.yaml"))
+    assert helm(*arguments) == helm(*arguments)
