@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -239,13 +240,19 @@ async def test_large_event_passes_while_the_upstream_holds_the_next(
     async with plain.stream("POST", "/images/generations", json=body) as answer:
         pieces = answer.aiter_raw()
         got = b""
-        while len(got) < len(partial(0)):
+        end = partial(0)[-60:]
+        while end not in got[-MiB:]:
             got += await anext(pieces)
-        assert got == partial(0)
+        assert without_comments(got) == partial(0)
         scripted.release("events")
         async for piece in pieces:
             got += piece
-    assert got.replace(b": x-credits-used 0.00\n", b"") == partial(0) + partial(1) + DONE
+    assert without_comments(got) == partial(0) + partial(1) + DONE
+
+
+def without_comments(stream: bytes) -> bytes:
+    """Pings come as slow as the machine is, and the last comment says what was used."""
+    return re.sub(rb"^:.*\n\n?", b"", stream, flags=re.MULTILINE)
 
 
 @pytest.mark.timeout(600)
