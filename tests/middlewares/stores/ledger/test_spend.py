@@ -179,12 +179,12 @@ def test_columns_of_roll_ups_are_their_dimensions_and_the_sums() -> None:
 
 
 @pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgres", marks=pytest.mark.full)])
-async def test_every_grouping_of_20000_rows_equals_the_ledger(
-    kind: str, request: pytest.FixtureRequest
+async def test_every_grouping_of_many_rows_equals_the_ledger(
+    kind: str, request: pytest.FixtureRequest, full: bool
 ) -> None:
     database = await Database.open(await database_url(kind, request), patience=20)
     store = SqlLedgerStore(database)
-    entries = [*rows(20_000, 1), *[credit(5, at=MIDNIGHT + n) for n in range(9)]]
+    entries = [*rows(20_000 if full else 5_000, 1), *[credit(5, at=MIDNIGHT + n) for n in range(9)]]
     for start in range(0, len(entries), 997):
         await store.append(entries[start : start + 997])
     since, until = MIDNIGHT - DAY / 3, MIDNIGHT + 2 * DAY + 7.25
