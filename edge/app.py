@@ -15,7 +15,6 @@ from time import time
 from typing import Any, cast
 
 import msgspec
-from prometheus_client import CollectorRegistry
 
 from edge.api.account import AccountApp
 from edge.api.handlers import file_apps, handlers, responses_layer
@@ -51,10 +50,12 @@ from edge.runtime.status import State, StatusFile, Working, report
 from edge.runtime.worker_table import WorkerSlot
 from edge.upstreams.build import providers_of
 from edge.upstreams.http1.pools import Pools
+from edge.upstreams.pool_reporter import PoolReporter
 from edge.upstreams.provider import Provider
 from middlewares import Metrics
 from middlewares.asgi import ASGIApp, Receive, Scope, Send
 from middlewares.disconnects import no_connections
+from middlewares.metrics.exposition import ScrapeSource
 from middlewares.stores.audit.sql import SqlAuditStore
 from middlewares.stores.descriptions.sql import SqlDescriptionStore
 from middlewares.stores.keys.sql import SqlKeyStore
@@ -83,7 +84,7 @@ class Gateway:
     shared_config: where later snapshots are published; None without reload. Checked every second
         and at the signal `RELOAD`.
     folder: where the workers write their status.
-    gather: makes the registry of a scrape over all workers.
+    scrape_source: of the metrics of all workers.
     descriptor_budget: the division of this process's file descriptors; None refuses nothing.
     slot: of this worker in the table; None for the only worker.
     providers: those of all generations.
@@ -97,7 +98,7 @@ class Gateway:
         on_ready: Callable[[], None] = lambda: None,
         shared_config: SharedConfig | None = None,
         folder: Path | None = None,
-        gather: Callable[[], CollectorRegistry] | None = None,
+        scrape_source: ScrapeSource | None = None,
         descriptor_budget: DescriptorBudget | None = None,
         slot: WorkerSlot | None = None,
         providers: Providers | None = None,
@@ -107,7 +108,7 @@ class Gateway:
         self._on_ready = on_ready
         self._shared_config = shared_config
         self._folder = folder
-        self._gather = gather
+        self._scrape_source = scrape_source
         self._status_file = None if folder is None else StatusFile(folder)
         self._slot = slot or WorkerSlot.alone()
         self._accepting = True
@@ -205,11 +206,12 @@ class Gateway:
     async def start(self) -> None:
         """Open everything. When a part fails, those opened before are closed again."""
         async with AsyncExitStack() as stack:
-            self._services = await open_services(self._initial.settings, stack, self._gather)
+            self._services = await open_services(self._initial.settings, stack, self._scrape_source)
             metrics = self._services.metrics
             metrics.sample(metrics.config_hash, self._digest_metric)
             metrics.sample(metrics.descriptors_left, descriptors.left)
             metrics.count_from(metrics.refused_at_door, lambda: self._admission.refused)
+            metrics.report_from(PoolReporter(metrics, self._providers.pool_figures))
             self._register_fleet_metrics(metrics)
             stack.push_async_callback(self._close_generations)
             self._generation = await self._build(self._initial)

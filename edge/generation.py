@@ -20,6 +20,7 @@ from edge.config.load import Settings
 from edge.config.model import UpstreamConfig
 from edge.config.snapshot import ConfigSnapshot
 from edge.upstreams.build import providers_of
+from edge.upstreams.pool_figures import PoolFigures, pool_figures
 from edge.upstreams.provider import Provider
 
 if TYPE_CHECKING:
@@ -106,6 +107,14 @@ class Providers:
                     await provider.upstream.aclose()
                 except Exception:
                     _log.exception("upstream %s: cannot close its connections", provider.name)
+
+    def pool_figures(self) -> dict[str, PoolFigures]:
+        """The connections to each upstream, over all generations."""
+        found: dict[str, PoolFigures] = {}
+        for entry in self._entries:
+            name = entry.provider.name
+            found[name] = pool_figures(entry.provider).plus(found.get(name, PoolFigures()))
+        return found
 
     def _find(
         self, option: UpstreamConfig, files: tuple[bytes, ...], repeat: bool

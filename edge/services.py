@@ -9,11 +9,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
+from time import time
 from typing import TYPE_CHECKING
 
 import msgspec
-import structlog
-from prometheus_client import CollectorRegistry
 
 from edge.billing.token_estimate import Estimator
 from edge.config.load import Settings
@@ -33,12 +32,14 @@ from edge.media.objects import Objects
 from edge.media.part_uploads import PartUploads
 from edge.media.resolve import Resolver
 from edge.media.sweep import FileSweeper
-from edge.observability.log_text import LONGEST_REASON, shown
+from edge.observability.loop_lag import LoopLag
+from edge.observability.process_metrics import measure_process
 from edge.observability.trace_settings import traces_endpoint
 from edge.proxy.attachments.vendor_files import VendorFiles
 from edge.proxy.attachments.vendor_sweep import VendorFileSweeper
 from edge.proxy.describing.steps import DescribingSlots
 from edge.routing.affinity import ConversationAffinity, StoredAffinity
+from edge.routing.breaker_reporter import BreakerReporter
 from edge.routing.broken_models import BrokenModels
 from edge.runtime.stores import (
     GRACE,
@@ -49,7 +50,7 @@ from edge.runtime.stores import (
     replays_of,
 )
 from middlewares import Metrics
-from middlewares.exchange import Target
+from middlewares.metrics.exposition import ScrapeSource
 from middlewares.rate_limit.throttle_queue import ThrottleQueue
 from middlewares.stores import KeyDirectory
 from middlewares.stores.accounts import Accounts
@@ -57,7 +58,7 @@ from middlewares.stores.alerts.sql import SqlAlertStore
 from middlewares.stores.counters.base import Counters
 from middlewares.stores.files.sql import SqlFileStore
 from middlewares.stores.files.uploads import SqlUploadStore
-from middlewares.stores.health.base import Health, State
+from middlewares.stores.health.base import Health
 from middlewares.stores.jobs.base import STATES
 from middlewares.stores.jobs.sql import SqlJobStore
 from middlewares.stores.keys.sql import SqlKeyStore
@@ -80,48 +81,8 @@ from middlewares.uploads import Uploads
 if TYPE_CHECKING:
     from edge.observability.span_export import SpanExport
 
-_log = structlog.get_logger()
-
 _LONGEST_COPY = 900.0
 """Seconds that the download of a result may take."""
-
-
-class BreakerReporter:
-    """Reports changes of circuit breakers in the log and as a metric.
-
-    The label of the metric is a target of the configuration. Targets behind a `*` share one label,
-    which has the state of the last change.
-    """
-
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
-        self._metrics = metrics
-        self._broken: set[tuple[str, str]] = set()
-        self.adopt(settings)
-
-    def adopt(self, settings: Settings) -> None:
-        """Take the names of a new configuration. Targets that it does not have are not broken."""
-        self._named = {target for model in settings.models for target in model.targets}
-        upstreams = {upstream.name for upstream in settings.upstreams}
-        for upstream, label in tuple(self._broken):
-            named = upstream in upstreams if label == "*" else f"{upstream}/{label}" in self._named
-            if not named:
-                self._show(upstream, label, broken=False)
-
-    def _show(self, upstream: str, label: str, *, broken: bool) -> None:
-        self._metrics.broken.labels(upstream, label).set(float(broken))
-        (self._broken.add if broken else self._broken.discard)((upstream, label))
-
-    def knows(self, target: Target) -> bool:
-        """Whether the configuration names the target, so that no client made up its name."""
-        return target.name in self._named
-
-    def __call__(self, target: Target, state: State, reason: str) -> None:
-        label = target.model if self.knows(target) else "*"
-        self._show(target.upstream, label, broken=state != "closed")
-        say = _log.warning if state == "open" else _log.info
-        say(
-            "circuit breaker", target=target.name, state=state, reason=shown(reason, LONGEST_REASON)
-        )
 
 
 class Services(msgspec.Struct, frozen=True):
@@ -163,11 +124,11 @@ class Services(msgspec.Struct, frozen=True):
 async def open_services(
     settings: Settings,
     stack: AsyncExitStack,
-    gather: Callable[[], CollectorRegistry] | None = None,
+    scrape_source: ScrapeSource | None = None,
 ) -> Services:
-    """Open the services of a worker. `stack` closes them, last opened first. gather: makes the
-    registry of a scrape over all workers."""
-    metrics = Metrics(gather=gather)
+    """Open the services of a worker. `stack` closes them, last opened first. scrape_source: of
+    the metrics of all workers."""
+    metrics = Metrics(source=scrape_source)
     metrics.start()
     stack.callback(metrics.stop)
     span_export = _span_export_of(settings)
@@ -177,6 +138,10 @@ async def open_services(
         metrics.count_from(spans.labels("exported"), lambda: span_export.exported)
         metrics.count_from(spans.labels("dropped"), lambda: span_export.dropped)
         metrics.count_from(spans.labels("failed"), lambda: span_export.failed)
+    lag = LoopLag()
+    lag.start()
+    stack.callback(lag.stop)
+    measure_process(metrics, lag)
     database = Database.at(settings.store.sql, memory=Path(settings.store.journal))
     stack.push_async_callback(database.aclose)
     breaker_reporter = BreakerReporter(settings, metrics)
@@ -284,6 +249,7 @@ async def open_services(
     )
     metrics.sample(metrics.body_bytes, lambda: uploads.held + throttle_queue.size)
     metrics.sample(metrics.ledger_waiting, lambda: ledger_writer.pending)
+    metrics.sample(metrics.ledger_oldest, lambda: ledger_writer.oldest_age(time()))
     metrics.count_from(metrics.ledger_rows.labels("requests"), lambda: ledger_writer.written)
     metrics.count_from(metrics.ledger_rows.labels("recovery"), lambda: ledger_writer.recovered)
     return Services(

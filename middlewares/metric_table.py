@@ -271,7 +271,7 @@ RESIDENT_BYTES = GaugeRow(
     "process_resident_bytes", "Resident memory of all workers together.", mode="livesum"
 )
 WORKER_STARTS = CounterRow(
-    "worker_starts", "Workers that began to serve: at a start, and in place of one that ended."
+    "worker_starts", "Worker processes that started, also in place of others that ended."
 )
 WORKERS_WANTED = GaugeRow("workers_wanted", "Configured worker processes.", mode="livemostrecent")
 WORKERS_ALIVE = GaugeRow(

@@ -7,6 +7,7 @@ has an upper bound in pyproject.toml for this module's sake, and
 """
 
 from bisect import bisect_left
+from collections import Counter as Occurrences
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
@@ -37,20 +38,20 @@ class HistogramValues:
     __slots__ = ("_bounds", "_buckets", "_sum")
 
     def __init__(self, histogram: Histogram, *labels: str) -> None:
-        child = histogram.labels(*labels)
+        child = histogram.labels(*labels) if labels else histogram
         self._bounds: list[float] = child._upper_bounds
         self._buckets: list[Value] = child._buckets
         self._sum: Value = child._sum
 
-    def observe(self, observed: list[float]) -> None:
-        """Add all of `observed`, with one addition per bucket."""
-        counts: dict[int, int] = {}
-        for each in observed:
-            bucket = bisect_left(self._bounds, each)
-            counts[bucket] = counts.get(bucket, 0) + 1
-        for bucket, count in counts.items():
+    def observe(self, observed: list[float]) -> dict[int, int]:
+        """Add all of `observed`, with one addition per bucket. Returns the index of the last one in
+        each bucket."""
+        bounds = self._bounds
+        found = [bisect_left(bounds, each) for each in observed]
+        for bucket, count in Occurrences(found).items():
             self._buckets[bucket].inc(count)
         self._sum.inc(sum(observed))
+        return dict(zip(found, range(len(found)), strict=True))
 
 
 def set_value_class(value_class: type) -> None:

@@ -164,6 +164,13 @@ def test_metrics() -> None:
     compare("Metrics", metric_rows())
 
 
+def test_metrics_named_anywhere_exist() -> None:
+    known = {metric.exposed() for metric in TABLE}
+    for page in PAGES:
+        for name in re.findall(r"\bpenstock_[a-z_]+[a-z]", page.read_text()):
+            assert re.sub("_(bucket|sum|count)$", "", name) in known, f"{page.name}: {name}"
+
+
 # Commands
 
 

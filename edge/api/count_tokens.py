@@ -170,6 +170,7 @@ class CountingApp:
                 raise
         finally:
             attempt.ended = perf_counter()
+            exchange.upstream_seconds = attempt.ended - attempt.started
         return None
 
 
@@ -191,7 +192,6 @@ async def fetch_count(
     """
     response = await provider.open(request)
     try:
-        exchange.upstream_seconds = perf_counter() - attempt.started
         attempt.status = status = response.status
         body = await _read(response)
         if provider.secrets and status >= 300:

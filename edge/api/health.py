@@ -4,7 +4,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -56,9 +55,10 @@ def health_app(
 
     async def scrape(request: Request) -> Response:
         guard(request)
-        metrics.flush()
-        text, kind = await run_in_threadpool(metrics.exposition)
-        return Response(text, media_type=kind)
+        accept = ",".join(request.headers.getlist("accept"))
+        coding = ",".join(request.headers.getlist("accept-encoding"))
+        answer = await metrics.scrape(accept, coding)
+        return Response(answer.body, headers=answer.headers)
 
     async def status_page(request: Request) -> Response:
         guard(request)

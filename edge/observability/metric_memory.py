@@ -20,7 +20,6 @@ from math import isnan, nan
 from tempfile import TemporaryFile
 from typing import Any, ClassVar, NamedTuple
 
-from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
@@ -40,6 +39,7 @@ _HEAD = struct.Struct("=iiq")
 """The head of a slot: bytes used, process id, values without room."""
 _LENGTH = struct.Struct("=i")
 _VALUE = struct.Struct("=dd")
+_MARKS = struct.Struct("=q")
 
 
 class _Key(NamedTuple):
@@ -139,9 +139,9 @@ class _Slot:
 
 
 class MetricMemory:
-    """The shared memory, and a collector of prometheus_client over all processes.
+    """The shared memory, and the source of scrapes over all processes.
 
-    Create it before the fork, `install` it before the first metric, and register it for a scrape.
+    Create it before the fork, and `install` it before the first metric.
     processes: how many may live at a time.
     Raises OSError when there is no memory.
     """
@@ -149,7 +149,8 @@ class MetricMemory:
     def __init__(self, processes: int) -> None:
         size = min(_SLOT, _ALL // processes // mmap.PAGESIZE * mmap.PAGESIZE)
         flags = mmap.MAP_SHARED | getattr(mmap, "MAP_NORESERVE", 0)
-        self._memory = mmap.mmap(-1, processes * size, flags)
+        self._memory = mmap.mmap(-1, processes * size + _MARKS.size, flags)
+        self._marks_at = processes * size
         self._slots = [_Slot(self._memory, n * size, size) for n in range(processes)]
         self._lock = lock_file()
         self._pid = 0
@@ -212,11 +213,21 @@ class MetricMemory:
         missing = GaugeMetricFamily(METRICS_MISSING.exposed(), METRICS_MISSING.help, value=lost)
         return [*sum_of_processes(found), missing]
 
-    def registry(self) -> CollectorRegistry:
-        """A registry with this collector only."""
-        registry = CollectorRegistry()
-        registry.register(self)
-        return registry
+    def mark(self) -> int:
+        """Add a mark: see `ScrapeSource`."""
+        lockf(self._lock, LOCK_EX)
+        try:
+            marks = self.marks + 1
+            self._memory[self._marks_at :] = _MARKS.pack(marks)
+        finally:
+            lockf(self._lock, LOCK_UN)
+        return marks
+
+    @property
+    def marks(self) -> int:
+        """The number of marks of all processes."""
+        marks: int = _MARKS.unpack_from(self._memory, self._marks_at)[0]
+        return marks
 
 
 class _SharedValue:

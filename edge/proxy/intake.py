@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from math import inf
+from time import perf_counter
 
 import msgspec
 
@@ -62,7 +63,7 @@ class IntakeMiddleware:
 
     Reads:   row, dialect, client, principal
     Writes:  tags, body_read, fields, form, audio_ms, whole, upload, model, models, resolved,
-             stream, large, size, estimate, media
+             stream, large, size, estimate, media, upload_seconds
     Rejects: invalid_request, model_not_allowed, model_not_found, rate_limited,
              request_headers_too_large, request_timeout, request_too_large, unsupported_media_type,
              upstream_unavailable
@@ -126,6 +127,7 @@ class IntakeMiddleware:
                     exchange.tags = tags
                 if exchange.dialect == "anthropic":
                     check_forwarded_headers(scope["headers"])
+                began = perf_counter()
                 body = await read_body(
                     scope,
                     receive,
@@ -134,6 +136,7 @@ class IntakeMiddleware:
                     longest=self._longest,
                     upload=upload,
                 )
+                exchange.upload_seconds = perf_counter() - began
             except Problem as problem:
                 upload.close()
                 return await refuse(problem, scope, receive, send)
@@ -161,7 +164,9 @@ class IntakeMiddleware:
         try:
             try:
                 exchange.tags = tags_of(scope)
+                began = perf_counter()
                 form, fields = await self._forms.read(scope, receive, exchange, upload)
+                exchange.upload_seconds = perf_counter() - began
             except Problem as problem:
                 upload.close()
                 return await refuse(problem, scope, receive, send)

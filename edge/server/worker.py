@@ -67,7 +67,7 @@ def create_gateway(
         on_ready=on_ready,
         shared_config=shared_config,
         folder=folder.path,
-        gather=None if memory is None else memory.registry,
+        scrape_source=memory,
         descriptor_budget=room,
         slot=slot,
     )

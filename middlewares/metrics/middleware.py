@@ -31,15 +31,22 @@ class MetricsMiddleware:
         exchange = exchange_of(scope)
         metrics = self._metrics
         metrics.began()
+        streaming = False
 
         def send_counted(message: Message) -> Awaitable[None]:
+            nonlocal streaming
             if message["type"] == "http.response.body":
                 exchange.bytes_out += len(message.get("body", b""))
             elif message["type"] == "http.response.start":
-                exchange.status = message["status"]
+                exchange.status = status = message["status"]
+                if exchange.stream and status == 200:
+                    streaming = True
+                    metrics.stream_began()
             return send(message)
 
         try:
             await self.app(scope, receive, send_counted)
         finally:
+            if streaming:
+                metrics.stream_ended()
             metrics.finished(exchange, perf_counter())

@@ -1,25 +1,41 @@
 """What finished requests add up to, until it is written to the metrics."""
 
+from time import time
+
 from prometheus_client import Counter, Histogram
 
-from middlewares.exchange import Exchange
+from middlewares import metric_table as table
+from middlewares.exchange import Attempt, Exchange
 from middlewares.pricing import NANO
 from middlewares.prometheus_internals import HistogramValues, Value, counter_value
 
+from .exemplars import Exemplars, Seen
 from .metric_set import MetricSet
 
 _Kind = tuple[str, str, int, str, str]
 """Endpoint, model, status, outcome and problem of a request."""
+_CREDIT_REFUSALS = frozenset(("budget_exceeded", "insufficient_credits", "rate_limited"))
 
 
 class _Sums:
-    """Sums over requests of one kind. took: seconds of each; first: to its first content."""
+    """Sums over requests of one kind.
 
-    __slots__ = ("cache_read", "cache_write", "cost", "first", "input", "output", "took")
+    took: seconds of each; first: to its first content; over: of overhead; per_token: between two
+    output tokens. ids: request ids, as `took`; first_ids: as `first`.
+    """
+
+    __slots__ = (
+        *("cache_read", "cache_write", "cost", "input", "output"),
+        *("first", "first_ids", "ids", "over", "per_token", "took"),
+    )
 
     def __init__(self) -> None:
         self.took: list[float] = []
         self.first: list[float] = []
+        self.over: list[float] = []
+        self.per_token: list[float] = []
+        self.ids: list[str] = []
+        self.first_ids: list[str] = []
         self.input = self.output = self.cache_read = self.cache_write = 0
         self.cost = 0
 
@@ -32,12 +48,15 @@ class Tally:
     from inside prometheus_client, which has no public way to add more than one to both.
     """
 
-    def __init__(self, metrics: MetricSet) -> None:
+    def __init__(self, metrics: MetricSet, exemplars: Exemplars) -> None:
         self._metrics = metrics
+        self._exemplars = exemplars
         self._kinds: dict[_Kind, _Sums] = {}
-        self._attempts: dict[tuple[str, int], int] = {}
+        self._attempts: dict[tuple[str, int, str], int] = {}
+        self._answers: dict[tuple[str, str, bool], list[float]] = {}
+        self._queued: list[float] = []
         self._counters: dict[tuple[object, ...], Value] = {}
-        self._histograms: dict[tuple[Histogram, str], HistogramValues] = {}
+        self._histograms: dict[tuple[object, ...], HistogramValues] = {}
 
     def add(self, exchange: Exchange, now: float) -> None:
         """Count an exchange that ended at `now` (perf_counter seconds)."""
@@ -53,8 +72,13 @@ class Tally:
             sums = self._kinds[kind] = _Sums()
         started = exchange.started
         sums.took.append(now - started)
-        if exchange.stream and exchange.first_content:
-            sums.first.append(exchange.first_content - started)
+        sums.ids.append(exchange.request_id)
+        first = exchange.first_content if exchange.stream else 0.0
+        if first:
+            sums.first.append(first - started)
+            sums.first_ids.append(exchange.request_id)
+        if exchange.queue_seconds:
+            self._queued.append(exchange.queue_seconds)
         usage = exchange.usage
         if usage is not None:
             sums.input += usage.input
@@ -62,38 +86,73 @@ class Tally:
             if usage.cache_read or usage.cache_write:
                 sums.cache_read += usage.cache_read
                 sums.cache_write += usage.cache_write
+            if first and usage.output > 1:
+                sums.per_token.append((now - first) / (usage.output - 1))
             if usage.images or usage.characters or usage.audio_ms:
-                metrics = self._metrics
-                self._add(usage.images, metrics.units, exchange.catalog_id, "images")
-                self._add(usage.characters, metrics.units, exchange.catalog_id, "characters")
-                self._add(
-                    usage.audio_ms / 1000, metrics.units, exchange.catalog_id, "audio_seconds"
-                )
+                self._add_units(exchange)
         if exchange.cost:
             sums.cost += exchange.cost
         if exchange.fallback_from and exchange.outcome == "completed":
             self._add(1, self._metrics.fallbacks, exchange.catalog_id)
-        attempts = self._attempts
-        for attempt in exchange.attempts:
-            counted = (attempt.target.upstream, attempt.status)
-            attempts[counted] = attempts.get(counted, 0) + 1
+        if exchange.attempts:
+            self._add_attempts(exchange, sums, first or now)
+
+    def _add_attempts(self, exchange: Exchange, sums: _Sums, end: float) -> None:
+        """Count the attempts. end: of what counts as overhead."""
+        attempts = exchange.attempts
+        counts = self._attempts
+        for attempt in attempts:
+            counted = (attempt.target.upstream, attempt.status, attempt.problem)
+            counts[counted] = counts.get(counted, 0) + 1
             if attempt.corrections:
                 self._add(attempt.corrections, self._metrics.corrections, counted[0])
-            usage_before = attempt.usage
-            if usage_before is not None:  # of an attempt before the last
-                sums.input += usage_before.input
-                sums.output += usage_before.output
-                sums.cache_read += usage_before.cache_read
-                sums.cache_write += usage_before.cache_write
+            if attempt.usage is not None:
+                self._add_earlier(attempt, sums)
+        waited = exchange.upstream_seconds
+        if not exchange.media:  # else it waited for other models and for hosts of files, too
+            elsewhere = waited + exchange.upload_seconds + exchange.queue_seconds
+            sums.over.append(max(0.0, end - exchange.started - elsewhere))
+        if exchange.first_content:
+            answer = (attempt.target.upstream, exchange.catalog_id, exchange.stream)
+            seconds = self._answers.get(answer)
+            if seconds is None:
+                seconds = self._answers[answer] = []
+            seconds.append(attempts[0].started + waited - attempt.started)
+
+    def _add_earlier(self, attempt: Attempt, sums: _Sums) -> None:
+        """Count the usage of an attempt before the last."""
+        usage = attempt.usage
+        if usage is not None:
+            sums.input += usage.input
+            sums.output += usage.output
+            sums.cache_read += usage.cache_read
+            sums.cache_write += usage.cache_write
+
+    def _add_units(self, exchange: Exchange) -> None:
+        usage, units, model = exchange.usage, self._metrics.units, exchange.catalog_id
+        if usage is not None:
+            self._add(usage.images, units, model, "images")
+            self._add(usage.characters, units, model, "characters")
+            self._add(usage.audio_ms / 1000, units, model, "audio_seconds")
 
     def write(self) -> None:
         """Add the sums to the metrics, and begin again."""
+        metrics = self._metrics
         kinds, self._kinds = self._kinds, {}
+        now = time()
         for kind, sums in kinds.items():
-            self._write_kind(kind, sums)
+            self._write_kind(kind, sums, now)
         attempts, self._attempts = self._attempts, {}
-        for (upstream, status), count in attempts.items():
-            self._add(count, self._metrics.attempts, upstream, str(status))
+        for (upstream, status, problem), count in attempts.items():
+            self._add(count, metrics.attempts, upstream, str(status))
+            if problem:
+                self._add(count, metrics.upstream_errors, upstream, problem)
+        answers, self._answers = self._answers, {}
+        for (upstream, model, stream), seconds in answers.items():
+            labels = (upstream, model, "true" if stream else "false")
+            self._observe(seconds, metrics.upstream_answer, *labels)
+        queued, self._queued = self._queued, []
+        self._observe(queued, metrics.throttle_wait)
 
     def _add(self, amount: float, metric: Counter, *labels: str) -> None:
         if amount:
@@ -103,24 +162,35 @@ class Tally:
                 value = self._counters[key] = counter_value(metric, *labels)
             value.inc(amount)
 
-    def _observe(self, observed: list[float], metric: Histogram, label: str) -> None:
+    def _observe(self, observed: list[float], metric: Histogram, *labels: str) -> dict[int, int]:
+        """Add observations: by bucket, the index of the last of them."""
         if not observed:
-            return
-        key = (metric, label)
+            return {}
+        key = (metric, *labels)
         values = self._histograms.get(key)
         if values is None:
-            values = self._histograms[key] = HistogramValues(metric, label)
-        values.observe(observed)
+            values = self._histograms[key] = HistogramValues(metric, *labels)
+        return values.observe(observed)
 
-    def _write_kind(self, kind: _Kind, sums: _Sums) -> None:
+    def _write_kind(self, kind: _Kind, sums: _Sums, now: float) -> None:
         metrics = self._metrics
         endpoint, model, status, outcome, problem = kind
         count = len(sums.took)
         self._add(count, metrics.requests, endpoint, model, str(status), outcome)
         if problem:
             self._add(count, metrics.problems, problem)
-        self._observe(sums.took, metrics.duration, endpoint)
-        self._observe(sums.first, metrics.first_content, model)
+            if outcome == "refused" and problem in _CREDIT_REFUSALS:
+                self._add(count, metrics.credit_refusals, problem)
+        last = self._observe(sums.took, metrics.duration, endpoint)
+        for bucket, n in last.items():
+            seen = Seen(sums.took[n], sums.ids[n], 0, now)
+            self._exemplars.keep(table.DURATION, endpoint, bucket, seen)
+        last = self._observe(sums.first, metrics.first_content, model)
+        for bucket, n in last.items():
+            seen = Seen(sums.first[n], sums.first_ids[n], 0, now)
+            self._exemplars.keep(table.FIRST_CONTENT, model, bucket, seen)
+        self._observe(sums.over, metrics.overhead, endpoint)
+        self._observe(sums.per_token, metrics.output_token, model)
         self._add(sums.input, metrics.tokens, model, "input")
         self._add(sums.output, metrics.tokens, model, "output")
         self._add(sums.cache_read, metrics.tokens, model, "cache_read")

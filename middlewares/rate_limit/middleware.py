@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Collection
 from secrets import token_hex
+from time import perf_counter
 
 from middlewares.asgi import (
     BODILESS,
@@ -50,7 +51,7 @@ class RateLimitMiddleware:
 
     Reads:   endpoint, principal, client, request_id, size, estimate, usage, attempts, outcome,
              problem, output_estimate
-    Writes:  levels, outcome
+    Writes:  levels, queue_seconds, outcome
     Rejects: rate_limited, upstream_unavailable
     Order:   inside authentication, and inside intake where tokens are limited; outside all that
              costs money
@@ -342,6 +343,7 @@ class RateLimitMiddleware:
         """Wait in the queue. Raises ClientDisconnected, QueueFull, CountersUnavailable."""
         ahead = ReadAhead(receive, entry.disconnect)
         inner_receive = False
+        began = perf_counter()
         try:
             levels = (await entry.wait_turn(claim.ask_in_turn)).levels
             if entry.disconnected:
@@ -349,6 +351,7 @@ class RateLimitMiddleware:
                 raise ClientDisconnected
             inner_receive = True
         finally:
+            exchange.queue_seconds += perf_counter() - began
             if not inner_receive:
                 ahead.close()
         if self._report:

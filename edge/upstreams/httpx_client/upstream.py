@@ -75,6 +75,12 @@ class HttpxUpstream:
         """Connections without a request."""
         return sum(each.is_idle() for each in self._pooled)
 
+    @property
+    def waiting(self) -> int:
+        """Requests in the queue for a connection."""
+        pool = getattr(self._transport, "_pool", None)
+        return 0 if pool is None else sum(each.is_queued() for each in pool._requests)
+
     def drop_idle(self) -> None:
         """Close one idle connection, if any."""
         for each in self._pooled:

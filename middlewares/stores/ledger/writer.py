@@ -51,7 +51,7 @@ _TENDING = 0.5
 class _Chunk:
     """Rows that were closed while one segment was written to, and are not in the store."""
 
-    __slots__ = ("away", "file", "rows", "segment", "unwritten")
+    __slots__ = ("away", "ended", "file", "rows", "segment", "unwritten")
 
     def __init__(self, segment: int) -> None:
         self.segment = segment
@@ -60,6 +60,8 @@ class _Chunk:
         """Those of them that the journal could not take."""
         self.away = 0
         """How many rows are in the journal only."""
+        self.ended = 0.0
+        """Unix seconds at which the request of the first of these ended."""
         self.file: int | None = None
         """Descriptor of the segment then, which may be removed from its folder."""
 
@@ -169,6 +171,16 @@ class LedgerWriter(Shared):
     def pending(self) -> int:
         """Rows that are not in the store yet."""
         return sum(map(len, self._chunks))
+
+    def oldest_age(self, now: float) -> float:
+        """Seconds at `now` (Unix seconds) since the request of the oldest row ended that is not in
+        the store yet; 0.0 without one."""
+        for chunk in self._chunks:
+            if chunk.away:
+                return max(0.0, now - chunk.ended)
+            if chunk.rows:
+                return max(0.0, now - chunk.rows[0].ended_at)
+        return 0.0
 
     @property
     def in_memory(self) -> int:
@@ -437,6 +449,7 @@ class LedgerWriter(Shared):
             except OSError:  # removed just now, or too many are open: they stay
                 return
             full.away = len(full.rows) - len(full.unwritten)
+            full.ended = full.rows[0].ended_at if full.rows else 0.0
             full.rows = full.unwritten
 
     async def _write_rows(self) -> None:

@@ -1,10 +1,13 @@
 """What is answered without a key, and to whom."""
 
+import gzip
+
 import pytest
 
 from tests.asgi import Recorded, request
 from tests.edge.scripted import Answer, Scripted, ScriptedGateway
 
+CLIENT = ("127.0.0.1", 1)
 GUARDED = ["/livez", "/readyz", "/metrics", "/status"]
 
 
@@ -171,3 +174,18 @@ async def test_front_page_shows_the_base_url_as_callers_write_it(
     page = await request(gateway.app, "GET", "/", client=(peer, 1), headers=given)
     assert page.status == 200
     assert f"curl -N {base}/v1/chat/completions" in page.body.decode()
+
+
+async def test_metrics_are_text_or_openmetrics_by_the_accept_header() -> None:
+    gateway = ScriptedGateway(Scripted(Answer()))
+    kinds = {}
+    for accept in ("", "application/openmetrics-text; version=1.0.0, text/plain;q=0.5"):
+        headers = {"accept": accept, "accept-encoding": "gzip"}
+        answer = await request(gateway.app, "GET", "/metrics", client=CLIENT, headers=headers)
+        assert answer.header("content-encoding") == "gzip"
+        text = gzip.decompress(answer.body).decode()
+        kinds[answer.header("content-type")] = text.endswith("# EOF\n")
+    assert kinds == {
+        "text/plain; version=0.0.4; charset=utf-8": False,
+        "application/openmetrics-text; version=1.0.0; charset=utf-8": True,
+    }

@@ -50,7 +50,7 @@ def kill(pid, here):
 
 def count(number, flying=0):
     def work():
-        metrics = Metrics(gather=memory.registry)
+        metrics = Metrics(source=memory)
         for _ in range(number + flying):
             metrics.began()
         for _ in range(number):
@@ -59,7 +59,7 @@ def count(number, flying=0):
     return work
 
 def scrape():
-    print(json.dumps(generate_latest(memory.registry()).decode()))
+    print(json.dumps(generate_latest(memory).decode()))
 """
 
 

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -12,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from middlewares import Attempt, Exchange, Metrics, MetricsMiddleware, Target, Usage
 from middlewares.asgi import Receive, Scope, Send
+from middlewares.exchange import Outcome
 from tests.asgi import Call, http_scope, request
 
 pytestmark = pytest.mark.simulated_time
@@ -241,3 +243,125 @@ def test_names_begin_with_the_namespace() -> None:
 def test_a_namespace_that_prometheus_does_not_take_is_refused(namespace: str) -> None:
     with pytest.raises(ValueError, match="expected letters, digits and _"):
         Metrics(namespace=namespace)
+
+
+def answered(**fields: Any) -> Exchange:
+    """A streamed exchange that began at 100.0 and was answered by its second attempt."""
+    attempts = [
+        Attempt(Target("a", "x"), 100.5, status=503, problem="upstream_error"),
+        Attempt(Target("b", "x"), 101.0, status=200),
+    ]
+    exchange = Exchange(started=100.0, attempts=attempts, upstream_seconds=1.5)
+    exchange.endpoint, exchange.catalog_id, exchange.stream = "chat", "m1", True
+    exchange.first_content = 102.0 + 0.004
+    for name, value in fields.items():
+        setattr(exchange, name, value)
+    return exchange
+
+
+OVERHEAD = "penstock_overhead_seconds_sum"
+
+
+@pytest.mark.parametrize(
+    ("fields", "seconds"),
+    [
+        ({}, 0.504),  # until the first content of the stream
+        ({"stream": False}, 2.5),  # until the end of the answer
+        ({"upload_seconds": 0.3, "queue_seconds": 0.2}, 0.004),
+        ({"upstream_seconds": 9.0}, 0.0),
+        ({"media": True}, None),
+        ({"attempts": []}, None),
+    ],
+)
+def test_overhead_leaves_out_what_was_waited_for(
+    fields: dict[str, Any], seconds: float | None
+) -> None:
+    metrics = Metrics()
+    metrics.finished(answered(**fields), 104.0)
+    found = sample(metrics, OVERHEAD, endpoint="chat")
+    assert found == (None if seconds is None else pytest.approx(seconds))
+
+
+def test_attempts_are_measured_by_upstream_and_model() -> None:
+    metrics = Metrics()
+    metrics.finished(answered(), 104.0)
+    metrics.finished(answered(stream=False, upstream_seconds=3.5), 104.0)
+    metrics.finished(answered(first_content=0.0, outcome="failed"), 104.0)
+    name = "penstock_upstream_answer_seconds_sum"
+    b = {"upstream": "b", "model": "m1"}
+    assert sample(metrics, name, **b, stream="true") == pytest.approx(1.0)
+    assert sample(metrics, name, **b, stream="false") == pytest.approx(3.0)
+    assert sample(metrics, name, upstream="a", model="m1", stream="true") is None
+    errors = "penstock_upstream_errors_total"
+    assert sample(metrics, errors, upstream="a", kind="upstream_error") == 3
+    assert sample(metrics, "penstock_upstream_attempts_total", upstream="b", status="200") == 3
+
+
+def test_time_per_output_token_is_counted_once_for_a_stream() -> None:
+    metrics = Metrics()
+    per_token = "penstock_output_token_seconds"
+    for fields in (
+        {"usage": Usage(output=1)},
+        {"usage": Usage(output=5), "stream": False},
+        {"usage": None},
+        {"usage": Usage(output=5), "first_content": 0.0},
+    ):
+        metrics.finished(answered(**fields), 104.0)
+    assert sample(metrics, f"{per_token}_count", model="m1") is None
+    metrics.finished(answered(usage=Usage(output=21)), 104.0)
+    assert sample(metrics, f"{per_token}_count", model="m1") == 1
+    assert sample(metrics, f"{per_token}_sum", model="m1") == pytest.approx(1.996 / 20)
+
+
+def test_requests_that_waited_for_a_rate_limit_are_measured() -> None:
+    metrics = Metrics()
+    metrics.finished(answered(), 104.0)
+    metrics.finished(answered(queue_seconds=0.75, outcome="refused"), 104.0)
+    assert sample(metrics, "penstock_throttle_wait_seconds_count") == 1
+    assert sample(metrics, "penstock_throttle_wait_seconds_sum") == 0.75
+
+
+@pytest.mark.parametrize(
+    ("outcome", "problem", "counted"),
+    [
+        ("refused", "budget_exceeded", 1),
+        ("refused", "insufficient_credits", 1),
+        ("refused", "rate_limited", 1),
+        ("refused", "invalid_key", None),
+        ("failed", "rate_limited", None),  # by an upstream
+    ],
+)
+def test_refusals_by_limits_and_credits_are_counted(
+    outcome: Outcome, problem: str, counted: int | None
+) -> None:
+    metrics = Metrics()
+    metrics.finished(Exchange(outcome=outcome, problem=problem), 0.0)
+    assert sample(metrics, "penstock_credit_refusals_total", kind=problem) == counted
+
+
+@pytest.mark.parametrize(
+    ("stream", "status", "open_streams"), [(True, 200, 1), (True, 429, 0), (False, 200, 0)]
+)
+async def test_streams_are_open_from_their_head_to_their_end(
+    stream: bool, status: int, open_streams: int
+) -> None:
+    metrics = Metrics()
+    seen: list[float | None] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        Exchange.of(scope).stream = stream
+        seen.append(sample(metrics, "penstock_streams_open"))
+        await send({"type": "http.response.start", "status": status, "headers": []})
+        seen.append(sample(metrics, "penstock_streams_open"))
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await request(MetricsMiddleware(app, metrics=metrics))
+    assert seen == [0, open_streams]
+    assert sample(metrics, "penstock_streams_open") == 0
+
+
+def test_report_from_is_called_at_each_write() -> None:
+    metrics = Metrics()
+    metrics.report_from(lambda: metrics.pool_waiting.labels("up").set(4))
+    assert sample(metrics, "penstock_pool_waiting", upstream="up") == 4

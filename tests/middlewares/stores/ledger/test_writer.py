@@ -460,6 +460,24 @@ async def test_a_journal_that_somebody_removed_is_begun_again_with_all_it_had(
     assert [path.name for path in folder.iterdir()] == []
 
 
+async def test_oldest_age_is_that_of_the_first_row_that_is_not_in_the_store(
+    tmp_path: Path,
+) -> None:
+    """Also where rows were left in the journal, and not in memory."""
+    store = WatchedLedger()
+    async with started(store, tmp_path, segment=4096, in_memory=10) as ledger_writer:
+        assert ledger_writer.oldest_age(500.0) == 0
+        store.failing = StoreUnavailable("away")
+        for number in range(300):
+            ledger_writer.close(msgspec.structs.replace(use(), ended_at=100.0 + number))
+            assert ledger_writer.oldest_age(500.0) == 400.0
+        assert ledger_writer.in_memory < ledger_writer.pending == 300
+        assert ledger_writer.oldest_age(99.0) == 0  # a clock that was set back
+        store.failing = None
+        await ledger_writer.flush()
+        assert ledger_writer.oldest_age(500.0) == 0
+
+
 async def test_what_the_journal_did_not_take_stays_in_memory(tmp_path: Path) -> None:
     store = WatchedLedger()
     rows = [use() for _ in range(300)]
