@@ -50,6 +50,7 @@ from edge.runtime.stores import (
     replays_of,
 )
 from middlewares import Metrics
+from middlewares.exchange import Target
 from middlewares.metrics.exposition import ScrapeSource
 from middlewares.rate_limit.throttle_queue import ThrottleQueue
 from middlewares.stores import KeyDirectory
@@ -58,7 +59,7 @@ from middlewares.stores.alerts.sql import SqlAlertStore
 from middlewares.stores.counters.base import Counters
 from middlewares.stores.files.sql import SqlFileStore
 from middlewares.stores.files.uploads import SqlUploadStore
-from middlewares.stores.health.base import Health
+from middlewares.stores.health.base import Health, State
 from middlewares.stores.jobs.base import STATES
 from middlewares.stores.jobs.sql import SqlJobStore
 from middlewares.stores.keys.sql import SqlKeyStore

@@ -43,6 +43,10 @@ class HistogramValues:
         self._buckets: list[Value] = child._buckets
         self._sum: Value = child._sum
 
+    def bucket(self, value: float) -> int:
+        """The bucket of an observation, counted from 0."""
+        return bisect_left(self._bounds, value)
+
     def observe(self, observed: list[float]) -> dict[int, int]:
         """Add all of `observed`, with one addition per bucket. Returns the index of the last one in
         each bucket."""

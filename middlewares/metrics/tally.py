@@ -6,6 +6,7 @@ from prometheus_client import Counter, Histogram
 
 from middlewares import metric_table as table
 from middlewares.exchange import Attempt, Exchange
+from middlewares.metric_rows import HistogramRow
 from middlewares.pricing import NANO
 from middlewares.prometheus_internals import HistogramValues, Value, counter_value
 
@@ -21,12 +22,13 @@ class _Sums:
     """Sums over requests of one kind.
 
     took: seconds of each; first: to its first content; over: of overhead; per_token: between two
-    output tokens. ids: request ids, as `took`; first_ids: as `first`.
+    output tokens. ids: request ids, as `took`; first_ids: as `first`. traces, first_traces: ids of
+    sampled traces, by the position there.
     """
 
     __slots__ = (
         *("cache_read", "cache_write", "cost", "input", "output"),
-        *("first", "first_ids", "ids", "over", "per_token", "took"),
+        *("first", "first_ids", "first_traces", "ids", "over", "per_token", "took", "traces"),
     )
 
     def __init__(self) -> None:
@@ -36,6 +38,8 @@ class _Sums:
         self.per_token: list[float] = []
         self.ids: list[str] = []
         self.first_ids: list[str] = []
+        self.traces: dict[int, int] = {}
+        self.first_traces: dict[int, int] = {}
         self.input = self.output = self.cache_read = self.cache_write = 0
         self.cost = 0
 
@@ -77,6 +81,10 @@ class Tally:
         if first:
             sums.first.append(first - started)
             sums.first_ids.append(exchange.request_id)
+            if exchange.sampled:
+                sums.first_traces[len(sums.first) - 1] = exchange.trace_id
+        if exchange.sampled:
+            sums.traces[len(sums.took) - 1] = exchange.trace_id
         if exchange.queue_seconds:
             self._queued.append(exchange.queue_seconds)
         usage = exchange.usage
@@ -162,15 +170,37 @@ class Tally:
                 value = self._counters[key] = counter_value(metric, *labels)
             value.inc(amount)
 
-    def _observe(self, observed: list[float], metric: Histogram, *labels: str) -> dict[int, int]:
-        """Add observations: by bucket, the index of the last of them."""
+    def _observe(self, observed: list[float], metric: Histogram, *labels: str) -> None:
+        if observed:
+            self._values(metric, *labels).observe(observed)
+
+    def _observe_with_exemplars(
+        self,
+        observed: list[float],
+        metric: Histogram,
+        row: HistogramRow,
+        label: str,
+        ids: list[str],
+        traces: dict[int, int],
+        now: float,
+    ) -> None:
+        """Add observations, and keep the last of each bucket, rather one with a sampled trace."""
         if not observed:
-            return {}
+            return
+        values = self._values(metric, label)
+        last = values.observe(observed)
+        for n in traces:
+            last[values.bucket(observed[n])] = n
+        for bucket, n in last.items():
+            seen = Seen(observed[n], ids[n], traces.get(n, 0), now)
+            self._exemplars.keep(row, label, bucket, seen)
+
+    def _values(self, metric: Histogram, *labels: str) -> HistogramValues:
         key = (metric, *labels)
         values = self._histograms.get(key)
         if values is None:
             values = self._histograms[key] = HistogramValues(metric, *labels)
-        return values.observe(observed)
+        return values
 
     def _write_kind(self, kind: _Kind, sums: _Sums, now: float) -> None:
         metrics = self._metrics
@@ -181,14 +211,10 @@ class Tally:
             self._add(count, metrics.problems, problem)
             if outcome == "refused" and problem in _CREDIT_REFUSALS:
                 self._add(count, metrics.credit_refusals, problem)
-        last = self._observe(sums.took, metrics.duration, endpoint)
-        for bucket, n in last.items():
-            seen = Seen(sums.took[n], sums.ids[n], 0, now)
-            self._exemplars.keep(table.DURATION, endpoint, bucket, seen)
-        last = self._observe(sums.first, metrics.first_content, model)
-        for bucket, n in last.items():
-            seen = Seen(sums.first[n], sums.first_ids[n], 0, now)
-            self._exemplars.keep(table.FIRST_CONTENT, model, bucket, seen)
+        of_all = (table.DURATION, endpoint, sums.ids, sums.traces, now)
+        self._observe_with_exemplars(sums.took, metrics.duration, *of_all)
+        of_streams = (table.FIRST_CONTENT, model, sums.first_ids, sums.first_traces, now)
+        self._observe_with_exemplars(sums.first, metrics.first_content, *of_streams)
         self._observe(sums.over, metrics.overhead, endpoint)
         self._observe(sums.per_token, metrics.output_token, model)
         self._add(sums.input, metrics.tokens, model, "input")

@@ -70,6 +70,23 @@ def test_each_bucket_of_two_histograms_has_its_newest_request() -> None:
     }
 
 
+def test_sampled_request_is_preferred_within_a_write() -> None:
+    metrics = Metrics()
+    for request_id, trace_id in (("req_1", 0), ("req_2", TRACE), ("", TRACE + 1), ("req_4", 0)):
+        exchange = Exchange(started=100.0, request_id=request_id, endpoint="chat", catalog_id="m")
+        exchange.stream, exchange.first_content = True, 100.02 if request_id else 100.2
+        exchange.trace_id, exchange.sampled = trace_id or 5, bool(trace_id)
+        metrics.finished(exchange, 100.2 if request_id else 101.0)
+    found = exemplars_of(metrics)
+    traced = {"trace_id": f"{TRACE:032x}", "request_id": "req_2"}
+    without_id = {"trace_id": f"{TRACE + 1:032x}"}
+    duration, first = (f"penstock_{row.name}_bucket" for row in (DURATION, FIRST_CONTENT))
+    assert found[duration, "chat", "0.25"].labels == traced
+    assert found[duration, "chat", "1.0"].labels == without_id
+    assert found[first, "m", "0.05"].labels == traced
+    assert found[first, "m", "0.25"].labels == without_id
+
+
 def test_text_format_has_no_exemplars() -> None:
     metrics = Metrics()
     finish(metrics, 0.2, "req_1")
