@@ -1,4 +1,4 @@
-# The image of Penstock.
+# The image of Penstock: docs/container.md.
 #
 #   docker build -t penstock .
 #

@@ -16,7 +16,7 @@ WORKERS ?= 3
 SPREAD = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-local test test-newest coverage test-clients proofs check fix bench schema monitoring chart vendor lock clean
+.PHONY: help demo demo-local test test-newest coverage test-clients proofs image-proof check fix bench schema monitoring chart vendor lock clean
 
 # Tests start processes by the hundred: each compiles every module again where this is set.
 unexport PYTHONDONTWRITEBYTECODE
@@ -63,6 +63,15 @@ test-clients: $(READY) $(CLIENTS)  ## real clients and a real model alone: SDKs,
 
 proofs: $(READY)  ## limits and money at full size, with figures: overspend, ledger, kill -9, Redis gone, throttle
 	$(BIN)/python -m pytest --no-skips --full tests
+
+image-proof: $(READY)  ## build the container image without a registry and run it as a cluster does; root, Debian
+	@missing=; for one in $(IMAGE_PROGRAMS); do command -v $$one >/dev/null || missing=yes; done; \
+	  if [ -z "$$missing" ]; then :; elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get install --yes --no-install-recommends $(IMAGE_PACKAGES); \
+	  else echo "The proof runs as root and needs $(IMAGE_PROGRAMS)" \
+	    "(Debian: apt-get install $(IMAGE_PACKAGES))." >&2; exit 1; fi
+	@[ "$$(id -u)" = 0 ] || { echo "The proof runs as root: it makes a base image." >&2; exit 1; }
+	PENSTOCK_TEST_IMAGE=yes $(BIN)/python -m pytest --no-skips tests/image $(TESTS)
 
 check: $(READY)  ## lint, format and types, without changing anything
 	$(BIN)/ruff check .
@@ -118,6 +127,8 @@ INSTALL_NEWEST = $(BIN)/uv pip install --quiet --system-certs --python $(NEWEST)
 BOUNDED := granian prometheus-client
 # What Typer takes for texts in colours, which this program does not have: 18 MB.
 UNUSED := rich pygments markdown-it-py mdurl
+IMAGE_PROGRAMS := buildah mmdebstrap bwrap nsenter
+IMAGE_PACKAGES := buildah mmdebstrap bubblewrap util-linux
 # What the image has besides: HTTP/2 to upstreams, reading of media, export of spans.
 IMAGE_EXTRAS := http2 media otlp
 

@@ -80,6 +80,11 @@ class Postgres:
     def _url(self, name: str) -> str:
         return str(self._server.get_uri(database=name))
 
+    @property
+    def programs(self) -> Path:
+        """The folder of `pg_dump` and the like, of the server's version."""
+        return Path(self._server.bin_path)
+
     def stop(self) -> None:
         """Stop at once, as when the machine is lost; connections break."""
         server = self._server

@@ -1,0 +1,1 @@
+"""Proofs of the container image: built without a registry, and run. `make image-proof`."""
