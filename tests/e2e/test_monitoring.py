@@ -1,17 +1,22 @@
 """The dashboard and the alert rules in a real Prometheus that scrapes a real gateway."""
 
 import json
+import math
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from time import time
 from typing import Any
 
 import pytest
 
 from edge.observability.monitoring.alerts import ALERTS
+from edge.observability.monitoring.dashboard import dashboard_document
 from edge.observability.monitoring.rules import rules_document
+from tests.edge.observability.monitoring.chosen import chosen
 from tests.edge.observability.monitoring.promtool import content, promtool
 from tests.middlewares.stores.redis_server import RedisServer
 
@@ -155,6 +160,29 @@ def test_rules_loaded_by_prometheus_are_healthy(site: Site) -> None:
     assert [(rule["name"], rule.get("lastError")) for rule in rules if rule["health"] != "ok"] == []
 
 
+def test_dashboard_no_query_is_empty(site: Site) -> None:
+    queries = {
+        f"{panel['title']}: {target['legendFormat']}": chosen(target["expr"])
+        for panel in dashboard_document()["panels"]
+        for target in panel.get("targets", ())
+    }
+
+    def answered(expression: str) -> bool:
+        values = [float(one["value"][1]) for one in site.prometheus.query(expression)]
+        return any(not math.isnan(value) for value in values)
+
+    def all_answered() -> bool:
+        site.round()
+        for name in [name for name, query in queries.items() if answered(query)]:
+            del queries[name]
+        return not queries
+
+    try:
+        until(all_answered)
+    except AssertionError:
+        raise AssertionError(f"without a value: {queries}") from None
+
+
 def test_variables_of_the_dashboard_have_values(site: Site) -> None:
     site.round()
 
@@ -170,3 +198,19 @@ def test_scrape_promtool_finds_no_fault(site: Site, tmp_path: Path) -> None:
     site.round()
     text = site.gateway.get("/metrics").content
     content(promtool("check", "metrics", cwd=tmp_path, given=text))
+
+
+def test_exemplars_lead_from_a_bucket_to_a_request(site: Site) -> None:
+    def found() -> list[dict[str, Any]]:
+        site.round()
+        seen = site.prometheus.ask(
+            "query_exemplars",
+            query="penstock_request_duration_seconds_bucket",
+            start=f"{time() - 3600}",
+            end=f"{time() + 60}",
+        )
+        return [one for series in seen for one in series["exemplars"]]
+
+    exemplars = until(found, what="exemplars")
+    assert all(re.fullmatch("[0-9a-f-]{36}", one["labels"]["request_id"]) for one in exemplars)
+    site.gateway.request_line(exemplars[0]["labels"]["request_id"])
