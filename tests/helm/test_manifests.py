@@ -1,6 +1,7 @@
 """Manifests of every set of values, for every version of Kubernetes, against its own schemas."""
 
 import json
+import tarfile
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -96,3 +97,16 @@ def test_rendering_twice_gives_the_same() -> None:
     """Argo CD renders again and again, and compares."""
     arguments = ("template", "penstock", str(CHART), "--values", str(CHART / "ci/full-values.yaml"))
     assert helm(*arguments) == helm(*arguments)
+
+
+def test_package_has_all_that_templates_read(tmp_path: Path) -> None:
+    helm("package", str(CHART), "--destination", str(tmp_path))
+    (archive,) = tmp_path.glob("*.tgz")
+    with tarfile.open(archive) as tar:
+        names = {name.removeprefix("penstock/") for name in tar.getnames()}
+    files = {path.relative_to(CHART).as_posix() for path in CHART.rglob("*") if path.is_file()}
+    assert names == {name for name in files if not name.startswith("ci/")}
+    arguments = ("--values", str(CHART / "ci/full-values.yaml"))
+    assert helm("template", "penstock", str(archive), *arguments) == helm(
+        "template", "penstock", str(CHART), *arguments
+    )

@@ -159,3 +159,12 @@ def test_mode_of_the_migration(name: str, values: dict[str, Any], mode: str | No
     found = rendered(name, values)
     assert not found.kinds("Job")
     assert bool(found.pod.get("initContainers")) == (mode == "init")
+
+
+def test_job_has_labels_and_annotations_of_the_pods_and_its_own() -> None:
+    """Workload identities come by labels, and a sidecar would keep the Job from ending."""
+    own = {"podLabels": {"sidecar.istio.io/inject": "false"}, "podAnnotations": {"a": "b"}}
+    metadata = rendered("full", {"migration": own}).one("Job")["spec"]["template"]["metadata"]
+    assert metadata["labels"]["mesh"] == "on"
+    assert metadata["labels"]["sidecar.istio.io/inject"] == "false"
+    assert metadata["annotations"] == {"example.com/owner": "platform", "a": "b"}

@@ -130,3 +130,15 @@ def test_network_policy_selects_the_gateway_its_test_and_its_migration() -> None
     assert chosen.items() <= labels["Job edge-migration"].items()
     assert hook["spec"]["policyTypes"] == ["Ingress", "Egress"]
     assert "ingress" not in hook["spec"]
+
+
+def test_bundled_stores_let_the_gateway_in_alone() -> None:
+    found = policies("bundled", {"networkPolicy": {"enabled": True}})
+    gateway = rendered("bundled").workload["spec"]["selector"]
+    for part in ("redis", "postgresql"):
+        policy = found[f"penstock-{part}"]
+        (rule,) = policy["ingress"]
+        assert rule["from"] == [{"podSelector": gateway}]
+        assert rule["ports"] == [{"port": part, "protocol": "TCP"}]
+        assert policy["podSelector"]["matchLabels"]["app.kubernetes.io/name"] == f"penstock-{part}"
+        assert "egress" not in policy

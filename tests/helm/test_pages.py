@@ -45,3 +45,8 @@ def test_three_lines_install_the_chart(page: str) -> None:
     assert secret.startswith("kubectl create secret generic penstock --from-literal=")
     assert install == "helm install penstock helm/penstock --values values.yaml"
     assert create.startswith("kubectl exec deploy/penstock -- penstock keys create --name laptop")
+
+
+def test_links_of_the_chart_s_page_lead_somewhere() -> None:
+    for target in re.findall(r"\]\(([^)#]+)", PAGES["helm/penstock/README.md"]):
+        assert (CHART / target).exists(), target

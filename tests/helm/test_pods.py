@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.helm.chart import NAMES, Document, rendered
+from tests.helm.chart import CHART, NAMES, Document, Rendered, helm, rendered
 
 PODS = [(name, where) for name in NAMES for where, _, _ in rendered(name).pods]
 
@@ -182,3 +182,11 @@ def test_tmp_can_be_memory() -> None:
     found = rendered("minimal", {"tmp": {"medium": "Memory", "sizeLimit": "64Mi"}})
     tmp = next(one for one in found.pod["volumes"] if one["name"] == "tmp")
     assert tmp["emptyDir"] == {"medium": "Memory", "sizeLimit": "64Mi"}
+
+
+def test_labels_of_a_release_are_texts_whatever_its_name() -> None:
+    manifests = helm("template", "1e3", str(CHART), "--set", "fullnameOverride=edge")
+    found = Rendered(manifests)
+    for one in found.all:
+        assert one["metadata"]["labels"]["app.kubernetes.io/instance"] == "1e3"
+    assert found.workload["spec"]["selector"]["matchLabels"]["app.kubernetes.io/instance"] == "1e3"

@@ -109,7 +109,7 @@ def test_scaled_object_asks_for_streams_of_this_release() -> None:
     assert (spec["minReplicaCount"], spec["maxReplicaCount"]) == (2, 10)
     first, second = spec["triggers"]
     assert first["metadata"]["query"] == (
-        'sum(penstock_streams_open{namespace="llm",pod=~"penstock-.+"})'
+        'sum(penstock_streams_open{namespace="llm",pod=~"penstock-[a-z0-9]+-[a-z0-9]{5}"})'
     )
     assert first["metadata"]["threshold"] == "200"
     assert second["type"] == "cpu"

@@ -79,6 +79,8 @@ SHAPES: dict[str, Schema] = {
     "tmp.medium": {"enum": ["", "Memory"]},
     "migration.mode": {"enum": ["job", "init", "none"]},
     "migration.timeout": _whole(1),
+    "migration.podLabels": _STRINGS,
+    "migration.podAnnotations": _STRINGS,
     "migration.resources": _RESOURCES,
     "commonLabels": _STRINGS,
     "podLabels": _STRINGS,

@@ -6,7 +6,7 @@
 {{- $store := $config.store -}}
 {{- $faults := list -}}
 
-{{- if gt (include "penstock.config" . | len) 921600 -}}
+{{- if gt (include "penstock.config" . | fromJson | toPrettyJson | len) 921600 -}}
 {{- $faults = append $faults "config: is larger than 900 KiB, and a ConfigMap holds 1 MiB; split the installation" -}}
 {{- end -}}
 {{- if or (has $server.host (list "localhost" "::1")) (hasPrefix "127." $server.host) -}}
@@ -174,7 +174,8 @@ A part that ends in "[]" is a list; "{}" stands for the values of a map whose ke
 {{- define "penstock.duplicates" -}}
 {{- $spec := (include "penstock.pod" . | fromYaml).spec -}}
 {{- $faults := list -}}
-{{- range $where, $names := dict "extraContainers" $spec.containers "extraVolumes" $spec.volumes -}}
+{{- $containers := concat $spec.containers ($spec.initContainers | default list) -}}
+{{- range $where, $names := dict "extraContainers" $containers "extraVolumes" $spec.volumes -}}
 {{- $seen := list -}}
 {{- range $names -}}
 {{- if has .name $seen -}}

@@ -14,7 +14,7 @@
 itself; pods of a part have another name, so that no selector of the gateway finds them. */}}
 {{- define "penstock.selector" -}}
 app.kubernetes.io/name: {{ include "penstock.name" .root }}{{ with .part }}-{{ . }}{{ end }}
-app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 {{- end }}
 
 {{/* Labels of an object. */}}
@@ -31,7 +31,9 @@ app.kubernetes.io/instance: {{ .root.Release.Name }}
 {{- define "penstock.podLabels" -}}
 {{- $fixed := fromYaml (include "penstock.selector" .) -}}
 {{- $_ := set $fixed "app.kubernetes.io/part-of" "penstock" -}}
-{{- $own := ternary (dict) (deepCopy .root.Values.podLabels) (ne .part "") -}}
+{{- $own := dict -}}
+{{- if has .part (list "" "migration") }}{{ $own = deepCopy .root.Values.podLabels }}{{ end -}}
+{{- if eq .part "migration" }}{{ $own = merge (deepCopy .root.Values.migration.podLabels) $own }}{{ end -}}
 {{- toYaml (merge $fixed $own (deepCopy .root.Values.commonLabels)) -}}
 {{- end }}
 

@@ -39,7 +39,7 @@ Good to know:
 - {{ int $facts.replicas }} {{ ternary "pod" "pods" (eq (int $facts.replicas) 1) }}. Each ends within {{ int64 $facts.grace }} seconds, after its streams.
 {{- end }}
 {{- if and $facts.sqlite $facts.claim }}
-- One pod, since keys and ledger are in SQLite, in the claim {{ default $name .Values.persistence.existingClaim }}. `helm uninstall` leaves the claim.
+- One pod, since keys and ledger are in SQLite, in the claim {{ ternary (printf "state-%s-0" $name) (default $name .Values.persistence.existingClaim) $facts.stateful }}. `helm uninstall` leaves the claim.
 {{- else if $facts.sqlite }}
 - WARNING: keys and ledger are in a folder of the pod, and are lost with it: persistence.enabled is false.
 {{- else if $facts.claim }}
