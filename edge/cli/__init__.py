@@ -61,8 +61,8 @@ def _explain(error: Exception) -> int | None:
     from edge.upstreams.local_media.upstream import LocalMediaUnavailable
     from edge.upstreams.local_model.model import LocalModelUnavailable
     from middlewares.stores.errors import StoreUnavailable
-    from middlewares.stores.sql.database import SchemaMismatch
     from middlewares.stores.sql.identity import WrongStore
+    from middlewares.stores.sql.tables_version import SchemaMismatch
 
     if isinstance(error, SettingsError):
         for fault in error.faults:

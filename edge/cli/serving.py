@@ -76,14 +76,17 @@ def simulate(
 
 
 def migrate(config: Config) -> None:
-    """Migrate the tables of the SQL store to the version of this program."""
+    """Migrate the tables of the SQL store to the version of this program; any number may run it."""
     location = load(config).store.sql
     from edge.server.preflight import named
     from middlewares.stores.sql.migrations import upgrade
 
     with named(location):
-        upgrade(location)
-    typer.echo(f"ok: {location.shown} is current")
+        tables = upgrade(location)
+    if tables.state == "newer":
+        typer.echo(f"ok: {location.shown}: nothing to do: {tables}")
+    else:
+        typer.echo(f"ok: {location.shown} is current")
 
 
 def accept_store(config: Config) -> None:

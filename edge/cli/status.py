@@ -149,6 +149,12 @@ def _print(found: dict[str, Any], url: str) -> None:
             f"Penstock {found['version']} at {url}, pid {found['pid']}, {found['state']}, "
             f"up {_span(found['uptime_seconds'])}"
         )
+    tables = found.get("tables", {})
+    if tables.get("version", "") > tables.get("program", ""):
+        typer.echo(
+            f"the tables are of version {tables['version']}, newer than this program "
+            f"({tables['program']}), which works with them"
+        )
     if last := found.get("last_reload"):
         typer.echo(f"last reload: {last['result']} at {last['at']}, {last['digest'] or 'no file'}")
     columns = ("pid", "state", "digest", "generation", "loaded", "requests")

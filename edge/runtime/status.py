@@ -32,7 +32,8 @@ Result = Literal["applied", "refused", "unchanged"]
 class Serving(msgspec.Struct, frozen=True):
     """The address of a gateway, written by the parent when it serves. Times in Unix seconds.
 
-    workers: the configured number.
+    workers: the configured number. tables, schema: versions of the tables of the SQL store at the
+        start, and of this program.
     file: absolute path of the configuration as it was given, with its links: kubelet changes those
         of a ConfigMap. "" without a file.
     born: see `process_start`.
@@ -45,6 +46,8 @@ class Serving(msgspec.Struct, frozen=True):
     started: float
     workers: int
     born: int = 0
+    tables: str = ""
+    schema: str = ""
 
 
 class Reloaded(msgspec.Struct, frozen=True):
@@ -122,6 +125,7 @@ def report(
             "uptime_seconds": round(now - serving.started, 1),
             "config": serving.file or None,
             "worker_count": serving.workers,
+            "tables": {"version": serving.tables, "program": serving.schema},
         }
     if fleet is not None:
         answer |= {"at": round(now, 3), "fleet": msgspec.structs.asdict(fleet)}

@@ -20,6 +20,7 @@ from edge.runtime.descriptors import DescriptorBudget
 from edge.runtime.run_folder import RunFolder
 from edge.runtime.status import Reloaded, Serving, connect_host, process_start, url_host
 from edge.runtime.worker_table import WorkerSlot, WorkerTable
+from middlewares.stores.sql.tables_version import SCHEMA, TablesVersion
 
 from . import forking
 from .address_note import AddressNote
@@ -38,6 +39,7 @@ from .worker import create_gateway
 class ParentProcess:
     """Joins Granian, the supervisor and the configuration watcher.
 
+    tables: the version of those in the SQL store.
     source: where `settings` are from; None for no reloads. memory: of the metrics of all processes.
     room: the file descriptors of each worker. manager: is notified of ready, reload and stop.
     on_ready: called once with the base URL, from a thread.
@@ -48,6 +50,7 @@ class ParentProcess:
         settings: Settings,
         listener: ListeningSocket,
         *,
+        tables: TablesVersion,
         source: Source | None,
         folder: RunFolder,
         memory: MetricMemory | None,
@@ -58,6 +61,7 @@ class ParentProcess:
     ) -> None:
         options = settings.server
         self._workers = options.workers
+        self._tables = tables
         self._folder = folder
         self._memory = memory
         self._room = room
@@ -213,5 +217,7 @@ class ParentProcess:
             file=self._file,
             started=time.time(),
             workers=self._workers,
+            tables=self._tables.version or "",
+            schema=SCHEMA,
             born=process_start(os.getpid()),
         )

@@ -13,12 +13,14 @@ from middlewares.stores.errors import StoreUnavailable
 from middlewares.stores.sql.database import Database
 from middlewares.stores.sql.engine import is_missing
 from middlewares.stores.sql.identity import remembered, same, starting
+from middlewares.stores.sql.tables_version import TablesVersion
 
 
-async def check_store(settings: Settings) -> None:
-    """Check that the SQL store answers with tables of this version (creating those of SQLite), that
-    the journal can be written, and that the URL of Redis is valid.
+async def check_store(settings: Settings) -> TablesVersion:
+    """Check that the SQL store answers with tables that this program works with (creating those of
+    SQLite), that the journal can be written, and that the URL of Redis is valid.
 
+    Returns the version of the tables.
     Raises StoreUnavailable, SchemaMismatch, SettingsError and OSError, with texts for operators.
     """
     if fault := counters_fault(settings):
@@ -35,6 +37,7 @@ async def check_store(settings: Settings) -> None:
             await asyncio.to_thread(starting, folder, found)
         finally:
             await database.aclose()
+    return database.tables
 
 
 async def open_database(settings: Settings, *, create: bool = False) -> Database:

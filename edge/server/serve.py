@@ -72,7 +72,9 @@ def serve(
     room = _descriptor_budget(settings)
     multiprocessing.set_start_method("fork", force=True)  # workers inherit the shared memory
     prepare_parent()
-    asyncio.run(check_store(settings))
+    tables = asyncio.run(check_store(settings))
+    if tables.state == "newer":
+        _log.warning("%s", tables)
     listener = inherited_socket() or reserve_address(settings.server.host, settings.server.port)
     for path in remove_leftovers():
         _log.info("removed %s, left behind by a gateway that was killed", path)
@@ -82,6 +84,7 @@ def serve(
         ParentProcess(
             settings,
             listener,
+            tables=tables,
             source=source,
             folder=folder,
             memory=_metric_memory(settings.server.workers),

@@ -13,9 +13,9 @@ from edge.management import keys, teams
 from edge.server.preflight import lost_database, open_database
 from middlewares.stores.errors import StoreUnavailable
 from middlewares.stores.keys.sql import SqlKeyStore
-from middlewares.stores.sql.database import SCHEMA, SchemaMismatch, needs_migration
 from middlewares.stores.sql.engine import FAILURES, connect, file_of, reading, unavailable
 from middlewares.stores.sql.identity import WrongStore
+from middlewares.stores.sql.tables_version import SCHEMA, SchemaMismatch, read_version
 from middlewares.stores.teams.sql import SqlTeamStore
 
 from . import clock, disk
@@ -126,20 +126,29 @@ async def _version(
     """
     location = settings.store.sql
     try:
-        old = await needs_migration(location)
+        tables = await read_version(location)
+        state = tables.state
     except SchemaMismatch as error:
         yield Finding("error", WHAT, f"{location.shown}: {error}")
         return
     except (StoreUnavailable, OSError) as error:
         yield _down(settings, str(error))
         return
-    if old and not migrates:
+    old = state == "old"
+    if state == "newer":
+        yield Finding(
+            "warning",
+            WHAT,
+            f"{location.shown}: {tables}, {server}",
+            "run the newer version of the program once the roll-out or the rollback is over",
+        )
+    elif old and not migrates:
         yield Finding(
             "error", WHAT, f"{location.shown} needs `penstock migrate`", "run `penstock migrate`"
         )
     else:
-        state = "will be migrated at the next start" if old else f"is current (tables {SCHEMA})"
-        yield Finding("ok", WHAT, f"{location.shown} {state}, {server}")
+        said = "will be migrated at the next start" if old else f"is current (tables {SCHEMA})"
+        yield Finding("ok", WHAT, f"{location.shown} {said}, {server}")
     yield old
 
 

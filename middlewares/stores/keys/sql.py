@@ -7,9 +7,10 @@ import msgspec
 from sqlalchemy import Row, bindparam, insert, or_, select, tuple_, update
 
 from middlewares.shared import Shared
-from middlewares.stores.sql.database import Database, SchemaMismatch, needs_migration
+from middlewares.stores.sql.database import Database
 from middlewares.stores.sql.revision import NEXT_REVISION, REVISION
 from middlewares.stores.sql.tables import api_keys, teams
+from middlewares.stores.sql.tables_version import SchemaMismatch, needs_migration
 from middlewares.stores.teams.base import TeamRecord
 
 from .base import Change, Key, KeyPage, KeysWanted, KeyWithTeam, UnknownKey, revision_of

@@ -1,4 +1,4 @@
-"""One SQL database: whether its tables are of this version, and whether it is the one of before."""
+"""One SQL database: whether its tables work with this program, and whether it is that of before."""
 
 import asyncio
 import logging
@@ -6,24 +6,20 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from sqlalchemy import inspect, text
-from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from middlewares.shared import Shared
 from middlewares.stores.errors import StoreUnavailable
 
-from .engine import FAILURES, connect, file_of, is_missing, make, reading, try_sqlite, unavailable
+from .engine import FAILURES, connect, file_of, is_missing, make, reading, unavailable
 from .identity import OLD_TABLES, DatabaseState, Identity, WrongStore
 from .sqlite_file import NotUsable, SqliteFile
+from .tables_version import SchemaMismatch, TablesVersion, read_version
 
 _log = logging.getLogger(__name__)
-
-SCHEMA = "0014"
-"""The newest migration, which this code needs."""
 
 _CLOSING = 10.0
 """Seconds for what is asked just now, when the database is closed."""
@@ -44,56 +40,8 @@ _FOUND_POSTGRES = FOUND_SQLITE.replace("?1", "$1::text").replace("?2", "$2::text
 _UNKNOWN_TABLE = ("no such table", "UndefinedTableError")
 
 
-class SchemaMismatch(Exception):
-    """The tables are not of the version that this program needs."""
-
-
-def _version(connection: Connection) -> str | None:
-    """The newest migration these tables have had; None before the first."""
-    if not inspect(connection).has_table("alembic_version"):
-        return None
-    found: str | None = connection.execute(
-        text("SELECT version_num FROM alembic_version")
-    ).scalar_one_or_none()
-    return found
-
-
-async def needs_migration(url: str) -> bool:
-    """Whether the tables at `url` are missing or older than this program; makes no file.
-
-    Raises SchemaMismatch when they are newer, StoreUnavailable.
-    """
-    if is_missing(url):
-        return True
-    return await _state(url, patience=10) == "old"
-
-
-async def _state(url: str, *, patience: float) -> Literal["old", "current"]:
-    with_version = await _read_version(url, patience=patience)
-    if with_version is None or with_version < SCHEMA:
-        return "old"
-    if with_version > SCHEMA:
-        raise SchemaMismatch(
-            f"The tables are of version {with_version}, newer than this program ({SCHEMA}). "
-            "Run the version of the program that migrated them, or a later one."
-        )
-    return "current"
-
-
-async def _read_version(url: str, *, patience: float) -> str | None:
-    engine = connect(url, patience=patience)
-    try:
-        await asyncio.to_thread(try_sqlite, url)
-        async with reading(engine).connect() as connection:
-            return await connection.run_sync(_version)
-    except FAILURES as raised:
-        raise unavailable(raised) from raised
-    finally:
-        await engine.dispose()
-
-
 class Database(Shared):
-    """An open database whose tables are of this version. Shared by the stores of one process.
+    """An open database whose tables work with this program. Shared by the stores of one process.
 
     A SQLite file that was removed, replaced or damaged, and a database that is another than before
     (`identity`), count as a database that does not answer.
@@ -114,6 +62,8 @@ class Database(Shared):
         self._looked = 0.0
         self._reason = ""
         self.identity: Identity[Any] = Identity(memory)
+        self.tables = TablesVersion(None)
+        """The version of the tables when `open` opened them."""
         self.up = True
         """Whether it did what it was asked for last."""
 
@@ -133,14 +83,15 @@ class Database(Shared):
                 make(url)
             elif path := is_missing(url):
                 raise StoreUnavailable(f"{path}: no such file")
-            if await _state(url, patience=patience) == "old":
+            database.tables = await read_version(url, patience=patience)
+            if database.tables.state == "old":
                 if database._file is None:
                     raise SchemaMismatch(
                         "The tables are missing or older than this program needs. "
                         "Run `penstock migrate`."
                     )
                 # Alembic takes longer to load than all the rest; most starts need none of it.
-                await import_module(f"{__package__}.migrations").migrate(url)
+                database.tables = await import_module(f"{__package__}.migrations").migrate(url)
             async with database.using(checked=True):
                 pass
         except BaseException:

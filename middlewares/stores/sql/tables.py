@@ -34,6 +34,9 @@ commits: revisions become visible in their order, which a sequence does not prom
 identity = Table("identity", metadata, Column("id", String, primary_key=True))
 """One row: a random id of this database, which its copies have too."""
 
+compatibility = Table("compatibility", metadata, Column("oldest_program", String, primary_key=True))
+"""One row: see `tables_version`."""
+
 api_keys = Table(
     "api_keys",
     metadata,

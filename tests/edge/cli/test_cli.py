@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -277,6 +278,18 @@ def test_check_and_migrate_on_sqlite(penstock: Penstock, tmp_path: Path) -> None
     migrated = penstock.on("migrate")
     assert migrated == (0, f"ok: sqlite:///{tmp_path}/var/penstock.db is current\n", "")
     assert "penstock.db is current" in penstock.check()
+    with sqlite3.connect(tmp_path / "var/penstock.db") as database:
+        database.execute("UPDATE alembic_version SET version_num = '9999'")
+        database.commit()
+        again = penstock.on("migrate")
+        assert (again.status, again.err) == (0, "")
+        assert ": nothing to do: the tables are of version 9999, newer than" in again.out
+        database.execute("DELETE FROM compatibility")
+        database.commit()
+    database.close()
+    refused = penstock.on("migrate")
+    assert (refused.status, refused.out) == (1, "")
+    assert refused.err.startswith("error: The tables are of version 9999, newer than this program")
 
 
 def test_check_old_key_fails_and_names_the_new_one(

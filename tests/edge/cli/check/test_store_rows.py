@@ -72,10 +72,24 @@ def test_sqlite_newer_than_the_program_is_an_error(
 ) -> None:
     with sqlite3.connect(tmp_path / "var/penstock.db") as database:
         database.execute("UPDATE alembic_version SET version_num = '9999'")
+        database.execute("UPDATE compatibility SET oldest_program = '9998'")
     database.close()
     checked = check("--only", "stores", **store)
     assert checked.status == 1
     assert "newer than this program" in of(checked, "store.sql")[0]
+
+
+def test_sqlite_newer_and_compatible_is_a_warning(
+    check: Check, store: dict[str, Any], tmp_path: Path
+) -> None:
+    with sqlite3.connect(tmp_path / "var/penstock.db") as database:
+        database.execute("UPDATE alembic_version SET version_num = '9999'")
+    database.close()
+    checked = check("--only", "stores", **store)
+    assert checked.status == 0
+    (row,) = of(checked, "store.sql")
+    assert row.startswith("warning ")
+    assert "version 9999, newer than this program" in row and "works with them, SQLite" in row
 
 
 def test_sqlite_of_another_user_is_an_error(

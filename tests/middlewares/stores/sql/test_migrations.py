@@ -15,10 +15,11 @@ from sqlalchemy.engine import Connection
 from middlewares.stores import StoreUnavailable
 from middlewares.stores.keys.sql import Database, SchemaMismatch, SqlKeyStore, needs_migration
 from middlewares.stores.sql import migrations
-from middlewares.stores.sql.database import SCHEMA
 from middlewares.stores.sql.engine import connect
 from middlewares.stores.sql.migrations import migrate, upgrade
-from middlewares.stores.sql.tables import metadata
+from middlewares.stores.sql.tables import compatibility, metadata
+from middlewares.stores.sql.tables_version import SCHEMA, read_version
+from tests.middlewares.stores.future import NEXT, migrate_further
 from tests.middlewares.stores.postgres_server import Postgres
 from tests.middlewares.stores.samples import new_key
 
@@ -109,7 +110,7 @@ async def test_processes_may_race(empty_url: str) -> None:
             stderr=subprocess.PIPE,
             text=True,
         )
-        for _ in range(3)
+        for _ in range(5)
     ]
     for racer in racers:
         assert racer.stdout is not None
@@ -119,7 +120,7 @@ async def test_processes_may_race(empty_url: str) -> None:
         racer.stdin.write("\n")
         racer.stdin.flush()
     ended = [(racer.communicate(timeout=60), racer.returncode) for racer in racers]
-    assert [code for _, code in ended] == [0, 0, 0], ended
+    assert [code for _, code in ended] == [0] * 5, ended
     database = await Database.open(empty_url)
     assert (await SqlKeyStore(database).insert(new_key()[0])).revision == 1
     await database.aclose()
@@ -151,15 +152,65 @@ async def test_postgresql_is_not_and_the_error_says_what_to_do(postgres: Postgre
         await Database.open(url)
 
 
-async def test_tables_newer_than_the_program_are_left_alone(empty_url: str) -> None:
+@pytest.mark.parametrize("says", [True, False])
+async def test_tables_newer_than_the_program_are_left_alone(empty_url: str, says: bool) -> None:
+    """Also those that do not say with which programs they work."""
     await migrate(empty_url)
     engine = connect(empty_url, patience=10)
     async with engine.begin() as connection:
         await connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+        if says:
+            await connection.execute(compatibility.update(), {"oldest_program": "9998"})
+        else:
+            await connection.execute(text("DROP TABLE compatibility"))
     await engine.dispose()
-    for look in (Database.open, needs_migration):
-        with pytest.raises(SchemaMismatch, match="9999, newer than this program"):
+    needed = ", and need 9998" if says else ""
+    for look in (Database.open, needs_migration, migrate):
+        with pytest.raises(
+            SchemaMismatch, match=rf"9999, newer than .* \({SCHEMA}\){needed}\. Run"
+        ):
             await look(empty_url)
+
+
+async def test_compatible_tables_newer_than_the_program_are_used_and_not_migrated(
+    empty_url: str, tmp_path: Path
+) -> None:
+    await migrate(empty_url)
+    assert await migrate_further(empty_url, tmp_path / "next") == NEXT
+    assert not await needs_migration(empty_url)
+    found = await migrate(empty_url)
+    assert found == await read_version(empty_url)
+    assert (found.version, found.oldest_program, found.state) == (NEXT, SCHEMA, "newer")
+    assert str(found) == (
+        f"the tables are of version {NEXT}, newer than this program ({SCHEMA}), "
+        "which works with them"
+    )
+    database = await Database.open(empty_url)
+    assert database.tables == found
+    kept = await SqlKeyStore(database).insert(new_key()[0])
+    assert await SqlKeyStore(database).every() == [kept]
+    await database.aclose()
+
+
+async def test_incompatible_migration_outlives_the_compatible_ones_around_it(
+    empty_url: str, tmp_path: Path
+) -> None:
+    after = await migrate_further(empty_url, tmp_path / "after", compatible=False)
+    found = await read_version(empty_url)
+    assert (found.version, found.oldest_program) == (after, NEXT)
+    with pytest.raises(SchemaMismatch, match=f"and need {NEXT}"):
+        await Database.open(empty_url)
+
+
+def test_each_migration_says_the_oldest_program() -> None:
+    scripts = ScriptDirectory(migrations.__path__[0]).walk_revisions()
+    said = {one.revision: getattr(one.module, "oldest_program", "") for one in scripts}
+    assert {number for number, oldest in said.items() if not oldest} == {
+        f"{number:04}"
+        for number in range(1, 15)  # before the first that says it
+    }
+    for number, oldest in said.items():
+        assert not oldest or "0015" <= oldest <= number, number
 
 
 @pytest.mark.parametrize(
