@@ -90,6 +90,11 @@ class Metrics(MetricSet):
         if not self._due:
             self._plan()
 
+    @property
+    def streams(self) -> int:
+        """Streamed answers of this process that have begun and not ended."""
+        return self._streams
+
     def stream_began(self) -> None:
         """Count a streamed answer that begins. `stream_ended` must follow."""
         self._streams += 1

@@ -40,6 +40,7 @@ async def _figures(request: DashboardRequest) -> dict[str, Any]:
         "gateway": {"workers": (), "last_reload": None, **status},
         "running": sum(worker["requests"] for worker in status.get("workers", ())),
         "queued": parts.queued(),
+        "streams": parts.metrics.streams,
         "targets": sorted(
             (
                 (target.name, condition)

@@ -14,6 +14,7 @@ from edge.dashboard.recent import recent
 from edge.dashboard.request import DashboardRequest
 from edge.upstreams import TimedOut, UpstreamFailure
 from edge.upstreams.model_list import ask_models
+from edge.upstreams.pool_figures import pool_figures
 from edge.upstreams.provider import Provider
 from middlewares.problem import Problem
 
@@ -71,6 +72,7 @@ async def _shown(request: DashboardRequest, result: Probe | None = None) -> Resp
     figures = await recent(parts.ledger, request.now)
     rows = []
     for upstream in parts.settings.upstreams:
+        provider = parts.providers.get(upstream.name)
         of_it = sorted(
             (
                 (target.model, condition)
@@ -85,6 +87,7 @@ async def _shown(request: DashboardRequest, result: Probe | None = None) -> Resp
                 "targets": of_it,
                 "in_flight": sum(condition.in_flight for _, condition in of_it),
                 "figures": figures.upstreams.get(upstream.name),
+                "pool": None if provider is None else pool_figures(provider),
             }
         )
     return request.render("admin/upstreams.html", rows=rows, result=result, recent=figures)

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from edge.upstreams import ConnectFailed, Request, TimedOut
+from edge.upstreams.http1.transport import Transport
 from edge.upstreams.provider import Provider
 from middlewares import Target
 from middlewares.stores.health.breakers import Breakers
@@ -121,3 +122,25 @@ async def test_page_shows_breakers_and_failures(site: Site) -> None:
     assert "invalid_request" not in page.text
     overview = await browser.get("/app/admin")
     assert "<strong>sim/m1</strong> is open" in overview.text
+
+
+class Busy(Transport):
+    """A pool with these figures, without connections."""
+
+    connections = 5
+    idle = 2
+    waiting = 1
+
+
+async def test_page_shows_the_connections_of_this_worker(site: Site) -> None:
+    upstream = Busy("http://127.0.0.1:9")
+    with_parts(site, providers={"sim": Provider("sim", upstream, frozenset())})
+    browser = await administrator(site)
+    page = await browser.get("/app/admin/upstreams")
+    assert "3 busy, 2 idle; 1 request waiting for one" in page.text
+
+
+async def test_overview_shows_the_open_streams_of_this_worker(site: Site) -> None:
+    site.parts.metrics.stream_began()
+    browser = await administrator(site)
+    assert "in this worker 1 open stream, 0 throttled" in (await browser.get("/app/admin")).text
