@@ -49,11 +49,20 @@ def text(name: str, version: str = VERSIONS[1], overlay: str = "{}") -> str:
     return helm("template", "penstock", str(CHART), *words, "--values", "-", values=overlay)
 
 
+class _Loader(yaml.CSafeLoader):  # type: ignore[misc]
+    """Refuses a map with a key twice, which YAML does not allow, and which loses a value."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        keys = [key.value for key, _ in node.value]
+        assert len(keys) == len(set(keys)), f"a key twice: {keys}{node.start_mark}"
+        return super().construct_mapping(node, deep)
+
+
 class Rendered:
     """The objects of a rendered chart. The same ones for every test: change none of them."""
 
     def __init__(self, manifests: str) -> None:
-        loaded = yaml.load_all(manifests, Loader=yaml.CSafeLoader)
+        loaded = yaml.load_all(manifests, Loader=_Loader)
         self.all: list[Document] = [one for one in loaded if one]
 
     def kinds(self, kind: str) -> list[Document]:

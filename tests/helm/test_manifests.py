@@ -12,7 +12,7 @@ import pytest
 from kubernetes_validate import utils
 
 from tests.clients.programs import node
-from tests.helm.chart import CHART, NAMES, VERSIONS, Document, helm, rendered
+from tests.helm.chart import CHART, NAMES, VERSIONS, Document, Refused, helm, rendered, text
 
 CUSTOM = ("gateway.networking.k8s.io/", "monitoring.coreos.com/", "keda.sh/")
 """API groups whose definitions are not Kubernetes' own."""
@@ -91,6 +91,17 @@ def test_lint_finds_nothing(name: str) -> None:
     assert "[ERROR]" not in said
     assert "[WARNING]" not in said
     assert "1 chart(s) linted, 0 chart(s) failed" in said
+
+
+def test_older_kubernetes_is_refused() -> None:
+    with pytest.raises(Refused, match=r"incompatible with Kubernetes v1\.29\.0"):
+        text("minimal", "1.29")
+
+
+def test_objects_of_the_operator_are_rendered_as_templates() -> None:
+    found = rendered("full")
+    assert found.one("ConfigMap", "edge-extra")["data"] == {"release": "penstock"}
+    assert found.one("ConfigMap", "edge-more")
 
 
 def test_rendering_twice_gives_the_same() -> None:

@@ -67,8 +67,8 @@ def test_tracing_becomes_settings_and_names_the_pod() -> None:
 
 
 def test_tracing_of_the_configuration_goes_before_the_value() -> None:
-    found = rendered("ha", {"config": {"tracing": {"ratio": 1, "content": True}}})
-    assert found.config["tracing"]["ratio"] == 1
+    found = rendered("ha", {"config": {"tracing": {"ratio": 0, "content": True}}})
+    assert found.config["tracing"]["ratio"] == 0
     assert found.config["tracing"]["content"] is True
     assert found.config["tracing"]["endpoint"] == "http://collector.monitoring:4318"
 

@@ -47,6 +47,13 @@ def test_three_lines_install_the_chart(page: str) -> None:
     assert create.startswith("kubectl exec deploy/penstock -- penstock keys create --name laptop")
 
 
+def test_bundled_stores_are_those_of_the_compose_file() -> None:
+    services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    for name, service in (("redis", "redis"), ("postgresql", "postgres")):
+        assert values[name]["image"] == f"docker.io/library/{services[service]['image']}"
+
+
 def test_links_of_the_chart_s_page_lead_somewhere() -> None:
     for target in re.findall(r"\]\(([^)#]+)", PAGES["helm/penstock/README.md"]):
         assert (CHART / target).exists(), target

@@ -8,47 +8,41 @@ import pytest
 
 from tests.helm.chart import CHART, NAMES, Document, Rendered, helm, rendered
 
-PODS = [(name, where) for name in NAMES for where, _, _ in rendered(name).pods]
-
-
-def pod_of(name: str, where: str) -> tuple[Document, Document]:
-    return next((metadata, spec) for found, metadata, spec in rendered(name).pods if found == where)
-
 
 def every_container(spec: Document) -> Iterator[Document]:
     yield from spec["containers"]
     yield from spec.get("initContainers", [])
 
 
-@pytest.mark.parametrize(("name", "where"), PODS)
-def test_pod_is_restricted(name: str, where: str) -> None:
+@pytest.mark.parametrize("name", NAMES)
+def test_pod_is_restricted(name: str) -> None:
     """The profile `restricted` of the Pod Security Standards, and a root that is read-only."""
-    _, spec = pod_of(name, where)
-    context = spec["securityContext"]
-    assert context["runAsNonRoot"] is True
-    assert context["seccompProfile"] == {"type": "RuntimeDefault"}
-    assert not {"hostNetwork", "hostPID", "hostIPC"} & set(spec)
-    kinds = {kind for volume in spec.get("volumes", []) for kind in volume if kind != "name"}
-    assert kinds <= {"configMap", "secret", "emptyDir", "persistentVolumeClaim"}
-    for container in every_container(spec):
-        assert container["securityContext"] == {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        }
-        assert not [port for port in container.get("ports", []) if "hostPort" in port]
+    for where, _, spec in rendered(name).pods:
+        context = spec["securityContext"]
+        assert context["runAsNonRoot"] is True, where
+        assert context["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & set(spec)
+        kinds = {kind for volume in spec.get("volumes", []) for kind in volume if kind != "name"}
+        assert kinds <= {"configMap", "secret", "emptyDir", "persistentVolumeClaim"}
+        for container in every_container(spec):
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+            assert not [port for port in container.get("ports", []) if "hostPort" in port]
 
 
-@pytest.mark.parametrize(("name", "where"), PODS)
-def test_pod_has_a_user_unless_openshift_chooses_one(name: str, where: str) -> None:
-    _, spec = pod_of(name, where)
-    context = spec["securityContext"]
-    users = {key: context.get(key) for key in ("runAsUser", "runAsGroup", "fsGroup")}
-    if name == "openshift":
-        assert set(users.values()) == {None}
-    else:
-        user = 999 if where.endswith(("-redis", "-postgresql")) else 65532
-        assert set(users.values()) == {user}
+@pytest.mark.parametrize("name", NAMES)
+def test_pod_has_a_user_unless_openshift_chooses_one(name: str) -> None:
+    for where, _, spec in rendered(name).pods:
+        context = spec["securityContext"]
+        users = {key: context.get(key) for key in ("runAsUser", "runAsGroup", "fsGroup")}
+        if name == "openshift":
+            assert set(users.values()) == {None}
+        else:
+            user = 999 if where.endswith(("-redis", "-postgresql")) else 65532
+            assert set(users.values()) == {user}
 
 
 def test_bundled_pods_have_no_user_on_openshift() -> None:
@@ -57,46 +51,46 @@ def test_bundled_pods_have_no_user_on_openshift() -> None:
         assert "fsGroup" not in spec["securityContext"], where
 
 
-@pytest.mark.parametrize(("name", "where"), PODS)
-def test_pod_has_no_name_twice(name: str, where: str) -> None:
+@pytest.mark.parametrize("name", NAMES)
+def test_pod_has_no_name_twice(name: str) -> None:
     """Server-side apply, which Helm 4 uses, takes these lists for maps and refuses duplicates."""
-    _, spec = pod_of(name, where)
-    for names in (
-        [one["name"] for one in every_container(spec)],
-        [one["name"] for one in spec.get("volumes", [])],
-        [port["name"] for one in every_container(spec) for port in one.get("ports", [])],
-    ):
-        assert not twice(names)
-    for one in every_container(spec):
-        assert not twice(variable["name"] for variable in one.get("env", []))
-        assert not twice(mount["mountPath"] for mount in one.get("volumeMounts", []))
-        volumes = {volume["name"] for volume in spec.get("volumes", [])} | {"state", "data"}
-        assert {mount["name"] for mount in one.get("volumeMounts", [])} <= volumes
+    for where, _, spec in rendered(name).pods:
+        for names in (
+            [one["name"] for one in every_container(spec)],
+            [one["name"] for one in spec.get("volumes", [])],
+            [port["name"] for one in every_container(spec) for port in one.get("ports", [])],
+        ):
+            assert not twice(names), where
+        for one in every_container(spec):
+            assert not twice(variable["name"] for variable in one.get("env", []))
+            assert not twice(mount["mountPath"] for mount in one.get("volumeMounts", []))
+            volumes = {volume["name"] for volume in spec.get("volumes", [])} | {"state", "data"}
+            assert {mount["name"] for mount in one.get("volumeMounts", [])} <= volumes
 
 
 def twice(names: Any) -> list[str]:
     return [name for name, count in Counter(names).items() if count > 1]
 
 
-@pytest.mark.parametrize(("name", "where"), PODS)
-def test_pod_does_not_see_kubernetes(name: str, where: str) -> None:
-    _, spec = pod_of(name, where)
-    assert spec["automountServiceAccountToken"] is False
-    assert spec["enableServiceLinks"] is False
+@pytest.mark.parametrize("name", NAMES)
+def test_pod_does_not_see_kubernetes(name: str) -> None:
+    for where, _, spec in rendered(name).pods:
+        assert spec["automountServiceAccountToken"] is False
+        assert spec["enableServiceLinks"] is False, where
 
 
-@pytest.mark.parametrize(("name", "where"), PODS)
-def test_pod_runs_on_any_processor(name: str, where: str) -> None:
-    _, spec = pod_of(name, where)
-    assert "kubernetes.io/arch" not in str(spec)
+@pytest.mark.parametrize("name", NAMES)
+def test_pod_runs_on_any_processor(name: str) -> None:
+    for where, _, spec in rendered(name).pods:
+        assert "kubernetes.io/arch" not in str(spec), where
 
 
-@pytest.mark.parametrize(("name", "where"), PODS)
-def test_container_has_bounds_of_memory(name: str, where: str) -> None:
-    _, spec = pod_of(name, where)
-    for one in every_container(spec):
-        assert one["resources"]["limits"]["memory"]
-        assert "cpu" not in one["resources"]["limits"]
+@pytest.mark.parametrize("name", NAMES)
+def test_container_has_bounds_of_memory(name: str) -> None:
+    for where, _, spec in rendered(name).pods:
+        for one in every_container(spec):
+            assert one["resources"]["limits"]["memory"], where
+            assert "cpu" not in one["resources"]["limits"]
 
 
 BUNDLED = {
@@ -156,6 +150,27 @@ def test_new_version_of_the_chart_leaves_labels_of_pods() -> None:
     for _, metadata, _ in rendered("full").pods[:1]:
         assert "helm.sh/chart" not in metadata["labels"]
         assert "app.kubernetes.io/version" not in metadata["labels"]
+
+
+def test_annotations_of_the_operator_stand_beside_ours() -> None:
+    own = {"podAnnotations": {"checksum/restart": "mine"}, "workload": {"annotations": {"a": "b"}}}
+    found = rendered("minimal", own).workload
+    ours = rendered("minimal").workload["spec"]["template"]["metadata"]["annotations"]
+    assert found["spec"]["template"]["metadata"]["annotations"] == ours
+    assert found["metadata"]["annotations"] == {"a": "b"}
+    claim = {"persistence": {"annotations": {"helm.sh/resource-policy": "none", "a": "b"}}}
+    assert rendered("minimal", claim).one("PersistentVolumeClaim")["metadata"]["annotations"] == {
+        "helm.sh/resource-policy": "none",
+        "a": "b",
+    }
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_last_line_of_the_log_is_the_reason_of_an_end(name: str) -> None:
+    """`kubectl describe pod` then shows what is wrong with the configuration."""
+    for one in every_container(rendered(name).pod):
+        if one["image"] == rendered(name).container["image"]:
+            assert one["terminationMessagePolicy"] == "FallbackToLogsOnError"
 
 
 def test_image_is_of_the_version_or_the_digest() -> None:

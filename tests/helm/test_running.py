@@ -3,6 +3,7 @@
 import json
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -86,6 +87,18 @@ def test_pod_with_sqlite_answers_probes_and_takes_a_new_configuration_over(tmp_p
         assert pod.get("/metrics", stranger, "127.0.0.6") == 404, "a stranger, by a trusted one"
         sidecar = {"x-forwarded-for": "10.244.3.9"}
         assert pod.get("/metrics", sidecar, "127.0.0.6") == 200, "Prometheus, by Istio's sidecar"
+
+        (test,) = containers(found.one("Pod", "penstock-test"))
+        (variable,) = test["env"]
+        assert variable == {"name": "URL", "value": "http://penstock:80/health"}
+        printed = subprocess.run(
+            [sys.executable, *test["command"][1:], *test["args"]],
+            env={"URL": f"http://127.0.0.1:{pod.port}/health", "no_proxy": "*"},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        assert printed.startswith("200 ")
 
         created = run(container, "keys", "create", "--name", "first", "--quiet")
         bearer = {"authorization": f"Bearer {created.strip()}"}

@@ -65,6 +65,7 @@ SHAPES: dict[str, Schema] = {
     "image.pullPolicy": {"enum": ["Always", "IfNotPresent", "Never"]},
     "imagePullSecrets": _list({"name": _TEXT}, "name"),
     "replicas": _whole(0, nullable=True),
+    "workload.annotations": _STRINGS,
     "workload.kind": {"enum": ["Deployment", "StatefulSet"]},
     "terminationGracePeriodSeconds": _whole(0, nullable=True),
     "probes.startup": _PROBE,

@@ -7,8 +7,12 @@
 {{- if .Values.postgresql.bundled }}{{ $_ := set $store "sql" "env:PENSTOCK_SQL" }}{{ end -}}
 {{- if .Values.redis.bundled }}{{ $_ := set $store "counters" "env:PENSTOCK_COUNTERS" }}{{ end -}}
 {{- if .Values.tracing.endpoint -}}
-{{- $tracing := dict "endpoint" .Values.tracing.endpoint "ratio" .Values.tracing.ratio -}}
-{{- $_ := set $config "tracing" (merge (deepCopy ($config.tracing | default dict)) $tracing) -}}
+{{- $tracing := deepCopy ($config.tracing | default dict) -}}
+{{- /* Not by merge, which takes 0 for missing. */ -}}
+{{- range $key, $value := .Values.tracing -}}
+{{- if not (hasKey $tracing $key) }}{{ $_ := set $tracing $key $value }}{{ end -}}
+{{- end -}}
+{{- $_ := set $config "tracing" $tracing -}}
 {{- end -}}
 {{- $_ := set $config "server" $server -}}
 {{- $_ := set $config "store" $store -}}

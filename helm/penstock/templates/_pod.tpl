@@ -46,6 +46,7 @@ suffix: of the objects that it refers to. */}}
 {{- define "penstock.containerBase" -}}
 image: {{ include "penstock.image" .root | quote }}
 imagePullPolicy: {{ .root.Values.image.pullPolicy }}
+terminationMessagePolicy: FallbackToLogsOnError
 securityContext:
   {{- include "penstock.containerSecurity" .root | nindent 2 }}
 env:
@@ -166,10 +167,7 @@ metadata:
   labels:
     {{- include "penstock.podLabels" $names | nindent 4 }}
   annotations:
-    checksum/restart: {{ include "penstock.restart" . }}
-    {{- with .Values.podAnnotations }}
-    {{- toYaml . | nindent 4 }}
-    {{- end }}
+    {{- toYaml (merge (dict "checksum/restart" (include "penstock.restart" .)) .Values.podAnnotations) | nindent 4 }}
 spec:
   {{- include "penstock.podBase" (dict "root" . "automount" .Values.serviceAccount.automount "affinity" true) | nindent 2 }}
   serviceAccountName: {{ include "penstock.serviceAccount" . }}
