@@ -1,6 +1,6 @@
 """Instructions of the CPU per request and per streamed event: figures that a busy machine repeats.
 
-    python -m bench.instructions [--than CHECKOUT] [--limited] [MODE ...]
+    python -m bench.instructions [--than CHECKOUT] [--limited] [--traced SHARE] [MODE ...]
 
 A mode is plain or stream, the caller's dialect and the upstream's: `stream-messages-chat`. Requests
 go through the whole chain in one process, without sockets, to an upstream in memory. valgrind
@@ -10,6 +10,8 @@ the requests cost. The garbage collector is off, as its turns fall elsewhere in 
 --than: another checkout, with its own `.venv`, which is measured in turns with this one, by its own
 copy of this script.
 --limited: callers have rates, windows and credits.
+--traced: the share of requests that are traced; the first figure is then that without tracing, of
+    this checkout. Spans are made, and not exported.
 """
 
 import argparse
@@ -149,10 +151,17 @@ def _request(caller: str, *, stream: bool) -> bytes:
     return json.dumps(body).encode()
 
 
-async def requests(mode: str, count: int, *, limited: bool) -> None:
+class _Discarding:
+    """Takes spans in place of an exporter."""
+
+    def on_end(self, span: object) -> None:
+        return
+
+
+async def requests(mode: str, count: int, *, limited: bool, traced: float | None = None) -> None:
     """So many requests through the chain of the checkout in the working directory.
 
-    limited: they are counted and paid for.
+    limited: they are counted and paid for. traced: share that is traced; None: no tracing.
     """
     sys.path.insert(0, str(Path.cwd()))
     from tests.edge.scripted import Answer, Scripted, ScriptedGateway
@@ -174,8 +183,12 @@ async def requests(mode: str, count: int, *, limited: bool) -> None:
     }
     if limited:
         document |= {"plans": [_PLAN], "auth": {"mode": "none", "default_plan": "bench"}}
+    tracing: dict[str, Any] = {}
+    if traced is not None:
+        document["tracing"] = {"ratio": traced}
+        tracing["processor"] = _Discarding()
     gateway = ScriptedGateway(
-        Scripted(Answer(pieces, headers=[(b"content-type", kind)])), document=document
+        Scripted(Answer(pieces, headers=[(b"content-type", kind)])), document=document, **tracing
     )
     body = _request(caller, stream=stream)
     status = 0
@@ -217,7 +230,7 @@ async def requests(mode: str, count: int, *, limited: bool) -> None:
             kept.clear()
 
 
-def counted(checkout: Path, mode: str, *, limited: bool) -> float:
+def counted(checkout: Path, mode: str, *, limited: bool, traced: float | None = None) -> float:
     """Instructions per request of `mode` in a checkout, as valgrind counts them."""
     many = MANY if mode.startswith("stream") else 5 * MANY
     few = FEW if mode.startswith("stream") else 5 * FEW
@@ -229,6 +242,7 @@ def counted(checkout: Path, mode: str, *, limited: bool) -> float:
                 *("--cachegrind-out-file=/dev/null", str(checkout / ".venv/bin/python"), "-P"),
                 *(str(checkout / "bench/instructions.py"), "--run", str(count), mode),
                 *(["--limited"] if limited else []),
+                *([f"--traced={traced}"] if traced is not None else []),
             ],
             cwd=checkout,
             env={**os.environ, "PYTHONHASHSEED": "0"},
@@ -248,23 +262,29 @@ def main() -> None:
     parser.add_argument("modes", nargs="*", metavar="MODE", choices=[[], *MODES])
     parser.add_argument("--than", type=Path, metavar="CHECKOUT")
     parser.add_argument("--limited", action="store_true")
+    parser.add_argument("--traced", type=float, metavar="SHARE")
     parser.add_argument("--run", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.run is not None:
-        asyncio.run(requests(given.modes[0], given.run, limited=given.limited))
+        asyncio.run(requests(given.modes[0], given.run, limited=given.limited, traced=given.traced))
         return
     if shutil.which("valgrind") is None:
         raise SystemExit("needs valgrind (apt-get install valgrind)")
-    checkouts = [Path.cwd()]
+    measured: list[tuple[Path, float | None]] = [(Path.cwd(), given.traced)]
     if given.than is not None:
-        checkouts.insert(0, given.than.resolve())
-    heads = ["before", "now", "change"] if given.than is not None else ["instructions"]
+        measured.insert(0, (given.than.resolve(), None))
+    elif given.traced is not None:
+        measured.insert(0, (Path.cwd(), None))
+    heads = ["before", "now", "change"] if len(measured) > 1 else ["instructions"]
     print(f"| mode | {' | '.join(heads)} | an event |")
     print(f"| --- |{' ---: |' * (len(heads) + 1)}")
     for mode in given.modes or MODES:
-        figures = [counted(checkout, mode, limited=given.limited) for checkout in checkouts]
+        figures = [
+            counted(checkout, mode, limited=given.limited, traced=traced)
+            for checkout, traced in measured
+        ]
         row = [mode, *(f"{figure:,.0f}" for figure in figures)]
-        if given.than is not None:
+        if len(measured) > 1:
             row.append(f"{figures[1] / figures[0] - 1:+.1%}")
         row.append(f"{figures[-1] / EVENTS:,.0f}" if mode.startswith("stream") else "")
         print(f"| {' | '.join(row)} |", flush=True)

@@ -41,6 +41,7 @@ from edge.proxy.describing.steps import DescribingSlots
 from edge.routing.affinity import ConversationAffinity, StoredAffinity
 from edge.routing.breaker_reporter import BreakerReporter
 from edge.routing.broken_models import BrokenModels
+from edge.routing.paths import route_of
 from edge.runtime.stores import (
     GRACE,
     affinity_store_of,
@@ -77,6 +78,8 @@ from middlewares.stores.sessions.sweep import SessionSweeper
 from middlewares.stores.sql.database import Database
 from middlewares.stores.teams.sql import SqlTeamStore
 from middlewares.stores.vendor_files.sql import SqlVendorFileStore
+from middlewares.tracing.sampling import Sampling
+from middlewares.tracing.step_traces import StepTraces
 from middlewares.uploads import Uploads
 
 if TYPE_CHECKING:
@@ -267,7 +270,9 @@ async def open_services(
         sweeper=sweeper,
         files=files,
         alerts=alerts,
-        jobs=jobs_of(settings, database, files, changed, metrics),
+        jobs=jobs_of(
+            settings, database, files, changed, metrics, step_traces_of(settings, span_export)
+        ),
         sandbox=sandbox,
         describing=DescribingSlots(),
         part_uploads=part_uploads,
@@ -286,6 +291,13 @@ async def open_services(
         affinity=None if affinity_store is None else StoredAffinity(affinity_store),
         span_export=span_export,
     )
+
+
+def step_traces_of(settings: Settings, export: "SpanExport | None") -> StepTraces:
+    """Begins the traces of steps of jobs."""
+    if export is None:
+        return StepTraces()
+    return StepTraces(export.spans(settings, route_of), Sampling(settings.tracing.ratio))
 
 
 def _span_export_of(settings: Settings) -> "SpanExport | None":
@@ -345,6 +357,7 @@ def jobs_of(
     files: Files,
     settle: Callable[[Entry], Awaitable[None]],
     metrics: Metrics,
+    traces: StepTraces,
 ) -> Jobs:
     """The jobs of this process. The engine claims nothing before it is started. settle: called with
     the reservation of a job that has ended."""
@@ -372,6 +385,7 @@ def jobs_of(
             longest=option.longest_poll,
         ),
         brand=settings.brand,
+        traces=traces,
     )
     engine = JobEngine(store, steps, at_once=option.at_once, lease=option.lease, keep=option.keep)
     for state in STATES:

@@ -17,6 +17,8 @@ _ID = re.compile(r"[A-Za-z0-9_.:\-]{1,128}")
 _MODEL = re.compile(r"[A-Za-z0-9_.:/@ \-]{1,128}")
 _REASON = re.compile(r"[A-Za-z][A-Za-z_]{0,31}")
 _MAX_CHOICES = 16
+_ENDED = re.compile(rb'"status"\s*:\s*"(completed|incomplete)"')
+"""Status of a response at the end of an event whose beginning is not known."""
 _STATUSES = {"completed": "stop", "failed": "error", "cancelled": "error"}
 _INCOMPLETE = {"max_output_tokens": "length"}
 
@@ -64,6 +66,8 @@ def answer_attributes(head: bytes, tail: bytes = b"") -> Attributes:
             if name not in found and isinstance(value, str) and pattern.fullmatch(value):
                 found[name] = value
         reasons += _reasons(answer)
+    if not reasons and (ended := _ENDED.findall(tail)):
+        reasons.append("stop" if ended[-1] == b"completed" else "length")
     if reasons:
         found[genai.RESPONSE_FINISH] = tuple(reasons[:_MAX_CHOICES])
     return found

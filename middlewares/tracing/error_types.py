@@ -13,6 +13,7 @@ from middlewares.problem import KINDS
 
 STOPPED = "service_stopped"
 CUT = "cut"
+INTERNAL = "internal"
 OTHER = "_OTHER"
 _STOPPED = "the service stops"
 
@@ -27,7 +28,7 @@ def of_request(exchange: Exchange, status: int, *, raised: bool) -> str:
     if exchange.attempts and exchange.attempts[-1].error == _STOPPED:
         return STOPPED
     if raised:
-        return "internal"
+        return INTERNAL
     return str(status) if 500 <= status <= 599 else CUT
 
 

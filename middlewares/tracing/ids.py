@@ -7,18 +7,15 @@ do not collide. It is no other module's: a `random.seed(0)` somewhere does not m
 import os
 from random import Random
 
-_LOW = (1 << 64) - 1
-
 _random = Random()  # noqa: S311 - ids are no secrets
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_random.seed)
 _bits = _random.getrandbits
 
 
-def new_ids() -> tuple[int, int]:
-    """A trace id of 128 bits and a span id of 64, of one draw."""
-    bits = _bits(192)
-    return bits >> 64 or 1, bits & _LOW or 1
+def new_trace_id() -> int:
+    """A trace id of 128 bits."""
+    return _bits(128) or 1
 
 
 def new_span_id() -> int:

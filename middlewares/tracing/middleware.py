@@ -14,9 +14,9 @@ from typing import Protocol
 from middlewares.asgi import ASGIApp, Message, Receive, Scope, Send
 from middlewares.exchange import Exchange, exchange_of
 
-from .ids import new_ids, new_span_id
-from .sampling import Sampling
-from .traceparent import parent_of, state_of
+from .ids import new_span_id, new_trace_id
+from .sampling import LOW, Sampling
+from .traceparent import TRACEPARENT, parent_of, state_of
 
 
 class SpanWriter(Protocol):
@@ -44,7 +44,7 @@ class TracingMiddleware:
     Cost:    one random number per request; wraps send if `watch`; traced requests pay for spans
     """
 
-    __slots__ = ("_quiet", "_sampling", "_spans", "_watch", "app")
+    __slots__ = ("_quiet", "_sampling", "_spans", "_threshold", "_watch", "app")
 
     def __init__(
         self,
@@ -58,6 +58,7 @@ class TracingMiddleware:
         self.app = app
         self._spans = spans
         self._sampling = sampling or Sampling()
+        self._threshold = self._sampling.threshold
         self._watch = watch
         self._quiet = quiet
 
@@ -65,10 +66,16 @@ class TracingMiddleware:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         exchange = exchange_of(scope)
-        if exchange.trace_id:  # of a request that the gateway makes to serve another
+        if not exchange.trace_id:  # else of a request that is made to serve another
+            for name, _ in scope["headers"]:
+                if name == TRACEPARENT:
+                    self._continue(exchange, scope)
+                    break
+            if not exchange.trace_id:
+                exchange.trace_id = trace_id = new_trace_id()
+                exchange.sampled = trace_id & LOW < self._threshold
+        if exchange.sampled:
             exchange.span_id = new_span_id()
-        else:
-            self._begin(exchange, scope)
         watched = _Status(send) if self._watch else None
         raised = True
         try:
@@ -86,17 +93,14 @@ class TracingMiddleware:
             return False
         return exchange.sampled or (not exchange.parent and self._sampling.of_failure())
 
-    def _begin(self, exchange: Exchange, scope: Scope) -> None:
-        """Take over the trace of the caller, or begin one, and decide whether it is recorded."""
+    def _continue(self, exchange: Exchange, scope: Scope) -> None:
+        """Take over the trace of the caller, if its header is valid, and decide whether it is
+        recorded."""
         parent = parent_of(scope)
-        if parent is None:
-            exchange.trace_id, exchange.span_id = trace_id, _ = new_ids()
-            exchange.sampled = self._sampling.of_new(trace_id)
-            return
-        exchange.trace_id, exchange.span_id = parent.trace_id, new_span_id()
-        exchange.parent_span_id = parent.span_id
-        exchange.trace_state = state_of(scope)
-        exchange.sampled = self._sampling.of_parent(parent.trace_id, flag=parent.flag)
+        if parent is not None:
+            exchange.trace_id, exchange.parent_span_id = parent.trace_id, parent.span_id
+            exchange.trace_state = state_of(scope)
+            exchange.sampled = self._sampling.of_parent(parent.trace_id, flag=parent.flag)
 
 
 class _Status:

@@ -5,7 +5,7 @@ type is left out: nothing of a prompt can come along.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -22,20 +22,6 @@ _ID = re.compile(r"[A-Za-z0-9_.:\-]{1,256}")
 _WORD = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _MAX_INT = (1 << 63) - 1
 
-_INTS = {
-    "max_tokens": genai.REQUEST_MAX_TOKENS,
-    "max_completion_tokens": genai.REQUEST_MAX_TOKENS,
-    "max_output_tokens": genai.REQUEST_MAX_TOKENS,
-    "top_k": genai.REQUEST_TOP_K,
-    "seed": genai.REQUEST_SEED,
-    "dimensions": genai.EMBEDDING_DIMENSIONS,
-}
-_FLOATS = {
-    "temperature": genai.REQUEST_TEMPERATURE,
-    "top_p": genai.REQUEST_TOP_P,
-    "frequency_penalty": genai.REQUEST_FREQUENCY_PENALTY,
-    "presence_penalty": genai.REQUEST_PRESENCE_PENALTY,
-}
 _OUTPUT_TYPES = {"json_object": "json", "json_schema": "json", "text": "text"}
 
 _decode = msgspec.json.Decoder(Any).decode
@@ -45,43 +31,79 @@ _decode_type = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 def request_attributes(fields: Mapping[str, msgspec.Raw], *, endpoint: str = "") -> Attributes:
     """Attributes of the members `fields` of a request to `endpoint`."""
     found: Attributes = {}
-    for member, name in _INTS.items():
-        value = _read(fields, member)
-        if type(value) is int and 0 <= value <= _MAX_INT:
-            found[name] = value
-    for member, name in _FLOATS.items():
-        value = _read(fields, member)
-        if type(value) in (int, float):
-            found[name] = float(value)
-    choices = _read(fields, "n")
-    if type(choices) is int and 1 < choices <= _MAX_INT:
-        found[genai.REQUEST_CHOICES] = choices
-    for member in ("stop", "stop_sequences"):
-        stops = _read(fields, member)
-        texts = [stops] if isinstance(stops, str) else stops if isinstance(stops, list) else []
-        kept = [text[:_LONGEST_TEXT] for text in texts[:_MAX_STOPS] if isinstance(text, str)]
-        if kept:
-            found[genai.REQUEST_STOP] = tuple(kept)
-    level = _reasoning_level(fields)
-    if level is not None:
-        found[genai.REQUEST_REASONING] = level
-    previous = _id(_read(fields, "previous_response_id"))
-    if previous is not None:
-        found[genai.REQUEST_PREVIOUS] = previous
-    encoding = _read(fields, "encoding_format")
-    if isinstance(encoding, str) and _WORD.fullmatch(encoding):
-        found[genai.REQUEST_ENCODINGS] = (encoding,)
+    for member, raw in fields.items():
+        reading = _READINGS.get(member)
+        if reading is not None:
+            name, accept = reading
+            value = accept(_decoded(raw))
+            if value is not None:
+                found[name] = value
     output = _output_type(fields, endpoint)
     if output is not None:
         found[genai.OUTPUT_TYPE] = output
     return found
 
 
-def _read(fields: Mapping[str, msgspec.Raw], member: str) -> Any:
-    """The value of a member; None where it is missing, too long or no JSON."""
-    raw = fields.get(member)
-    if raw is None:
-        return None
+def _int(value: object) -> int | None:
+    return value if type(value) is int and 0 <= value <= _MAX_INT else None
+
+
+def _choices(value: object) -> int | None:
+    return value if type(value) is int and 1 < value <= _MAX_INT else None
+
+
+def _float(value: object) -> float | None:
+    return float(value) if type(value) is int or type(value) is float else None
+
+
+def _stops(value: object) -> tuple[str, ...] | None:
+    texts = [value] if isinstance(value, str) else value if isinstance(value, list) else []
+    kept = [text[:_LONGEST_TEXT] for text in texts[:_MAX_STOPS] if isinstance(text, str)]
+    return tuple(kept) or None
+
+
+def _id(value: object) -> str | None:
+    return value if isinstance(value, str) and _ID.fullmatch(value) else None
+
+
+def _word(value: object) -> str | None:
+    return value if isinstance(value, str) and _WORD.fullmatch(value) else None
+
+
+def _effort(value: object) -> str | None:
+    return _word(value.get("effort")) if isinstance(value, dict) else None
+
+
+def _words(value: object) -> tuple[str, ...] | None:
+    word = _word(value)
+    return None if word is None else (word,)
+
+
+_READINGS: Mapping[str, tuple[str, Callable[[object], Any]]] = {
+    "max_tokens": (genai.REQUEST_MAX_TOKENS, _int),
+    "max_completion_tokens": (genai.REQUEST_MAX_TOKENS, _int),
+    "max_output_tokens": (genai.REQUEST_MAX_TOKENS, _int),
+    "top_k": (genai.REQUEST_TOP_K, _int),
+    "seed": (genai.REQUEST_SEED, _int),
+    "dimensions": (genai.EMBEDDING_DIMENSIONS, _int),
+    "n": (genai.REQUEST_CHOICES, _choices),
+    "temperature": (genai.REQUEST_TEMPERATURE, _float),
+    "top_p": (genai.REQUEST_TOP_P, _float),
+    "frequency_penalty": (genai.REQUEST_FREQUENCY_PENALTY, _float),
+    "presence_penalty": (genai.REQUEST_PRESENCE_PENALTY, _float),
+    "stop": (genai.REQUEST_STOP, _stops),
+    "stop_sequences": (genai.REQUEST_STOP, _stops),
+    "reasoning_effort": (genai.REQUEST_REASONING, _word),
+    "reasoning": (genai.REQUEST_REASONING, _effort),
+    "output_config": (genai.REQUEST_REASONING, _effort),
+    "previous_response_id": (genai.REQUEST_PREVIOUS, _id),
+    "encoding_format": (genai.REQUEST_ENCODINGS, _words),
+}
+"""Attribute of a member, and the value that is accepted; of any dialect."""
+
+
+def _decoded(raw: msgspec.Raw) -> object:
+    """The value of a member; None where it is too long or no JSON."""
     encoded = bytes(raw)
     if len(encoded) > _LONGEST:
         return None
@@ -89,27 +111,6 @@ def _read(fields: Mapping[str, msgspec.Raw], member: str) -> Any:
         return _decode(encoded)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-
-
-def _id(value: object) -> str | None:
-    return value if isinstance(value, str) and _ID.fullmatch(value) else None
-
-
-def _member(value: object, name: str) -> object:
-    return value.get(name) if isinstance(value, dict) else None
-
-
-def _reasoning_level(fields: Mapping[str, msgspec.Raw]) -> str | None:
-    """`reasoning_effort` of Chat, `reasoning.effort` of Responses, `output_config.effort` of
-    Messages."""
-    for value in (
-        _read(fields, "reasoning_effort"),
-        _member(_read(fields, "reasoning"), "effort"),
-        _member(_read(fields, "output_config"), "effort"),
-    ):
-        if isinstance(value, str) and _WORD.fullmatch(value):
-            return value
-    return None
 
 
 def _output_type(fields: Mapping[str, msgspec.Raw], endpoint: str) -> str | None:

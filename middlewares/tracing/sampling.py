@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable
 from time import monotonic
 
-_LOW = (1 << 64) - 1
+LOW = (1 << 64) - 1
 _ODD = 0x9E3779B97F4A7C15
 _SALT = int.from_bytes(os.urandom(8))
 """Taken before workers are forked, so that they decide alike about one trace."""
@@ -46,7 +46,7 @@ class Bucket:
 class Sampling:
     """The decision for each request. Raises ValueError for figures that are out of range."""
 
-    __slots__ = ("_failures", "_parents", "_threshold")
+    __slots__ = ("_failures", "_parents", "threshold")
 
     def __init__(
         self,
@@ -61,19 +61,20 @@ class Sampling:
         for name, rate in (("parent_rate", parent_rate), ("failure_rate", failure_rate)):
             if not 0.0 <= rate < float("inf"):
                 raise ValueError(f"{name} {rate!r}: expected a number of at least 0")
-        self._threshold = int(ratio * (1 << 64))
+        self.threshold = int(ratio * (1 << 64))
+        """A trace that begins here is recorded if the low 64 bits of its id are below it."""
         self._parents = Bucket(parent_rate, clock)
         self._failures = Bucket(failure_rate, clock)
 
     def of_new(self, trace_id: int) -> bool:
         """Whether a trace that begins here is recorded."""
-        return trace_id & _LOW < self._threshold
+        return trace_id & LOW < self.threshold
 
     def of_parent(self, trace_id: int, *, flag: bool) -> bool:
         """Whether a trace is recorded that a caller has begun."""
-        mixed = ((trace_id & _LOW) ^ _SALT) * _ODD
-        mixed = ((mixed ^ (mixed >> 32)) * _ODD ^ _SALT) & _LOW
-        return mixed < self._threshold or (flag and self._parents.take())
+        mixed = ((trace_id & LOW) ^ _SALT) * _ODD
+        mixed = ((mixed ^ (mixed >> 32)) * _ODD ^ _SALT) & LOW
+        return mixed < self.threshold or (flag and self._parents.take())
 
     def of_failure(self) -> bool:
         """Whether a failed request is recorded although it was not chosen before."""

@@ -28,7 +28,7 @@ from middlewares.pricing import NANO
 from middlewares.shared import Shared
 
 from . import error_types, genai
-from .ids import new_ids, new_span_id
+from .ids import new_span_id
 from .request_attributes import Attributes, request_attributes
 
 _SAMPLED = TraceFlags(TraceFlags.SAMPLED)
@@ -106,7 +106,8 @@ class Spans(Shared):
         def at(moment: float) -> int:
             return wall - int((now - moment) * 1e9)
 
-        context = self._context(exchange.trace_id, exchange.span_id, exchange.trace_state)
+        span_id = exchange.span_id or new_span_id()  # it has none if it was not chosen at first
+        context = self._context(exchange.trace_id, span_id, exchange.trace_state)
         parent = None
         if exchange.parent_span_id:
             remote = not exchange.parent
@@ -142,25 +143,20 @@ class Spans(Shared):
         )
 
     def write_step(
-        self,
-        name: str,
-        *,
-        seconds: float,
-        attributes: Attributes | None = None,
-        error: str = "",
+        self, name: str, exchange: Exchange, *, attributes: Attributes, error: str
     ) -> None:
-        """Export a span of its own trace, of a step that has just ended after `seconds`."""
-        ids = new_ids()
-        wall = time_ns()
-        given = {**(attributes or {}), **({"error.type": error} if error else {})}
+        """See `StepWriter`."""
+        ended = time_ns()
+        if error:
+            attributes = {**attributes, "error.type": error}
         self._end(
             name,
-            self._context(*ids, b""),
+            self._context(exchange.trace_id, exchange.span_id, b""),
             None,
-            SpanKind.INTERNAL,
-            given,
-            started=wall - int(seconds * 1e9),
-            ended=wall,
+            SpanKind.CLIENT,
+            attributes,
+            started=ended - int((perf_counter() - exchange.started) * 1e9),
+            ended=ended,
             error=error,
         )
 
@@ -306,6 +302,8 @@ def _request_facts(exchange: Exchange) -> Attributes:
         facts["penstock.outcome"] = exchange.outcome
     if exchange.fallback_depth:
         facts["penstock.fallback_depth"] = exchange.fallback_depth
+    if exchange.queue_seconds:
+        facts["penstock.queue_seconds"] = exchange.queue_seconds
     if exchange.cost:
         facts["penstock.credits"] = exchange.cost / NANO
     return facts

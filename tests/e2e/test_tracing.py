@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from middlewares.tracing.ids import new_ids
+from middlewares.tracing.ids import new_span_id, new_trace_id
 from tests.middlewares.stores.redis_server import RedisServer
 from tests.otlp_receiver import receiver, tree
 from tests.waiting import DEADLINE
@@ -77,8 +77,7 @@ async def test_two_workers_send_trees_that_meet_the_upstreams_headers(
         async with AsyncExitStack() as stack:
             lines = await lines_to_both_workers(gateway, stack)
             for number, connection in enumerate(lines * 3):
-                ids = new_ids()
-                trace, parent = f"{ids[0]:032x}", f"{ids[1]:016x}"
+                trace, parent = f"{new_trace_id():032x}", f"{new_span_id():016x}"
                 model = ("well", "ill", "well")[number % 3]
                 stream = number % 3 == 2
                 headers = {

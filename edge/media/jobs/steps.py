@@ -27,7 +27,7 @@ import structlog
 
 from edge.observability.log_text import LONGEST_REASON, shown
 from edge.untyped_json import decode_object
-from edge.upstreams import UpstreamFailure
+from edge.upstreams import Response, UpstreamFailure
 from edge.upstreams.provider import Provider
 from edge.upstreams.refusal import problem_of
 from edge.vendors.errors.retry_after import retry_after
@@ -36,13 +36,14 @@ from middlewares.problem import KINDS, Problem
 from middlewares.stores.errors import CountersUnavailable, StoreUnavailable
 from middlewares.stores.jobs.base import Job, JobError, JobStore, Result, State
 from middlewares.stores.ledger.base import MAX_COST, Entry
+from middlewares.tracing.step_traces import StepTraces
 
 from .charge import closed, cost_of_result
 from .notices import Notices, next_try
 from .results import NotMedia, Results, pieces
-from .upstream import Reply, ask, open_call, read
+from .upstream import Reply, open_call, read
 from .vendors import VENDORS
-from .vendors.base import Answer, Vendor
+from .vendors.base import Answer, Call, Vendor
 from .work import JobTerms, Place, Work, decode_terms, joined
 
 _decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -78,6 +79,7 @@ class Steps:
 
     providers: those of the newest configuration by name. settle: has the accounts of a row
     restored after the ledger changed. lost: called for each job whose submission stays unknown.
+    traces: begins the trace of each call.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class Steps:
         lost: Callable[[], Any] = lambda: None,
         times: JobTimes | None = None,
         brand: str = "Penstock",
+        traces: StepTraces | None = None,
         clock: Callable[[], float] = time,
         random: Callable[[], float] = random,
     ) -> None:
@@ -102,6 +105,7 @@ class Steps:
         self._lost = lost
         self._times = times or JobTimes()
         self._brand = brand
+        self._traces = traces or StepTraces()
         self._clock = clock
         self._random = random
 
@@ -121,6 +125,27 @@ class Steps:
                 await self._poll(job, terms, work)
             case "storing":
                 await self._copy(job, terms, work)
+
+    async def _open(self, job: Job, provider: Provider, call: Call) -> Response:
+        """Send a call, in a trace of its own. Raises UpstreamFailure."""
+        trace = self._traces.begin()
+        attributes: dict[str, Any] = {
+            "penstock.upstream": provider.name,
+            "penstock.job_state": job.state,
+        }
+        try:
+            response = await open_call(provider, call, trace.headers if provider.trace else ())
+        except UpstreamFailure:
+            trace.end("job.run", attributes=attributes, error="upstream_unavailable")
+            raise
+        attributes["http.response.status_code"] = response.status
+        error = str(response.status) if 400 <= response.status <= 599 else ""
+        trace.end("job.run", attributes=attributes, error=error)
+        return response
+
+    async def _ask(self, job: Job, provider: Provider, call: Call) -> Reply:
+        """Send a call and read the whole answer. Raises UpstreamFailure."""
+        return await read(await self._open(job, provider, call))
 
     # Submission
 
@@ -149,7 +174,7 @@ class Steps:
             started_at=now,
         )
         try:
-            response = await open_call(provider, call)
+            response = await self._open(job, provider, call)
             if vendor.streams and response.status == 200 and _is_audio(response.headers):
                 return await self._stream(job, work, vendor, response)
             reply = await read(response)
@@ -257,7 +282,7 @@ class Steps:
             call = vendor.find(work, place.model, job.token)
             if call is not None:
                 try:
-                    reply = await ask(provider, call)
+                    reply = await self._ask(job, provider, call)
                     if 200 <= reply.status < 300:
                         since = job.started_at or job.created_at
                         ids = vendor.found(reply.json(), work, job.token, since)
@@ -291,12 +316,12 @@ class Steps:
             if job.cancelling and not job.asked:
                 call = vendor.cancel(work, job.upstream_id)
                 if call is not None:
-                    await ask(provider, call)
+                    await self._ask(job, provider, call)
                 job = await self._store.change(job, asked=True)
-            reply = await ask(provider, vendor.poll(work, job.upstream_id))
+            reply = await self._ask(job, provider, vendor.poll(work, job.upstream_id))
             answer = _read(vendor, reply, job.upstream_id)
             if answer is not None and answer.then is not None:
-                reply = await ask(provider, answer.then)
+                reply = await self._ask(job, provider, answer.then)
                 answer = _read(vendor, reply, job.upstream_id, _VERDICTS)
         except UpstreamFailure as failure:
             _log.info("job cannot be asked about", job=job.id, reason=_short(failure.reason))

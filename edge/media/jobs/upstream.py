@@ -36,12 +36,6 @@ class Reply(msgspec.Struct, frozen=True):
             return None
 
 
-async def ask(provider: Provider, call: Call) -> Reply:
-    """Send a call and read the whole answer. Raises UpstreamFailure."""
-    response = await open_call(provider, call)
-    return await read(response)
-
-
 async def read(response: Response) -> Reply:
     """The whole of an answer that has begun. Raises UpstreamFailure."""
     try:
@@ -50,9 +44,10 @@ async def read(response: Response) -> Reply:
         response.close()
 
 
-async def open_call(provider: Provider, call: Call) -> Response:
-    """Send a call; return when the head of the answer has arrived. Raises UpstreamFailure."""
-    headers = dict(provider.headers)
+async def open_call(provider: Provider, call: Call, context: tuple[Header, ...] = ()) -> Response:
+    """Send a call; return when the head of the answer has arrived. Raises UpstreamFailure.
+    context: headers of its trace."""
+    headers = {**dict(provider.headers), **dict(context)}
     headers |= {name.encode(): value.encode("latin-1") for name, value in call.headers.items()}
     body = None
     if call.body is not None:

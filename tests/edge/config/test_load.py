@@ -88,6 +88,7 @@ ENV = dict.fromkeys(
         "ANTHROPIC_API_KEY",
         "S3_ACCESS_KEY",
         "S3_SECRET_KEY",
+        "TRACING_KEY",
     ),
     "0123456789abcdef-x",
 ) | {"EGRESS_PROXY": "http://proxy:3128"}
@@ -132,8 +133,9 @@ def test_default_file_commented_values_are_the_defaults() -> None:
     for name in tables:
         known = {field.name for field in msgspec.structs.fields(getattr(plain, name))}
         assert set(document[name]) == known, name
-    known = {field.name for field in msgspec.structs.fields(plain.media)}
-    assert set(document["media"]) == known
+    for name in ("media", "tracing"):
+        known = {field.name for field in msgspec.structs.fields(getattr(plain, name))}
+        assert set(document[name]) == known
 
 
 def test_demo_needs_no_environment(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from middlewares import Sampling
-from middlewares.tracing.ids import new_ids
+from middlewares.tracing.ids import new_trace_id
 from middlewares.tracing.sampling import Bucket
 
 REQUESTS, RATIO = 20_000, 0.01
@@ -31,14 +31,14 @@ def test_of_new_takes_its_share_within_three_sigma() -> None:
 
 def test_of_parent_takes_its_share_of_random_ids() -> None:
     sampling = Sampling(RATIO)
-    taken = sum(sampling.of_parent(new_ids()[0], flag=False) for _ in range(REQUESTS))
+    taken = sum(sampling.of_parent(new_trace_id(), flag=False) for _ in range(REQUESTS))
     assert abs(taken - REQUESTS * RATIO) <= 6 * SIGMA  # once in five hundred million runs more
 
 
 @pytest.mark.parametrize("ratio", [0.0, 1.0])
 def test_a_ratio_of_nothing_or_all_is_exact(ratio: float) -> None:
     sampling = Sampling(ratio)
-    for one in (1, (1 << 64) - 1, (1 << 128) - 1, *(new_ids()[0] for _ in range(100))):
+    for one in (1, (1 << 64) - 1, (1 << 128) - 1, *(new_trace_id() for _ in range(100))):
         assert sampling.of_new(one) is bool(ratio)
         assert sampling.of_parent(one, flag=False) is bool(ratio)
 
@@ -53,7 +53,7 @@ def test_a_caller_cannot_choose_an_id_that_the_ratio_takes() -> None:
 def test_the_decision_about_one_trace_is_the_same_each_time() -> None:
     first, second = Sampling(0.5), Sampling(0.5)
     for _ in range(200):
-        one = new_ids()[0]
+        one = new_trace_id()
         assert first.of_parent(one, flag=False) is second.of_parent(one, flag=False)
 
 
