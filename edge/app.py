@@ -413,6 +413,7 @@ class Gateway:
         metrics.sample(metrics.workers_wanted, lambda: fleet().wanted)
         metrics.sample(metrics.workers_alive, lambda: fleet().alive)
         metrics.sample(metrics.workers_ready, lambda: fleet().ready)
+        metrics.sample(metrics.ready, lambda: float(not self._unready()))
         metrics.sample(metrics.worker_ends, lambda: fleet().ends)
         metrics.sample(metrics.worker_start_failures, lambda: fleet().failed)
         metrics.count_from(metrics.log_lines_dropped, dropped_lines)

@@ -282,6 +282,9 @@ WORKERS_READY = GaugeRow(
     "Worker processes that accept connections and are ready.",
     mode="livemostrecent",
 )
+READY = GaugeRow(
+    "ready", "1 while /readyz of at least one worker answers 200, else 0.", mode="livemax"
+)
 WORKER_ENDS = GaugeRow(
     "worker_ends", "Unexpected ends of workers and failed starts.", mode="livemostrecent"
 )

@@ -74,6 +74,7 @@ class MetricSet(Shared):
         self.workers_wanted = table.WORKERS_WANTED.make(registry, namespace)
         self.workers_alive = table.WORKERS_ALIVE.make(registry, namespace)
         self.workers_ready = table.WORKERS_READY.make(registry, namespace)
+        self.ready = table.READY.make(registry, namespace)
         self.worker_ends = table.WORKER_ENDS.make(registry, namespace)
         self.worker_start_failures = table.WORKER_START_FAILURES.make(registry, namespace)
         self.config_hash = table.CONFIG_HASH.make(registry, namespace)

@@ -217,7 +217,9 @@ def test_postgres_gone_fires_also_for_a_process_that_ends_then(
     try:
         firing = scene.fires("LedgerLag", scene.post)
         # A worker that has not seen the key cannot check it.
-        assert firing <= {"PenstockLedgerLag", "PenstockErrorShare"}
+        assert firing <= {"PenstockLedgerLag", "PenstockErrorShare", "PenstockNoReplicaReady"}
+        scene.fires("NoReplicaReady")
+        assert "keys that are not known" in gateway.get("/readyz").json()["reason"]
         scene.logged("cannot write rows to the ledger's store")
         assert not any(one["value"][1] == "1" for one in scene.prometheus.query("penstock_sql_up"))
         gateway.stop()

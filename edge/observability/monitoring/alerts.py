@@ -38,10 +38,10 @@ ALERTS = (
         expression=f"""\
 max by ({_GATEWAY}) (max_over_time(penstock_workers_wanted[1d])) > 0
 unless on ({_GATEWAY})
-sum by ({_GATEWAY}) (penstock_workers_ready) > 0""",
-        summary="No worker of {{ $labels.job }} is ready.",
-        description="No process of {{ $labels.job }} can be scraped, or none of their workers is "
-        "ready. Requests are refused or get 503.",
+sum by ({_GATEWAY}) (penstock_ready) > 0""",
+        summary="No process of {{ $labels.job }} is ready.",
+        description="No process of {{ $labels.job }} can be scraped, or /readyz of each answers "
+        "503. Load balancers send no requests to them.",
     ),
     Alert(
         name="PenstockErrorShare",

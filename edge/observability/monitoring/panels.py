@@ -294,12 +294,14 @@ SECTIONS = (
         (
             Panel(
                 "Workers",
-                "Configured workers, those that accept connections, and those that are ready.",
+                "Configured workers, those that accept connections and those that are ready; and "
+                "processes of which /readyz answers 200.",
                 "short",
                 (
                     Query(f"sum(penstock_workers_wanted{{{JOB}}})", "wanted"),
                     Query(f"sum(penstock_workers_alive{{{JOB}}})", "alive"),
                     Query(f"sum(penstock_workers_ready{{{JOB}}})", "ready"),
+                    Query(f"sum(penstock_ready{{{JOB}}})", "processes ready"),
                 ),
             ),
             Panel(

@@ -132,7 +132,7 @@ def test_gauge_of_the_parent_is_shown_by_its_children() -> None:
 
 
 def test_values_without_room_are_counted() -> None:
-    (seen,) = run("a = child(count(3)); scrape(); end(*a)", SLOT="8192")
+    (seen,) = run("a = child(count(3)); scrape(); end(*a)", SLOT="9216")
     assert seen["penstock_metrics_missing"] > 0
     assert seen["penstock_requests_total"] == 3  # it came before the memory was full
 

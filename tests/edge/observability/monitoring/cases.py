@@ -69,13 +69,13 @@ FIRST = "time_to_first_content_seconds"
 
 CASES = (
     Case(
-        "all_workers_unready_fires",
+        "all_processes_unready_fires",
         "PenstockNoReplicaReady",
         {
             of("workers_wanted"): "2x60",
             second("workers_wanted"): "2x60",
-            of("workers_ready"): "2x10 0x50",
-            second("workers_ready"): "2x20 0x40",
+            of("ready"): "1x10 0x50",
+            second("ready"): "1x20 0x40",
         },
         30,
         GATEWAY,
@@ -83,7 +83,7 @@ CASES = (
     Case(
         "all_targets_gone_fires",
         "PenstockNoReplicaReady",
-        {of("workers_wanted"): "2x10 stale", of("workers_ready"): "2x10 stale"},
+        {of("workers_wanted"): "2x10 stale", of("ready"): "1x10 stale"},
         90,
         GATEWAY,
     ),
@@ -93,8 +93,8 @@ CASES = (
         {
             of("workers_wanted"): "2x60",
             second("workers_wanted"): "2x10 stale",
-            of("workers_ready"): "1x60",
-            second("workers_ready"): "2x10 stale",
+            of("ready"): "1x60",
+            second("ready"): "1x10 stale",
         },
         30,
     ),
