@@ -127,8 +127,8 @@ INSTALL_NEWEST = $(BIN)/uv pip install --quiet --system-certs --python $(NEWEST)
 BOUNDED := granian prometheus-client
 # What Typer takes for texts in colours, which this program does not have: 18 MB.
 UNUSED := rich pygments markdown-it-py mdurl
-IMAGE_PROGRAMS := buildah mmdebstrap bwrap nsenter
-IMAGE_PACKAGES := buildah mmdebstrap bubblewrap util-linux
+IMAGE_PROGRAMS := buildah mmdebstrap bwrap nsenter systemd-nspawn
+IMAGE_PACKAGES := buildah mmdebstrap bubblewrap util-linux systemd-container
 # What the image has besides: HTTP/2 to upstreams, reading of media, export of spans.
 IMAGE_EXTRAS := http2 media otlp
 

@@ -104,7 +104,7 @@ class ServiceManager:
             first = self._state is not _State.STOPPING
             self._state = _State.STOPPING
             if first:
-                self._text = "Requests that run may end"
+                self._text = "Stopping; running requests may end"
                 self._send("STOPPING=1")
 
     def alive(self) -> None:

@@ -117,6 +117,7 @@ async def test_services_of_the_compose_file_serve_the_lines_of_the_readme(
         kind, program, *rest = found["penstock"]["healthcheck"]["test"]
         assert (kind, program) == ("CMD", "penstock")
         await run(*rest)
+        assert "error    " not in await run("check")
         _, up, create = block(README, "sh", "docker compose up").splitlines()
         assert shlex.split(up)[:3] == ["docker", "compose", "up"]
         inside = shlex.split(create, comments=True)

@@ -1,6 +1,8 @@
 """The built image. Its tests need root and packages of Debian, so `make image-proof` runs them."""
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,9 +22,14 @@ def image() -> Iterator[Image]:
 
 
 @pytest.fixture
-def mounted(tmp_path: Path) -> Mounted:
-    """A folder of configuration as Kubernetes mounts a ConfigMap."""
-    return Mounted(tmp_path / "config")
+def mounted() -> Iterator[Mounted]:
+    """A folder of configuration as Kubernetes mounts a ConfigMap, which any user can read."""
+    folder = Path(tempfile.mkdtemp(prefix="penstock-config-"))
+    folder.chmod(0o755)
+    try:
+        yield Mounted(folder)
+    finally:
+        shutil.rmtree(folder)
 
 
 @pytest.fixture

@@ -28,10 +28,6 @@ class Mounted:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        folder.mkdir()
-        for parent in folder.parents:
-            if parent.stat().st_mode & 0o001 == 0:
-                parent.chmod(parent.stat().st_mode | 0o011)
         with closing(socket.create_server(("127.0.0.1", 0))) as taken:
             self.port: int = taken.getsockname()[1]
         self._versions = 0
@@ -55,6 +51,7 @@ class Mounted:
                 "objects": "file:/var/lib/penstock/objects",
             },
             "auth": {"mode": "none"},
+            "limits": {"address": "100000/min", "safety_net": "100000/min"},
             "upstreams": [
                 {"name": "near", "dialect": "simulator"},
                 {"name": "c", "dialect": "claude-cli", "command": "/etc/penstock/claude"},

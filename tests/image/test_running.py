@@ -2,6 +2,7 @@
 
 import threading
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,8 @@ def test_stop_during_the_start_ends_it(image: Image, mounted: Mounted, tmp_path:
     starting = Container(image, mounted, tmp_path / "output")
     first = starting.first
     while starting.running:
-        first.terminate()
+        with suppress(psutil.NoSuchProcess):
+            first.terminate()
         time.sleep(0.02)
     assert starting.ended() == 128 + 15, starting.output
     assert "ready http" not in starting.output
