@@ -15,7 +15,7 @@ from .metric_set import MetricSet
 
 _Kind = tuple[str, str, int, str, str]
 """Endpoint, model, status, outcome and problem of a request."""
-_CREDIT_REFUSALS = frozenset(("budget_exceeded", "insufficient_credits", "rate_limited"))
+_CREDIT_REFUSALS = ("budget_exceeded", "insufficient_credits", "rate_limited")
 
 
 class _Sums:
@@ -54,6 +54,8 @@ class Tally:
 
     def __init__(self, metrics: MetricSet, exemplars: Exemplars) -> None:
         self._metrics = metrics
+        for kind in _CREDIT_REFUSALS:  # from 0 on, so that the first one shows as an increase
+            metrics.credit_refusals.labels(kind)
         self._exemplars = exemplars
         self._kinds: dict[_Kind, _Sums] = {}
         self._attempts: dict[tuple[str, int, str], int] = {}

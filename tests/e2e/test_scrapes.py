@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 
 import psutil
 import pytest
@@ -114,8 +114,9 @@ def held_by(worker: psutil.Process, streams: list[Line]) -> list[Line]:
 
 def living(gateway: Gateway) -> Iterator[int]:
     for worker in gateway.workers:
-        if worker.status() != psutil.STATUS_ZOMBIE:
-            yield worker.pid
+        with suppress(psutil.NoSuchProcess):  # it ended just now
+            if worker.status() != psutil.STATUS_ZOMBIE:
+                yield worker.pid
 
 
 async def test_scrapes_under_load_over_a_killed_worker_never_go_back_and_lose_nothing(

@@ -3,13 +3,26 @@
 from typing import Any
 
 import pytest
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.samples import Exemplar
 from prometheus_client.utils import floatToGoString
 
-from middlewares import Exchange, Metrics
+from middlewares import (
+    Exchange,
+    Metrics,
+    MetricsMiddleware,
+    RequestIDMiddleware,
+    TracingMiddleware,
+)
+from middlewares.asgi import Receive, Scope, Send
 from middlewares.metric_table import DURATION, FIRST_CONTENT
 from middlewares.metrics.exemplars import LONGEST, Exemplars, Seen
+from middlewares.tracing.sampling import Sampling
+from middlewares.tracing.spans import Spans
+from tests.asgi import request
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 BOTH = ["trace_id", "request_id"]
@@ -129,3 +142,25 @@ def test_bounds_as_written_are_the_numbers_of_the_table() -> None:
     for bound in (*DURATION.buckets, *FIRST_CONTENT.buckets, float("inf")):
         written = floatToGoString(bound)  # type: ignore[no-untyped-call]
         assert float(written) == bound
+
+
+async def test_exemplar_names_the_span_that_was_exported() -> None:
+    """Through the layers in their order: its ids find the trace and the line of the log."""
+    exporter, metrics = InMemorySpanExporter(), Metrics()
+    spans = Spans(SimpleSpanProcessor(exporter), resource=Resource({}))
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        Exchange.of(scope).endpoint = "chat"
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    counted = MetricsMiddleware(app, metrics=metrics)
+    traced = TracingMiddleware(counted, spans=spans, sampling=Sampling(1.0))
+    answer = await request(RequestIDMiddleware(traced))
+    (exemplar,) = exemplars_of(metrics).values()
+    (span,) = exporter.get_finished_spans()
+    assert span.context is not None
+    assert exemplar.labels == {
+        "trace_id": f"{span.context.trace_id:032x}",
+        "request_id": answer.header("x-request-id"),
+    }

@@ -328,7 +328,7 @@ def test_requests_that_waited_for_a_rate_limit_are_measured() -> None:
         ("refused", "insufficient_credits", 1),
         ("refused", "rate_limited", 1),
         ("refused", "invalid_key", None),
-        ("failed", "rate_limited", None),  # by an upstream
+        ("failed", "rate_limited", 0),  # by an upstream
     ],
 )
 def test_refusals_by_limits_and_credits_are_counted(
