@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.middlewares.stores.redis_server import RedisServer
 
 from .conftest import Start, over_http
-from .program import Gateway, Program, Sample, until
+from .program import DEADLINE, Gateway, Program, Sample, until
 from .wire import CHAT, Line, ask, chat, line, request
 
 COUNTED = ("_total", "_count", "_sum", "_bucket")
@@ -144,7 +144,8 @@ async def test_scrapes_under_load_over_a_killed_worker_never_go_back_and_lose_no
         lost = len(held_by(victim, streams))
         assert lost
         victim.kill()
-        await asyncio.to_thread(until, lambda: victim.pid not in living(gateway), what="its death")
+        # Not before all of its threads have ended are its sockets closed.
+        await asyncio.to_thread(victim.wait, DEADLINE)
         loading = asyncio.create_task(load(gateway, requests))
         for _ in range(25):
             await asyncio.to_thread(scrapes.next)
