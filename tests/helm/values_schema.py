@@ -171,6 +171,13 @@ SHAPES: dict[str, Schema] = {
 }
 """What a default does not say about its value, by name."""
 
+MAY_BE_NULL = {
+    *("autoscaling.behavior", "autoscaling.cpu", "keda.behavior", "httpRoute.timeouts"),
+    *("resources", "migration.resources", "redis.resources", "postgresql.resources"),
+    *("lifecycle", "nodeSelector", "affinity"),
+}
+"""Values with a default that null takes away. Helm leaves a null out, so a key is then missing."""
+
 OF_PARENTS: Schema = {
     "global": {"type": "object", "description": "Values of a chart that has this one in it."},
     "enabled": {"type": "boolean", "description": "Condition of a chart that has this one in it."},
@@ -195,6 +202,9 @@ def values_schema(values: list[Value]) -> Schema:
         one = _described(value)
         tables[value.path[:-1]]["properties"][value.path[-1]] = one
         tables[value.path] = one
+        null = value.default is None or isinstance(value.default, list)
+        if not null and value.name not in MAY_BE_NULL:
+            tables[value.path[:-1]].setdefault("required", []).append(value.path[-1])
     top["properties"].update(OF_PARENTS)
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
