@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from time import monotonic, time
 from typing import Any
 
@@ -62,7 +63,7 @@ async def test_60_a_minute_and_10_at_once_for_an_address(start: Start) -> None:
     assert first.header("x-ratelimit-remaining") == "59"
     assert before <= int(first.header("x-ratelimit-reset")) <= time() + 2
     left = [int(reply.header("x-ratelimit-remaining")) for reply in replies]
-    assert left == sorted(left, reverse=True)
+    assert all(after >= one - 1 for one, after in pairwise(left)), "each takes one"
     assert last.header("x-ratelimit-remaining") == "0"
     assert before + 60 <= int(last.header("x-ratelimit-reset")) <= time() + 72
     # After the seconds of `Retry-After` requests are admitted again.

@@ -14,7 +14,19 @@ import pytest
 from .conftest import Figures, Start, over_http
 from .nginx import Nginx
 from .program import DEADLINE, Gateway, Program, release, until
-from .wire import ANTHROPIC, CHAT, MESSAGES, Reply, ask, chat, events, line, request, text_of
+from .wire import (
+    ANTHROPIC,
+    CHAT,
+    MESSAGES,
+    Reply,
+    ask,
+    chat,
+    events,
+    line,
+    refuses,
+    request,
+    text_of,
+)
 
 STREAMS = 200
 TOKENS = 70
@@ -171,11 +183,3 @@ async def test_the_port_is_free_again_while_streams_run_to_their_end(
             reply.body += part
         assert reply.whole
     assert await asyncio.to_thread(old.ended) == 0
-
-
-def refuses(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=5).close()
-    except ConnectionError:
-        return True
-    return False

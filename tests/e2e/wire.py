@@ -225,9 +225,10 @@ def _both_have_some(gateway: Gateway, lines: list[Line]) -> bool:
 
 
 def refuses(port: int) -> bool:
-    """Whether no new connection to a port is accepted."""
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=5).close()
-    except ConnectionError:
-        return True
+    """Whether no new connection to a port is accepted. One that is kept waiting is not refused."""
+    with suppress(TimeoutError):
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=5).close()
+        except ConnectionError:
+            return True
     return False
