@@ -47,8 +47,11 @@ _OPERATIONS = {
     "responses.compact": "chat",
     "completions": "text_completion",
     "embeddings": "embeddings",
+    "messages.count_tokens": "count_tokens",
+    "responses.input_tokens": "count_tokens",
 }
-"""Operation of an endpoint; those of images and sound are "generate_content"."""
+"""Operation of an endpoint; those of images and sound are "generate_content". Counts of tokens have
+a word of their own, which the conventions allow: they are no answers of a model."""
 _SESSION_HEADERS = (b"x-session-id", b"session-id", b"session_id")
 _SESSION = re.compile(rb"[A-Za-z0-9_.:\-]{1,128}")
 

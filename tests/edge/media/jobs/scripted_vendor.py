@@ -44,6 +44,8 @@ class ScriptedVendor:
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, str, Any]] = []
+        self.traces: list[str] = []
+        """`traceparent` of each request, "" where there is none."""
         self.scripts: list[tuple[str, str, Callable[[], Reply]]] = []
 
     def on(self, method: str, path: str, *replies: Reply | Callable[[], Reply]) -> None:
@@ -62,6 +64,7 @@ class ScriptedVendor:
         if isinstance(body, AsyncIterator):
             data = b"".join([piece async for piece in body])
         path = request.target.decode().partition("?")[0]
+        self.traces.append(dict(request.headers).get(b"traceparent", b"").decode())
         content = msgspec.json.decode(data) if data else None
         self.asked.append((request.method.decode(), path, content))
         for method, fits, take in self.scripts:

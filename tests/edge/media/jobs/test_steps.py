@@ -1,10 +1,12 @@
 """Each step of a job: what an upstream says, what is written, and what it costs."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
+from opentelemetry.sdk.resources import Resource
 
 from edge.media.jobs.charge import most_cost
 from edge.media.jobs.notices import PAUSES, Notices, Signer
@@ -21,7 +23,11 @@ from middlewares.stores.ledger.base import Entry
 from middlewares.stores.ledger.sql import SqlLedgerStore
 from middlewares.stores.memory import MemorySecretStore
 from middlewares.stores.sql.database import Database
+from middlewares.tracing.sampling import Sampling
+from middlewares.tracing.spans import Spans
+from middlewares.tracing.step_traces import StepTraces
 from tests.middlewares.stores.sqlite_files import new_sqlite
+from tests.otlp_receiver import Collected
 
 from .scripted_vendor import JSON, Reply, ScriptedVendor, provider_of
 
@@ -81,7 +87,7 @@ class Nowhere:
 class Bench:
     """A store with one job, its upstream, and a clock that a test moves."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, traces: StepTraces | None = None) -> None:
         self.now = NOW
         self.store = SqlJobStore(database)
         self.ledger = SqlLedgerStore(database)
@@ -100,6 +106,7 @@ class Bench:
             notices=Notices(Signer(MemorySecretStore()), self.web),
             settle=self._settle,
             lost=self._lose,
+            traces=traces,
             times=JobTimes(),
             clock=lambda: self.now,
             random=lambda: 0.5,
@@ -193,6 +200,42 @@ class Bench:
 async def bench(tmp_path: Any) -> AsyncIterator[Bench]:
     database = await Database.open(new_sqlite(tmp_path / "jobs.db"))
     yield Bench(database)
+    await database.aclose()
+
+
+async def test_each_call_of_a_job_has_a_trace_of_its_own(tmp_path: Path) -> None:
+    collected = Collected()
+    database = await Database.open(new_sqlite(tmp_path / "jobs.db"))
+    traces = StepTraces(Spans(collected, resource=Resource({})), Sampling(1.0))
+    bench = Bench(database, traces)
+    bench.accepts()
+    await bench.create()
+    assert (await bench.run()).state == "succeeded"
+    await database.aclose()
+    spans = collected.spans()
+    assert {span.name for span in spans} == {"job.run"}
+    assert [span.attributes["penstock.job_state"] for span in spans] == [
+        *("submitting", "running", "running")
+    ]
+    assert len({span.trace for span in spans}) == 3
+    assert bench.vendor.traces[:3] == [f"00-{span.trace}-{span.id}-01" for span in spans]
+    assert not any(span.failed for span in spans)
+
+
+async def test_a_call_that_fails_is_an_error_and_jobs_without_tracing_send_no_trace(
+    tmp_path: Path,
+) -> None:
+    collected = Collected()
+    database = await Database.open(new_sqlite(tmp_path / "jobs.db"))
+    traces = StepTraces(Spans(collected, resource=Resource({})), Sampling(1.0))
+    bench = Bench(database, traces)
+    bench.vendor.on("POST", "/v1/videos", Reply({}, failure=ConnectFailed("canary")))
+    await bench.create()
+    await bench.step()
+    (span,) = collected.spans()
+    assert span.failed
+    assert span.attributes["error.type"] == "upstream_unavailable"
+    assert b"canary" not in collected.exported()
     await database.aclose()
 
 

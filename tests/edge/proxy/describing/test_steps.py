@@ -16,11 +16,13 @@ from edge.proxy.describing.wording import NOTE
 from edge.upstreams import ConnectFailed
 from middlewares.stores.descriptions.sql import SqlDescriptionStore
 from middlewares.stores.sql.database import Database
+from middlewares.tracing.spans import EndedSpans
 from tests.asgi import Call, Recorded, http_scope, request
 from tests.edge.media.decode import samples
 from tests.edge.scripted import JSON, SSE, Answer, Scripted, ScriptedGateway
 from tests.edge.wire import CHAT, DONE, HI, MESSAGES, PLAIN, ROLE, STOP
 from tests.middlewares.stores.sqlite_files import new_sqlite
+from tests.otlp_receiver import Collected, tree
 
 RESPONSES = "/v1/responses"
 PNG = samples.image()
@@ -154,6 +156,7 @@ class Maker:
         main: Answer | None = None,
         ant: Scripted | None = None,
         keeps: bool = True,
+        processor: EndedSpans | None = None,
         **document: Any,
     ) -> Door:
         upstream = Scripted(main or plain(PLAIN))
@@ -168,6 +171,7 @@ class Maker:
             document={name: value for name, value in given.items() if value is not None},
             others=others,
             sandbox=self._sandbox,
+            processor=processor,
             descriptions=SqlDescriptionStore(self._database, keep=1e6) if keeps else None,
         )
         return Door(gateway, upstream, describer)
@@ -199,6 +203,25 @@ async def test_image_before_a_text_model_becomes_a_labelled_text_in_its_place(ma
     assert (question["model"], question["temperature"], question["max_tokens"]) == ("e1", 0, 1500)
     assert question["messages"][1]["content"][0]["image_url"]["url"].startswith("data:image/png")
     assert "What?" not in json.dumps(question)
+
+
+async def test_description_is_a_child_of_the_request_in_its_trace(make: Maker) -> None:
+    collected = Collected()
+    door = make(processor=collected, tracing={"ratio": 1})
+    assert (await door.post(asked(image()))).status == 200
+    spans = collected.spans()
+    assert tree(spans) == {
+        "POST /v1/chat/completions": {
+            "media.describe": {"chat e1": {}},
+            f"chat {door.sent()['model']}": {},
+        }
+    }
+    assert len({span.trace for span in spans}) == 1
+    (child,) = [span for span in spans if span.name == "media.describe"]
+    (asking,) = [span for span in spans if span.name == "chat e1"]
+    assert (child.kind, asking.parent) == ("INTERNAL", child.id)
+    traceparent = f"00-{asking.trace}-{asking.id}-01".encode()
+    assert door.eye.header(b"traceparent") == [traceparent]
 
 
 async def test_model_with_the_modality_gets_the_part_itself(make: Maker) -> None:
