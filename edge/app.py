@@ -213,6 +213,7 @@ class Gateway:
             metrics.count_from(metrics.refused_at_door, lambda: self._admission.refused)
             metrics.report_from(PoolReporter(metrics, self._providers.pool_figures))
             self._register_fleet_metrics(metrics)
+            stack.push_async_callback(self._close_span_export)
             stack.push_async_callback(self._close_generations)
             self._generation = await self._build(self._initial)
             self._services.jobs.providers.adopt(self._generation.providers)
@@ -294,6 +295,14 @@ class Gateway:
         """Wait for answers to submissions for as long as for requests."""
         left = self._cancel_time - asyncio.get_running_loop().time()
         await self._services.jobs.engine.aclose(left if self._draining_since else 0.0)
+
+    async def _close_span_export(self) -> None:
+        """Send the last spans, in at most half of what is left of the drain."""
+        export = self._services.span_export
+        if export is not None:
+            end = self._draining_since + self._initial.settings.server.drain
+            left = end - asyncio.get_running_loop().time()
+            await asyncio.to_thread(export.close, left / 2)
 
     async def _close_generations(self) -> None:
         for generation in (self._generation, *self._old):

@@ -90,7 +90,8 @@ _LONGEST_COPY = 900.0
 
 
 class Services(msgspec.Struct, frozen=True):
-    """The services that all generations share."""
+    """The services that all generations share. span_export: closed by the gateway, which knows how
+    much of the drain is left."""
 
     metrics: Metrics
     database: Database
@@ -137,7 +138,6 @@ async def open_services(
     stack.callback(metrics.stop)
     span_export = _span_export_of(settings)
     if span_export is not None:
-        stack.push_async_callback(asyncio.to_thread, span_export.close)
         spans = metrics.spans
         metrics.count_from(spans.labels("exported"), lambda: span_export.exported)
         metrics.count_from(spans.labels("dropped"), lambda: span_export.dropped)

@@ -149,14 +149,15 @@ class SpanExport(Shared):
             version=version("penstock"),
         )
 
-    def close(self) -> None:
-        """Export what is left, within 3 s, and not at all where the collector does not answer.
+    def close(self, most: float = _STOP) -> None:
+        """Export what is left, within `most` seconds and 3 s, and not at all where the collector
+        does not answer.
 
         It blocks: call it in a thread. What a collector does not take in time is lost.
         """
         closing = threading.Thread(target=self._processor.shutdown, daemon=True, name="traces-end")
         closing.start()
-        end = monotonic() + _STOP
+        end = monotonic() + min(most, _STOP)
         patience = monotonic() + _STOP_FAILING
         while closing.is_alive() and monotonic() < end:
             if self._exporter.stuck and monotonic() > patience:

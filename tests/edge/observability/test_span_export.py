@@ -1,5 +1,6 @@
 """Spans on their way to a collector that takes them, is away, or hangs."""
 
+import socket
 import threading
 from collections.abc import Sequence
 from time import monotonic
@@ -14,6 +15,7 @@ from structlog.testing import capture_logs
 
 from edge.config.load import parse
 from edge.config.model import TracingConfig
+from edge.config.secrets import HttpUrl
 from edge.observability.span_export import (
     QUEUE,
     CountedExporter,
@@ -86,16 +88,28 @@ def test_failures_are_counted_and_make_room(result: Any) -> None:
     assert (export.exported, export.failed, export.dropped) == (0, 10, 0)
 
 
-def test_closing_does_not_wait_for_a_collector_that_hangs() -> None:
+@pytest.mark.parametrize("most", [60.0, 0.1, -1.0])
+def test_closing_does_not_wait_for_a_collector_that_hangs(most: float) -> None:
     collector = Scripted()
     export = SpanExport(collector)
     export.on_end(span())
     began = monotonic()
-    export.close()
+    export.close(most)
     took = monotonic() - began
     assert export.exported == 0
     assert took < DEADLINE / 2  # it returned without the collector
     collector.open.set()
+
+
+def test_closing_does_not_wait_for_a_collector_that_is_away() -> None:
+    with socket.socket() as kept:
+        kept.bind(("127.0.0.1", 0))  # and nothing listens
+        url = f"http://127.0.0.1:{kept.getsockname()[1]}"
+        export = open_export(TracingConfig(endpoint=HttpUrl(url)), {})
+        assert export is not None
+        export.on_end(span())
+        export.close()
+        assert export.exported == 0
 
 
 def test_failures_are_logged_once_a_minute_without_a_word_of_the_collector() -> None:
