@@ -59,6 +59,7 @@ def document(upstream: str, collector: str, **tracing: Any) -> dict[str, Any]:
             {"id": "ill", "targets": ["far/up-ill"], "fallbacks": ["well"]},
         ],
         "fallback": {"retries": 0},
+        "breaker": {"min_failures": 1000},  # so that each request tries the ill one first
     }
 
 
