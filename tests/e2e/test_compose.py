@@ -32,6 +32,7 @@ def dotenv(folder: Path) -> dict[str, str]:
     line = block(README, "sh", "docker compose up").splitlines()[0]
     done = subprocess.run(["sh", "-ec", line], cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    assert (folder / ".env").stat().st_mode & 0o077 == 0
     return dict(pair.split("=", 1) for pair in (folder / ".env").read_text().split())
 
 
