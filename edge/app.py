@@ -379,6 +379,9 @@ class Gateway:
             requests=len(self._requests),
             state=state,
             fault=self._fault,
+            figures=self._services.figures.figures(
+                upstream.name for upstream in generation.snapshot.settings.upstreams
+            ),
         )
 
     def _unready(self) -> dict[str, str]:
@@ -484,6 +487,7 @@ class Gateway:
                 dialects=lambda name: providers[name].dialects,
             ),
             health=shared.health,
+            failed=shared.failures,
             throttle_queue=shared.throttle_queue,
             token_queue=shared.token_queue,
             sandbox=shared.sandbox,
@@ -577,7 +581,6 @@ class Gateway:
                 health=shared.health,
                 providers=providers,
                 status=self._status,
-                queued=lambda: len(shared.throttle_queue) + len(shared.token_queue),
             )
         )
         parts = msgspec.structs.replace(parts, dashboard_app=dashboard)

@@ -44,6 +44,7 @@ from middlewares import (
 )
 from middlewares.asgi import ASGIApp, Header, Scope
 from middlewares.budget import credits_used
+from middlewares.fallback.middleware import Failed
 from middlewares.idempotency.middleware import members
 from middlewares.limits import Limits, Rate
 from middlewares.rate_limit.throttle_queue import ThrottleQueue
@@ -68,8 +69,8 @@ LARGEST_IMAGE_FILE = 50 << 20
 class Parts(msgspec.Struct, frozen=True):
     """The settings, stores and apps that the layers need. spans: writes the spans of requests;
     None makes no traces. log: takes an event name and fields.
-    stopped: see `ErrorsMiddleware`. open_apps: of open endpoints, by name. form_sources: see
-    `IntakeMiddleware`."""
+    stopped: see `ErrorsMiddleware`. failed: see `FallbackMiddleware`. open_apps: of open
+    endpoints, by name. form_sources: see `IntakeMiddleware`."""
 
     settings: Settings
     catalog: Catalog
@@ -96,6 +97,7 @@ class Parts(msgspec.Struct, frozen=True):
     sandbox: Sandbox | None = None
     named_files: NamedFiles | None = None
     stopped: Callable[[], bool] = lambda: False
+    failed: Failed | None = None
     open_apps: Mapping[str, ASGIApp] = {}
     form_sources: Mapping[Codec, FileSource] = {}
     endpoints: Sequence[Endpoint] = ENDPOINTS
@@ -200,6 +202,7 @@ def _fallback(app: ASGIApp, parts: Parts) -> ASGIApp:
         candidates=parts.candidates,
         served=parts.candidates.served,
         health=parts.health,
+        failed=parts.failed,
         retry=RetryPolicy(
             max_attempts=fallback.max_attempts,
             deadline=fallback.deadline,

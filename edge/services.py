@@ -34,7 +34,9 @@ from edge.media.resolve import Resolver
 from edge.media.sweep import FileSweeper
 from edge.observability.loop_lag import LoopLag
 from edge.observability.process_metrics import measure_process
+from edge.observability.recent_failures import RecentFailures
 from edge.observability.trace_settings import traces_endpoint
+from edge.observability.worker_figures import FigureSources
 from edge.proxy.attachments.vendor_files import VendorFiles
 from edge.proxy.attachments.vendor_sweep import VendorFileSweeper
 from edge.proxy.describing.steps import DescribingSlots
@@ -121,6 +123,8 @@ class Services(msgspec.Struct, frozen=True):
     vendor_sweeper: VendorFileSweeper
     health: Health
     breaker_reporter: BreakerReporter
+    failures: RecentFailures
+    figures: FigureSources
     broken_models: BrokenModels
     affinity: ConversationAffinity | None
     span_export: "SpanExport | None" = None
@@ -256,8 +260,18 @@ async def open_services(
     metrics.sample(metrics.ledger_oldest, lambda: ledger_writer.oldest_age(time()))
     metrics.count_from(metrics.ledger_rows.labels("requests"), lambda: ledger_writer.written)
     metrics.count_from(metrics.ledger_rows.labels("recovery"), lambda: ledger_writer.recovered)
+    failures = RecentFailures(breaker_reporter.knows)
     return Services(
         metrics=metrics,
+        failures=failures,
+        figures=FigureSources(
+            health=health,
+            failures=failures,
+            streams=lambda: metrics.streams,
+            queued=lambda: len(throttle_queue) + len(token_queue),
+            ledger_rows=lambda: ledger_writer.pending,
+            ledger_age=lambda: ledger_writer.oldest_age(time()),
+        ),
         database=database,
         keys=keys,
         sessions=sessions,

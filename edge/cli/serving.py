@@ -1,6 +1,5 @@
 """Commands that serve, that change the SQL store as a whole, and that print what is built in."""
 
-import asyncio
 from pathlib import Path
 from typing import Annotated
 
@@ -95,6 +94,8 @@ def accept_store(config: Config) -> None:
     For a restore under a running gateway, or a new database in place of a lost one. Running
     gateways use it within seconds and write the rows that wait in their journals to it.
     """
+    import asyncio
+
     from middlewares.stores.sql.database import Database
     from middlewares.stores.sql.identity import DatabaseState, accept
 

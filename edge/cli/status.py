@@ -1,15 +1,24 @@
-"""`penstock status`: the state of the running gateway, compared with the configuration file."""
+"""`penstock status`: the state of the running gateway, compared with the configuration file.
 
+It is what health checks of containers run every half minute, so it imports little: no HTTP client
+but the standard library's, and of a configuration only what finds the gateway.
+"""
+
+import sys
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from .terminal import Config, Json, print_json, print_table, say
+from .terminal import Config, Json, print_json, say
 
 _PATIENCE = 5.0
 _SILENT = 10.0
 """Seconds without an update after which a worker is reported; one comes every second."""
+_LARGEST = 16 << 20
+"""Bytes of an answer."""
+_CLEAR = "\x1b[H\x1b[2J"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -23,30 +32,58 @@ def status(
         str | None, typer.Option(help="Base URL of the gateway, if it cannot be found.")
     ] = None,
     json: Json = False,
+    watch: Annotated[
+        float | None,
+        typer.Option(min=0.2, metavar="SECONDS", help="Show it again and again, until Ctrl-C."),
+    ] = None,
 ) -> None:
     """Show the state of the running gateway; exit 0 when every worker runs the file."""
-    import time
+    while True:
+        shown = _Shown(config, url)
+        if watch is not None and not json and sys.stdout.isatty():
+            typer.echo(_CLEAR, nl=False)
+        shown.print(json=json, lines=watch is not None)
+        if watch is None:
+            raise typer.Exit(shown.exit)
+        try:
+            time.sleep(watch)
+        except KeyboardInterrupt:
+            raise typer.Exit(shown.exit) from None
 
-    import msgspec
 
-    from edge.runtime.status import find_fleet
+class _Shown:
+    """The state of a gateway at one moment, and what is wrong with it."""
 
-    url = url or _url_of(config)
-    found, fault = _fetch(url)
-    if found is None:
-        say(f"error: {url}: {fault}")
+    def __init__(self, config: Path, url: str | None) -> None:
+        from edge.runtime.status import find_fleet
+
+        self.url = url or _url_of(config)
+        self.found, fault = _fetch(self.url)
+        if self.found is not None:
+            self.problems = _problems(self.found, config)
+            return
+        self.problems = [f"{self.url}: {fault}"]
         if fleet := find_fleet(config):
-            for problem in _missing(msgspec.structs.asdict(fleet), time.time()):
-                say(f"error: {problem}")
-        raise typer.Exit(1)
-    problems = _problems(found, config)
-    if json:
-        print_json({**found, "problems": problems})
-    else:
-        _print(found, url)
-        for problem in problems:
+            import msgspec
+
+            self.problems += _missing(msgspec.structs.asdict(fleet), time.time())
+
+    @property
+    def exit(self) -> int:
+        return 1 if self.problems else 0
+
+    def print(self, *, json: bool, lines: bool) -> None:
+        """Print it. lines: JSON in one line."""
+        if json:
+            found = self.found or {"state": "down", "url": self.url}
+            print_json({**found, "problems": self.problems}, one_line=lines)
+            return
+        if self.found is not None:
+            from .status_table import print_status
+
+            print_status(self.found, self.url)
+        for problem in self.problems:
             say(f"error: {problem}")
-    raise typer.Exit(1 if problems else 0)
 
 
 def _url_of(config: Path) -> str:
@@ -76,19 +113,31 @@ def _url_of(config: Path) -> str:
 
 def _fetch(url: str) -> tuple[dict[str, Any] | None, str]:
     """The status that `url` answers, or None and the reason."""
-    import httpx
+    import json
+    from http.client import HTTPConnection, HTTPException, HTTPSConnection
+    from urllib.parse import urlsplit
 
     try:
-        with httpx.Client(trust_env=False, timeout=_PATIENCE) as client:
-            answer = client.get(f"{url.rstrip('/')}/status")
-        if answer.status_code == 404:
-            return None, "answers 404: this address is not in server.ops_networks"
-        if answer.status_code != 200:
-            return None, f"answers {answer.status_code}"
-        found = answer.json()
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        return None, f"does not answer: {error}"
-    except ValueError:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            return None, "is not a URL; expected http://HOST:PORT"
+        kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+        connection = kind(parts.hostname, parts.port, timeout=_PATIENCE)
+        try:
+            connection.request("GET", f"{parts.path.rstrip('/')}/status")
+            answer = connection.getresponse()
+            body = answer.read(_LARGEST)
+        finally:
+            connection.close()
+    except (OSError, HTTPException, ValueError) as error:
+        return None, f"does not answer: {error or type(error).__name__}"
+    if answer.status == 404:
+        return None, "answers 404: this address is not in server.ops_networks"
+    if answer.status != 200:
+        return None, f"answers {answer.status}"
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
         return None, "answers, but is not Penstock"
     if not isinstance(found, dict) or "workers" not in found:
         return None, "answers, but is not Penstock"
@@ -141,29 +190,3 @@ def _missing(fleet: dict[str, Any], now: float) -> list[str]:
     if (left := fleet["next_start"] - now) > 0:
         said += f"; the next start is in {left:.0f} s"
     return [said]
-
-
-def _print(found: dict[str, Any], url: str) -> None:
-    if "pid" in found:
-        typer.echo(
-            f"Penstock {found['version']} at {url}, pid {found['pid']}, {found['state']}, "
-            f"up {_span(found['uptime_seconds'])}"
-        )
-    tables = found.get("tables", {})
-    if tables.get("version", "") > tables.get("program", ""):
-        typer.echo(
-            f"the tables are of version {tables['version']}, newer than this program "
-            f"({tables['program']}), which works with them"
-        )
-    if last := found.get("last_reload"):
-        typer.echo(f"last reload: {last['result']} at {last['at']}, {last['digest'] or 'no file'}")
-    columns = ("pid", "state", "digest", "generation", "loaded", "requests")
-    print_table(columns, found["workers"])
-
-
-def _span(seconds: float) -> str:
-    """A duration in its two largest units: "3 d 4 h"."""
-    whole = int(seconds)
-    parts = [(whole // 86400, "d"), (whole // 3600 % 24, "h"), (whole // 60 % 60, "min")]
-    said = [f"{number} {unit}" for number, unit in parts if number]
-    return " ".join([*said, f"{whole % 60} s"][:2])

@@ -1,6 +1,5 @@
 """Common options of the commands, access to the stores, and printing."""
 
-import asyncio
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -70,11 +69,11 @@ def say(line: str) -> None:
     typer.echo(line, err=True)
 
 
-def print_json(value: object) -> None:
+def print_json(value: object, *, one_line: bool = False) -> None:
     """Print to standard output."""
     import json
 
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    typer.echo(json.dumps(value, indent=None if one_line else 2, ensure_ascii=False))
 
 
 def print_table(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:
@@ -118,6 +117,8 @@ def with_stores(
 
     create: create the SQLite file where there has been none, and report that unless `quiet`.
     """
+    import asyncio
+
     from edge.management.audit import Audit
     from edge.server.preflight import open_database
     from middlewares.stores.audit.sql import SqlAuditStore

@@ -48,8 +48,7 @@ class DashboardParts(msgspec.Struct, frozen=True, kw_only=True):
     keys: the store, for listings and changes; directory: the keys as requests are checked by them,
         None with `auth.mode = "none"`. ledger_flush: see `flush`.
     identity_provider: of `dashboard.oidc`.
-    inner: the chain behind auth (`edge.dashboard.inner`). status: of all workers. queued: how many
-    throttled requests wait in this worker.
+    inner: the chain behind auth (`edge.dashboard.inner`). status: of all workers.
     loaded: Unix seconds at which this configuration was taken.
     """
 
@@ -77,7 +76,6 @@ class DashboardParts(msgspec.Struct, frozen=True, kw_only=True):
     health: Health | None = None
     providers: Mapping[str, Provider] = {}
     status: Callable[[], Awaitable[dict[str, Any]]] = _no_status
-    queued: Callable[[], int] = int
     clock: Callable[[], float] = time
 
     async def flush(self) -> None:

@@ -7,10 +7,10 @@ GET /status reads all of them. The parent deletes the file of a worker that has 
 """
 
 import os
+import platform
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from stat import S_ISDIR
 from time import time
@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
+from .figures import WorkerFigures, summed, when
 from .worker_table import Fleet, alive
 
 T = TypeVar("T")
@@ -67,7 +68,7 @@ class Reloaded(msgspec.Struct, frozen=True):
 class Working(msgspec.Struct, frozen=True):
     """One worker. edition and digest: of the configuration that it runs since `loaded` (see
     `edge.config.snapshot.ConfigSnapshot`). requests: in flight. fault: why it does not run the
-    newest configuration.
+    newest configuration. figures: what it has under way.
     """
 
     pid: int
@@ -77,6 +78,7 @@ class Working(msgspec.Struct, frozen=True):
     requests: int
     state: State
     fault: str = ""
+    figures: WorkerFigures = WorkerFigures()
 
 
 def write(folder: Path, name: str, value: msgspec.Struct) -> None:
@@ -119,9 +121,10 @@ def report(
     if serving is not None:
         answer |= {
             "version": serving.version,
+            "python": platform.python_version(),
             "pid": serving.pid,
             "url": serving.url,
-            "started": _when(serving.started),
+            "started": when(serving.started),
             "uptime_seconds": round(now - serving.started, 1),
             "config": serving.file or None,
             "worker_count": serving.workers,
@@ -132,7 +135,7 @@ def report(
     if reloaded is not None:
         answer["last_reload"] = {
             "result": reloaded.result,
-            "at": _when(reloaded.at),
+            "at": when(reloaded.at),
             "digest": reloaded.digest,
             "reasons": list(reloaded.reasons),
         }
@@ -143,14 +146,17 @@ def report(
             "state": one.state,
             "digest": one.digest,
             "generation": one.generation,
-            "loaded": _when(one.loaded),
+            "loaded": when(one.loaded),
             "requests": one.requests,
+            "streams": one.figures.streams,
+            "queued": one.figures.queued,
             "seen_seconds_ago": round(max(0.0, now - seen), 1),
             **({"fault": one.fault} if one.fault else {}),
         }
         for one, seen in rows
     ]
-    return answer
+    answer["requests"] = sum(one.requests for one, _ in rows)
+    return answer | summed([one.figures for one, _ in rows])
 
 
 def find_gateway(file: Path, others: Iterable[Serving] = ()) -> str | None:
@@ -222,10 +228,6 @@ def process_start(pid: int) -> int:
 def is_running(serving: Serving) -> bool:
     """Whether the process that wrote this still runs, and not another one with its id."""
     return alive(serving.pid) and serving.born in (0, process_start(serving.pid))
-
-
-def _when(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
 class StatusFile:

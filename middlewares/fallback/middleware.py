@@ -33,6 +33,9 @@ from .retry_state import AttemptGuard, RetryPolicy, RetryState
 Candidates = Callable[[Exchange], Sequence[Candidate] | Awaitable[Sequence[Candidate]]]
 """Returns the candidates of an exchange, best first. Empty: the request passes unchanged."""
 
+Failed = Callable[[Exchange, Candidate, Problem], None]
+"""Called with each failure of a candidate that was raised."""
+
 STATUSES = frozenset((408, 409, 429, 500, 502, 503, 504, 529))
 """Statuses after which another candidate is tried, for apps that answer failures themselves."""
 
@@ -44,7 +47,7 @@ class FallbackMiddleware:
 
     candidates: see `Candidates`. health: state of the targets; broken ones are skipped while there
         is another candidate. None: each is tried in turn.
-    served: called with the candidate that has answered.
+    served: called with the candidate that has answered. failed: see `Failed`.
     statuses: failures that the inner app answers itself; empty where it raises `Problem`, sets
         `exchange.first_content` and reports to `exchange.health_report` when content begins. Then
         `send` is not wrapped.
@@ -61,6 +64,7 @@ class FallbackMiddleware:
         "_body",
         "_candidates",
         "_clock",
+        "_failed",
         "_health",
         "_random",
         "_retry",
@@ -77,6 +81,7 @@ class FallbackMiddleware:
         health: Health | None = None,
         retry: RetryPolicy | None = None,
         served: Callable[[Exchange, Candidate], None] = lambda exchange, candidate: None,
+        failed: Failed | None = None,
         statuses: frozenset[int] = STATUSES,
         body: int | None = 32 << 20,
         clock: Callable[[], float] = perf_counter,
@@ -87,6 +92,7 @@ class FallbackMiddleware:
         self._health = health
         self._retry = retry or RetryPolicy()
         self._served = served
+        self._failed = failed
         self._statuses = statuses
         self._body = body
         self._clock = clock
@@ -153,7 +159,8 @@ class FallbackMiddleware:
             await self.app(scope, receive, send)
             self._app_returned(exchange, candidate, guard)
         except Problem as problem:
-            guard.failed(problem, exchange, made)
+            if guard.failed(problem, exchange, made) and self._failed is not None:
+                self._failed(exchange, candidate, problem)
             raise
         finally:
             exchange.health_report = None
@@ -195,6 +202,8 @@ class FallbackMiddleware:
             if attempt_send is not None and attempt_send.discards:
                 return False
             failed = guard.failed(problem, exchange, made)
+            if failed and self._failed is not None:
+                self._failed(exchange, candidate, problem)
             if exchange.first_content or (
                 attempt_send is not None and attempt_send.passed and not exchange.headers_sent_early
             ):

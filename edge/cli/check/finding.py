@@ -14,6 +14,7 @@ Group = Literal[
     "clock",
     "limits",
     "oidc",
+    "otlp",
     "alerts",
 ]
 

@@ -37,9 +37,13 @@ async def _journal(subject: Subject) -> Findings:
             "error", JOURNAL, fault.removeprefix(f"{JOURNAL}: "), "make room, or change its owner"
         )
         return
+    low = await in_thread(partial(disk.space, JOURNAL, folder))
+    if low is not None:
+        yield low
     there = await in_thread(folder.exists)
     state = "is writable" if there else "will be created at the first start"
-    yield Finding("ok", JOURNAL, f"{folder} {state}")
+    if low is None or low.state != "error":
+        yield Finding("ok", JOURNAL, f"{folder} {state}")
     if there and (await in_thread(folder.stat)).st_mode & S_IWOTH:
         yield Finding(
             "warning",
@@ -61,8 +65,6 @@ async def _journal(subject: Subject) -> Findings:
             f"{folder} is in memory: rows that wait there are lost when the machine or pod ends",
             "move it to a disk",
         )
-    if low := await in_thread(partial(disk.space, JOURNAL, folder)):
-        yield low
 
 
 async def _folder(subject: Subject, folder: Path) -> Findings:
@@ -71,11 +73,13 @@ async def _folder(subject: Subject, folder: Path) -> Findings:
             "error", OBJECTS, fault.removeprefix(f"{OBJECTS}: "), "make room, or change its owner"
         )
         return
-    there = await in_thread(folder.exists)
-    state = "is writable" if there else "will be created with the first file"
-    yield Finding("ok", OBJECTS, f"{subject.settings.store.objects.shown} {state}")
-    if low := await in_thread(partial(disk.space, OBJECTS, folder)):
+    low = await in_thread(partial(disk.space, OBJECTS, folder))
+    if low is not None:
         yield low
+    if low is None or low.state != "error":
+        there = await in_thread(folder.exists)
+        state = "is writable" if there else "will be created with the first file"
+        yield Finding("ok", OBJECTS, f"{subject.settings.store.objects.shown} {state}")
 
 
 async def _bucket(subject: Subject, objects: Objects) -> Findings:
@@ -126,7 +130,13 @@ def of_refusal(text: str, subject: Subject) -> tuple[str, str]:
             "allow s3:PutObject, s3:GetObject and s3:DeleteObject on the bucket",
         ),
         (
-            ("Connection refused", "error trying to connect", "dns error", "tcp connect"),
+            (
+                "Connection refused",
+                "error trying to connect",
+                "dns error",
+                "tcp connect",
+                "error sending request",
+            ),
             "it does not answer",
             "check store.objects_endpoint",
         ),

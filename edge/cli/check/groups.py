@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from . import (
     billable,
+    collector,
     configuration,
     extras,
     folders,
@@ -46,6 +47,7 @@ CHECKS: tuple[Check, ...] = (
     Check("prices", prices.probes),
     Check("limits", limits.probes),
     Check("oidc", sign_in.probes),
+    Check("otlp", collector.probes),
     Check("alerts", webhook.probes),
 )
 GROUPS: tuple[Group, ...] = tuple(

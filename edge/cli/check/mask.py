@@ -19,8 +19,8 @@ _SHORTEST = 4
 _SHORTEST_OF_MANY = 8
 """Characters of a value of a mapping, such as a header, which may be a plain word."""
 _KEPT_PARAMETERS = frozenset(("sslmode", "db", "host", "port", "dbname", "ssl_cert_reqs"))
-_VARIABLE = re.compile(r"SECRET|ACCESS_KEY|_KEY$|TOKEN|PASSWORD", re.IGNORECASE)
-"""Variables of the environment from which clients of buckets read credentials."""
+_VARIABLE = re.compile(r"HEADERS|SECRET|ACCESS_KEY|_KEY$|TOKEN|PASSWORD", re.IGNORECASE)
+"""Variables from which clients of buckets and of the collector read credentials."""
 
 
 class Mask:
@@ -44,7 +44,7 @@ class Mask:
 def _secrets(value: object, env: Mapping[str, str]) -> Iterator[str]:
     yield from _of(value)
     for name, text in env.items():
-        if name.startswith(("AWS_", "AZURE_", "GOOGLE_")) and _VARIABLE.search(name):
+        if name.startswith(("AWS_", "AZURE_", "GOOGLE_", "OTEL_")) and _VARIABLE.search(name):
             yield text
 
 

@@ -21,6 +21,9 @@ PATIENCE = 3.0
 LONGEST = 6.0
 """Seconds of all probes together. With the start of the program this stays below 10."""
 
+_LINGER = 1.0
+"""Seconds in which cancelled probes may close their connections."""
+
 Findings = AsyncIterator[Finding]
 
 
@@ -52,9 +55,8 @@ def run(probes: Sequence[Given]) -> list[Finding]:
     try:
         return loop.run_until_complete(_all(probes, longest))
     finally:
-        if not asyncio.all_tasks(loop):
-            loop.run_until_complete(loop.shutdown_asyncgens())
-            loop.close()
+        loop.run_until_complete(_end())
+        loop.close()
 
 
 async def _all(probes: Sequence[Given], total: float) -> list[Finding]:
@@ -70,13 +72,22 @@ async def _all(probes: Sequence[Given], total: float) -> list[Finding]:
         if task in late:
             task.cancel()
             into.append(_late(given.probe, total))
-    if late:
-        await asyncio.wait(late, timeout=0.1)
     return [
         finding if finding.group else _in(finding, given.groups[0])
         for given, into in zip(probes, found, strict=True)
         for finding in into
     ]
+
+
+async def _end() -> None:
+    """Cancel what is left, also by the clients of stores, and let connections close."""
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    if left:
+        await asyncio.wait(left, timeout=_LINGER)
+    for _ in range(3):  # a transport closes in a turn of its own
+        await asyncio.sleep(0)
 
 
 async def _one(probe: Probe, into: list[Finding]) -> None:

@@ -9,6 +9,7 @@ from .groups import GROUPS, probes_of
 from .mask import Mask
 from .probe import run
 from .subject import Subject
+from .system_errors import plain
 
 
 def findings_of(subject: Subject, *, only: str = "", offline: bool = False) -> list[Finding]:
@@ -30,7 +31,7 @@ def findings_of(subject: Subject, *, only: str = "", offline: bool = False) -> l
     mask = Mask(subject.settings)
     order = {group: n for n, group in enumerate(GROUPS)}
     return [
-        msgspec.structs.replace(one, detail=mask(one.detail), hint=mask(one.hint))
+        msgspec.structs.replace(one, detail=mask(plain(one.detail)), hint=mask(one.hint))
         for one in sorted(found, key=lambda one: order[one.group or "config"])
         if only in ("", one.group) or one.what == "--offline"
     ]

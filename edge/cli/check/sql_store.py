@@ -55,6 +55,8 @@ async def _sqlite(settings: Settings, file: Path) -> Findings:
         )
     if low := await in_thread(partial(disk.space, WHAT, file.parent)):
         yield low
+        if low.state == "error":
+            return
     if not await in_thread(file.exists):
         folder = disk.existing(file.parent)
         if not os.access(folder, os.W_OK | os.X_OK):

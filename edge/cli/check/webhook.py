@@ -47,7 +47,10 @@ async def _check(
     except TimeoutError:
         yield Finding("error", WHAT, f"{step} with {host}: no answer in time")
         return
-    except (LookupFailed, OSError) as error:  # ssl.SSLError is an OSError
+    except LookupFailed as error:
+        yield Finding("error", WHAT, str(error), f"check {WHAT}")
+        return
+    except OSError as error:  # ssl.SSLError is one
         yield Finding("error", WHAT, f"{step} with {host} failed: {error}", f"check {WHAT}")
         return
     said = ", ".join(filter(None, (f"{host} accepts connections", certificates.shown(host))))

@@ -17,6 +17,9 @@ Verdict = Literal["bad", "none"]
 State = Literal["closed", "open", "half_open"]
 
 
+_ORDER: Mapping[State, int] = {"closed": 0, "half_open": 1, "open": 2}
+
+
 class Condition(msgspec.Struct, frozen=True):
     """State of one target. until: Unix seconds at which it may be tried, 0.0 if it may be now.
     in_flight: attempts of this process. latency: average seconds to the start of an answer; 0.0 if
@@ -27,6 +30,30 @@ class Condition(msgspec.Struct, frozen=True):
     until: float
     in_flight: int
     latency: float
+
+
+class UpstreamHealth(msgspec.Struct, frozen=True):
+    """State of the targets of one upstream.
+
+    state: the worst of them. broken: how many are not closed. until: Unix seconds at which the
+    first broken one may be tried, 0.0 if one may be now. in_flight: attempts of this process.
+    """
+
+    state: State
+    broken: int
+    until: float
+    in_flight: int
+
+    def plus(self, other: "UpstreamHealth") -> "UpstreamHealth":
+        """With further targets."""
+        worst: State = self.state if _ORDER[self.state] >= _ORDER[other.state] else other.state
+        if self.broken and other.broken:
+            until = min(self.until, other.until)
+        else:
+            until = self.until or other.until
+        return UpstreamHealth(
+            worst, self.broken + other.broken, until, self.in_flight + other.in_flight
+        )
 
 
 class Health(Protocol):
@@ -65,4 +92,8 @@ class Health(Protocol):
 
     def conditions(self) -> Mapping[Target, Condition]:
         """Every target that was tried, for operators."""
+        ...
+
+    def by_upstream(self) -> Mapping[str, UpstreamHealth]:
+        """Upstreams with attempts under way or broken targets, for operators."""
         ...

@@ -33,7 +33,7 @@ from middlewares.exchange import Target
 from middlewares.shared import Shared
 from middlewares.stores.counters.base import STEP
 
-from .base import Condition, State, Verdict
+from .base import Condition, State, UpstreamHealth, Verdict
 from .breaker import SLOTS, Breaker, BreakerPolicy
 
 __all__ = ["BreakerPolicy", "Breakers", "News", "SharedBreakerState"]
@@ -237,6 +237,18 @@ class Breakers(Shared):
             until = max(deferred, known.until if known.state == "open" else 0.0)
             conditions[target] = Condition(known.state, until, known.in_flight, known.latency)
         return conditions
+
+    def by_upstream(self) -> Mapping[str, UpstreamHealth]:
+        now = self._clock()
+        found: dict[str, UpstreamHealth] = {}
+        for target, known in self._targets.items():
+            if known.calm and not known.in_flight:
+                continue
+            until = known.until if known.state == "open" and self._left(known.until, now) else 0.0
+            one = UpstreamHealth(known.state, int(known.state != "closed"), until, known.in_flight)
+            before = found.get(target.upstream)
+            found[target.upstream] = one if before is None else before.plus(one)
+        return found
 
     # For sharing with other processes
 

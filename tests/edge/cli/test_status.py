@@ -2,6 +2,8 @@
 
 import json
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -12,7 +14,7 @@ import pytest
 
 from edge.config.snapshot import digest_of
 
-from .commands import Penstock, Result
+from .commands import ROOT, Penstock, Result
 
 CONFIG = b'brand = "Acme"\n'
 
@@ -53,6 +55,8 @@ class Server:
             "generation": 1,
             "loaded": "2026-11-21T17:00:00+00:00",
             "requests": 3,
+            "streams": 2,
+            "queued": 0,
             "seen_seconds_ago": 0.4,
         }
         answer = {
@@ -94,7 +98,115 @@ def test_status_all_workers_current_exits_0(ask: Any, server: Server) -> None:
     assert "Penstock 1.2.3" in first
     assert "pid 77, ready, up 1 d 2 h" in first
     assert [row.split()[0] for row in rows] == ["80", "81"]
-    assert [row.split()[-1] for row in rows] == ["3", "4"]
+    assert [row.split()[4] for row in rows] == ["3", "4"]
+
+
+WHOLE = {
+    "url": "http://127.0.0.1:8080",
+    "started": "2026-11-21T17:00:00+00:00",
+    "python": "3.14.2",
+    "config": "/etc/penstock/penstock.toml",
+    "last_reload": {
+        "result": "applied",
+        "at": "2026-11-21T17:52:53+00:00",
+        "digest": "661480c7e90677ba",
+        "reasons": [],
+    },
+    "requests": 79,
+    "streams": 41,
+    "queued": 2,
+    "ledger": {"rows": 12, "oldest_seconds": 3.4},
+    "upstreams": [
+        {
+            "name": "openai",
+            "state": "closed",
+            "broken_targets": 0,
+            "retry_at": None,
+            "in_flight": 38,
+            "failures": 3,
+        },
+        {
+            "name": "a-provider-with-a-very-long-name-indeed",
+            "state": "half_open",
+            "broken_targets": 2,
+            "retry_at": "2026-11-21T18:00:09+00:00",
+            "in_flight": 1,
+            "failures": 120,
+        },
+    ],
+    "errors": [
+        {
+            "at": "2026-11-21T17:59:58+00:00",
+            "upstream": "openai",
+            "model": "gpt-5-codex-with-a-long-name-2026-01-01",
+            "status": 503,
+            "problem": "upstream_overloaded",
+            "request_id": "req_1",
+        },
+        {
+            "at": "2026-11-21T17:59:50+00:00",
+            "upstream": "openai",
+            "model": "*",
+            "status": 0,
+            "problem": "upstream_unreachable",
+            "request_id": "req_2",
+        },
+    ],
+}
+GOLDEN = """\
+Penstock 1.2.3 at URL, pid 77, ready, up 1 d 2 h
+last reload: applied at 2026-11-21T17:52:53Z, 661480c7e90677ba
+79 requests, 41 streams, 2 queued; 12 ledger rows wait, the oldest for 3.4 s
+pid  state  digest            generation  requests  streams  queued
+80   ready  DIGEST  1           3         2        0
+81   ready  DIGEST  1           4         2        0
+
+upstream            state      broken  in flight  failures  retry at
+openai              closed     0       38         3         -
+a-provider-with-..  half_open  2       1          120       2026-11-21T18:00:09Z
+
+last errors
+at                    upstream  model               status  problem
+2026-11-21T17:59:58Z  openai    gpt-5-codex-with..  503     upstream_overloaded
+2026-11-21T17:59:50Z  openai    *                   -       upstream_unreachable
+"""
+
+
+def test_status_tables_at_80_columns(ask: Any, server: Server) -> None:
+    server.runs({}, {"requests": 4}, **WHOLE)
+    result = ask()
+    assert (result.status, result.err) == (0, "")
+    said = result.out.replace(f"http://127.0.0.1:{server.port}/", "URL")
+    assert said.replace(digest_of(CONFIG), "DIGEST") == GOLDEN
+    assert max(map(len, result.out.splitlines())) <= 80
+    assert "\x1b" not in result.out
+
+
+def test_status_of_a_hostile_gateway_controls_no_terminal(ask: Any, server: Server) -> None:
+    error = {**WHOLE["errors"][0], "model": "\x1b[31mred\n\u202e"}  # type: ignore[index]
+    server.runs({}, **{**WHOLE, "errors": [error]})
+    printed = ask().out
+    assert "\x1b" not in printed and "\u202e" not in printed
+
+
+def test_status_watch_prints_again_until_interrupted(
+    ask: Any, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        server.runs({}, {"digest": ""})
+        if len(waits) == 2:
+            raise KeyboardInterrupt
+
+    server.runs({}, {})
+    monkeypatch.setattr("edge.cli.status.time.sleep", sleep)
+    result = ask("--watch", "2", "--json")
+    first, second = [json.loads(line) for line in result.out.splitlines()]
+    assert waits == [2.0, 2.0]
+    assert (first["problems"], len(second["problems"]), result.status) == ([], 1, 1)
+    assert ask("--watch", "0.1").status == 2
 
 
 def test_status_json(ask: Any, server: Server) -> None:
@@ -159,6 +271,33 @@ def test_status_no_server_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixt
     result = penstock.on("status", "--url", url)
     assert (result.status, result.out) == (1, "")
     assert result.err.startswith(f"error: {url}: does not answer: ")
+    result = penstock.on("status", "--url", url, "--json")
+    found = json.loads(result.out)
+    assert (result.status, result.err, found["state"], found["url"]) == (1, "", "down", url)
+    assert found["problems"][0].startswith(f"{url}: does not answer: ")
+
+
+@pytest.mark.parametrize("url", ["localhost:8080", "ftp://h", "http://", "http://h:port"])
+def test_status_url_that_is_none_is_an_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], url: str
+) -> None:
+    result = Penstock(tmp_path / "penstock.toml", capsys).on("status", "--url", url)
+    assert (result.status, result.out) == (1, "")
+    assert result.err.startswith(f"error: {url}: ") and "Traceback" not in result.err
+
+
+def test_status_imports_little() -> None:
+    """It is run each half minute as a health check."""
+    code = (
+        "import sys\nfrom edge.cli import main\ntry:\n    main(['status', '--config', 'none'])\n"
+        "finally:\n    print(*sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    heavy = {"httpx", "sqlalchemy", "starlette", "granian", "prometheus_client", "opentelemetry"}
+    assert heavy & set(done.stderr.split()) == set()
 
 
 @pytest.mark.parametrize("broken", [False, True])

@@ -15,7 +15,7 @@ from edge.routing.candidates import AffinityMatch, Candidates
 from edge.routing.catalog import Catalog
 from middlewares.exchange import Candidate, Exchange, Principal, Target
 from middlewares.stores.affinity.base import AffinityRecord
-from middlewares.stores.health.base import Condition, Verdict
+from middlewares.stores.health.base import Condition, UpstreamHealth, Verdict
 from tests.edge.exchanges import exchange_at, resolve
 
 SPOKEN: Mapping[str, Collection[str]] = {
@@ -53,6 +53,9 @@ class Known:
     def answered(self, candidate: Target, mark: float, **said: Any) -> None: ...
 
     def ended(self, candidate: Target, verdict: Verdict, mark: float, **said: Any) -> None: ...
+
+    def by_upstream(self) -> Mapping[str, UpstreamHealth]:
+        raise NotImplementedError
 
     def conditions(self) -> Mapping[Target, Condition]:
         return {}

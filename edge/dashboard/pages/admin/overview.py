@@ -38,9 +38,9 @@ async def _figures(request: DashboardRequest) -> dict[str, Any]:
         "models": sorted(of_today.groups, key=lambda group: -group.spend.cost)[:_TOP],
         "keys": await parts.ledger.top_keys(request.now, _TOP),
         "gateway": {"workers": (), "last_reload": None, **status},
-        "running": sum(worker["requests"] for worker in status.get("workers", ())),
-        "queued": parts.queued(),
-        "streams": parts.metrics.streams,
+        "running": status.get("requests", 0),
+        "streams": status.get("streams", 0),
+        "queued": status.get("queued", 0),
         "targets": sorted(
             (
                 (target.name, condition)

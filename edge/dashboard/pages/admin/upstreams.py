@@ -70,6 +70,8 @@ async def _shown(request: DashboardRequest, result: Probe | None = None) -> Resp
     await parts.flush()
     conditions = parts.health.conditions() if parts.health is not None else {}
     figures = await recent(parts.ledger, request.now)
+    status = await parts.status()
+    in_flight = {one["name"]: one["in_flight"] for one in status.get("upstreams", ())}
     rows = []
     for upstream in parts.settings.upstreams:
         provider = parts.providers.get(upstream.name)
@@ -85,7 +87,7 @@ async def _shown(request: DashboardRequest, result: Probe | None = None) -> Resp
             {
                 "upstream": upstream,
                 "targets": of_it,
-                "in_flight": sum(condition.in_flight for _, condition in of_it),
+                "in_flight": in_flight.get(upstream.name, 0),
                 "figures": figures.upstreams.get(upstream.name),
                 "pool": None if provider is None else pool_figures(provider),
             }

@@ -259,5 +259,59 @@ def test_alerts_address_that_does_not(check: Check) -> None:
     assert checked.of("error alerts.webhook: TCP connection with localhost failed: ")
     unknown = {"webhook": "https://no-such-host.invalid/hook"}
     assert check("--only", "alerts", alerts=unknown).of(
-        "error alerts.webhook: name lookup with no-such-host.invalid failed: "
+        "error alerts.webhook: name lookup of no-such-host.invalid: "
     )
+
+
+# Traces
+
+
+def test_collector_that_takes_spans_is_ok(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "x-team=blue,authorization=Bearer%20canary-1")
+    with scripted() as server:
+        server.answers["/v1/traces"] = Answer(b"")
+        given = {"endpoint": server.url, "headers": {"Authorization": "Bearer canary-2"}}
+        assert check("--only", "otlp", tracing=given).lines == [
+            f"ok tracing.endpoint: localhost:{server.port} takes spans"
+        ]
+        ((line, headers, body),) = server.asked
+    assert (line, body) == ("POST /v1/traces", b"")
+    assert headers["content-type"] == "application/x-protobuf"
+    assert (headers["x-team"], headers["authorization"]) == ("blue", "Bearer canary-2")
+
+
+@pytest.mark.parametrize(
+    ("status", "state", "hint"),
+    [
+        (401, "error", "tracing.headers"),
+        (404, "error", "4318"),
+        (400, "warning", ""),
+        (503, "error", ""),
+    ],
+)
+def test_collector_that_refuses(check: Check, status: int, state: str, hint: str) -> None:
+    with scripted() as server:
+        server.otherwise = Answer(b"", status)
+        checked = check("--only", "otlp", tracing={"endpoint": f"{server.url}/v1/traces"})
+    (row,) = checked.lines
+    assert row.startswith(f"{state} tracing.endpoint: localhost:") and f"answers {status}" in row
+    assert hint in checked.hints
+
+
+def test_collector_that_is_away(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://localhost:{closed_port()}")
+    checked = check("--only", "otlp", brand="Acme")
+    assert checked.status == 1
+    assert checked.of("error tracing.endpoint: localhost:") and "OTEL_EXPORTER" in checked.hints
+    assert check("--only", "otlp", tracing={"enabled": False}).lines == []
+
+
+def test_collector_without_the_extra_is_a_warning(
+    check: Check, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge.cli.check.collector.otlp_installed", lambda: False)
+    with scripted() as server:
+        server.answers["/v1/traces"] = Answer(b"")
+        checked = check("--only", "otlp", tracing={"endpoint": server.url})
+    assert [line.partition(" ")[0] for line in checked.lines] == ["warning", "ok"]
+    assert "pip install 'penstock[otlp]'" in checked.hints

@@ -5,7 +5,7 @@ from .servers import black_hole
 
 
 def test_all_that_never_answers_is_an_error_and_ends(check: Check) -> None:
-    """The stores, fifty upstreams (over TCP, TLS and a proxy), sign-in and alerts."""
+    """The stores, fifty upstreams (over TCP, TLS and a proxy), sign-in, traces and alerts."""
     with black_hole() as port:
         place = f"127.0.0.1:{port}"
         plain = {"dialect": "openai", "base_url": f"http://{place}/v1"}
@@ -30,6 +30,7 @@ def test_all_that_never_answers_is_an_error_and_ends(check: Check) -> None:
                 "public_url": "https://llm.example.com",
                 "oidc": {"issuer": f"http://{place}", "client_id": "x"},
             },
+            tracing={"endpoint": f"http://{place}"},
             alerts={"webhook": f"https://{place}/hook?key=canary"},
         )
     assert checked.status == 1
@@ -40,6 +41,7 @@ def test_all_that_never_answers_is_an_error_and_ends(check: Check) -> None:
         "error store.objects",
         *(f"error upstreams.{upstream['name']}" for upstream in upstreams),
         "error dashboard.oidc",
+        "error tracing.endpoint",
         "error alerts.webhook",
     ]
     assert all("answer" in line or "timed out" in line for line in errors[1:]), errors

@@ -48,6 +48,10 @@ async def test_workers_and_the_last_reload_are_shown(site: Site) -> None:
             "digest": "def",
             "reasons": ["plans[0].requests: expected a rate"],
         },
+        "requests": 6,
+        "streams": 4,
+        "queued": 2,
+        "upstreams": [{"name": "sim", "in_flight": 5}],
     }
 
     async def report() -> dict[str, Any]:
@@ -59,6 +63,8 @@ async def test_workers_and_the_last_reload_are_shown(site: Site) -> None:
     assert "The last reload was refused" in page.text
     assert "plans[0].requests: expected a rate" in page.text
     assert '<p class="figure">6 <small>requests</small>' in page.text
+    assert "4 streams, 2 throttled" in page.text
+    assert "<dt>In flight</dt><dd>5</dd>" in (await browser.get("/app/admin/upstreams")).text
     page = await browser.get("/app/admin/config")
     assert page.status == 200
     assert "out of date" in page.text and "refused" in page.text

@@ -138,9 +138,3 @@ async def test_page_shows_the_connections_of_this_worker(site: Site) -> None:
     browser = await administrator(site)
     page = await browser.get("/app/admin/upstreams")
     assert "3 busy, 2 idle; 1 request waiting for one" in page.text
-
-
-async def test_overview_shows_the_open_streams_of_this_worker(site: Site) -> None:
-    site.parts.metrics.stream_began()
-    browser = await administrator(site)
-    assert "in this worker 1 open stream, 0 throttled" in (await browser.get("/app/admin")).text
