@@ -99,7 +99,7 @@ def test_autoscaler_reads_cpu_and_streams_and_is_slow_to_take_pods_away() -> Non
     }
 
 
-def test_autoscaler_reads_cpu_alone_unless_told_otherwise() -> None:
+def test_autoscaler_reads_cpu_alone_unless_streams_are_given() -> None:
     spec = rendered("ha", {"autoscaling": {"streams": None}}).one("HorizontalPodAutoscaler")["spec"]
     assert [one["type"] for one in spec["metrics"]] == ["Resource"]
 

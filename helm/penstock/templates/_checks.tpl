@@ -45,7 +45,7 @@
 {{- end -}}
 
 {{- if and .Values.autoscaling.enabled .Values.keda.enabled -}}
-{{- $faults = append $faults "autoscaling.enabled: KEDA makes an autoscaler of its own, and two of them fight; enable autoscaling or keda" -}}
+{{- $faults = append $faults "autoscaling.enabled: KEDA makes an autoscaler of its own; enable autoscaling or keda, not both" -}}
 {{- end -}}
 {{- range $name := list "autoscaling" "keda" -}}
 {{- $it := get $.Values $name -}}

@@ -145,7 +145,7 @@ a StatefulSet makes the claim. */}}
 - name: secrets
   secret:
     secretName: {{ . }}
-    defaultMode: 0440
+    defaultMode: 288 # 0440, which not every reader of YAML takes for octal
 {{- end }}
 {{- with .root.Values.extraVolumes }}
 {{ toYaml . }}
