@@ -91,8 +91,7 @@ def _url_of(config: Path) -> str:
     else the default. The file need not be valid: that may be what the operator wants to know."""
     from edge.config.load import decoded
     from edge.config.model import ServerConfig, StoreConfig
-    from edge.runtime.status import connect_host, find_gateway, url_host
-    from edge.server.address_note import running_gateways
+    from edge.runtime.status import connect_host, find_gateway, running_gateways, url_host
 
     try:
         document = dict(decoded(config.read_text("utf-8"), config))

@@ -26,6 +26,9 @@ T = TypeVar("T")
 PREFIX = "penstock-"
 """The first part of the names of gateways' temporary folders."""
 
+ADDRESS_PREFIX = "serving-"
+"""The first part of the names of address files (`edge.server.address_note`)."""
+
 State = Literal["ready", "not ready", "draining"]
 Result = Literal["applied", "refused", "unchanged"]
 
@@ -168,6 +171,12 @@ def find_gateway(file: Path, others: Iterable[Serving] = ()) -> str | None:
     known = [*others, *(serving for serving, _ in _gateways())]
     found = [serving for serving in known if _serves(serving, file)]
     return max(found, key=lambda serving: serving.started).url if found else None
+
+
+def running_gateways(folder: Path) -> list[Serving]:
+    """The live gateways with this journal folder, by their address files."""
+    found = [read(path, Serving) for path in folder.glob(f"{ADDRESS_PREFIX}*.json")]
+    return [serving for serving in found if serving is not None and is_running(serving)]
 
 
 def find_fleet(file: Path) -> Fleet | None:

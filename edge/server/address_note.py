@@ -13,19 +13,17 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from edge.runtime.status import Serving, is_running, read, write
+from edge.runtime.status import ADDRESS_PREFIX, Serving, is_running, read, write
 from middlewares.stores.outage import Outage
 
 _log = logging.getLogger(__name__)
-
-_PREFIX = "serving-"
 
 
 class AddressNote:
     """The address file of one gateway, in `folder`. Serving continues when it cannot be written."""
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder.absolute() / f"{_PREFIX}{os.getpid()}.json"
+        self._path = folder.absolute() / f"{ADDRESS_PREFIX}{os.getpid()}.json"
         self._serving: Serving | None = None
         self._outage = Outage(
             _log,
@@ -37,7 +35,7 @@ class AddressNote:
     def publish(self, serving: Serving) -> None:
         """Write the file, and delete those of dead gateways."""
         self._serving = serving
-        for path in self._path.parent.glob(f"{_PREFIX}*.json"):
+        for path in self._path.parent.glob(f"{ADDRESS_PREFIX}*.json"):
             found = read(path, Serving)
             if found is None or not is_running(found):
                 with suppress(OSError):
@@ -63,9 +61,3 @@ class AddressNote:
             pass  # the workers create the folder
         except OSError as error:
             self._outage.failed(error)
-
-
-def running_gateways(folder: Path) -> list[Serving]:
-    """The live gateways with this journal folder."""
-    found = [read(path, Serving) for path in folder.glob(f"{_PREFIX}*.json")]
-    return [serving for serving in found if serving is not None and is_running(serving)]

@@ -8,7 +8,7 @@ from pathlib import Path
 from edge.config.load import Settings
 from edge.runtime.descriptors import DescriptorBudget, allowed
 from edge.runtime.memory_limits import low_memory_limits
-from edge.server.address_note import running_gateways
+from edge.runtime.status import running_gateways
 
 from .finding import Finding, of_sentence
 from .probe import Findings, Probe, in_thread

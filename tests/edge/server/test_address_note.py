@@ -8,8 +8,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from edge.runtime.status import Serving, find_gateway, is_running, process_start, write
-from edge.server.address_note import AddressNote, running_gateways
+from edge.runtime.status import (
+    Serving,
+    find_gateway,
+    is_running,
+    process_start,
+    running_gateways,
+    write,
+)
+from edge.server.address_note import AddressNote
 
 NOW = 1_800_000_000.0
 
