@@ -35,8 +35,9 @@ def serve(
     source = Source(config, {name: value for name, value in given.items() if value is not None})
     settings = source.load()
     from edge.media.extras import missing_extras
+    from edge.observability.trace_settings import missing_otlp
 
-    for sentence in missing_extras(settings):
+    for sentence in (*missing_otlp(settings.tracing), *missing_extras(settings)):
         say(f"warning: {sentence}")
     from edge.server.serve import serve as run
 

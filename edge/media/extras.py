@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 
 from edge.config.load import Settings
-from edge.observability.trace_settings import missing_otlp
 from edge.upstreams.local_media.upstream import LocalMediaUnavailable, check_installed
 
 from .decode.sandbox import INSTALL
@@ -18,8 +17,6 @@ _DECODED = {"PIL": "images", "av": "audio and video", "pypdfium2": "PDF files"}
 
 def missing_extras(settings: Settings) -> Iterator[str]:
     """Warnings about extras that are not installed, or whose FFmpeg has known security holes."""
-    if sentence := missing_otlp(settings.tracing):
-        yield sentence
     media = settings.media
     if any((media.image, media.audio, media.video, media.document)):
         for library, kinds in _DECODED.items():

@@ -1,7 +1,7 @@
 """Where traces go: the collector's endpoint, of the configuration or of the environment."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 
 from edge.config.model import TracingConfig
@@ -28,11 +28,10 @@ def traces_endpoint(tracing: TracingConfig, env: Mapping[str, str] = os.environ)
     return None
 
 
-def missing_otlp(tracing: TracingConfig, env: Mapping[str, str] = os.environ) -> str:
-    """A sentence where traces are wanted and the extra is not installed, else ""."""
-    if traces_endpoint(tracing, env) is None or otlp_installed():
-        return ""
-    return f"tracing.endpoint: spans cannot be sent without the extra: {INSTALL}"
+def missing_otlp(tracing: TracingConfig, env: Mapping[str, str] = os.environ) -> Iterator[str]:
+    """A warning where traces are wanted and the extra is not installed."""
+    if traces_endpoint(tracing, env) is not None and not otlp_installed():
+        yield f"tracing.endpoint: spans cannot be sent without the extra: {INSTALL}"
 
 
 def otlp_installed() -> bool:

@@ -1,12 +1,15 @@
 """Where traces go, by the configuration and by OpenTelemetry's variables."""
 
+import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from edge.config.load import SettingsError, parse
+from edge.cli.serving import serve
+from edge.config.load import Settings, SettingsError, parse
 from edge.config.model import TracingConfig
 from edge.config.secrets import HttpUrl
 from edge.observability import trace_settings
@@ -35,10 +38,25 @@ def test_the_endpoint(tracing: TracingConfig, env: dict[str, str], expected: str
 
 
 def test_a_missing_extra_is_said_where_traces_are_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not missing_otlp(OWN, {})
+    assert not [*missing_otlp(OWN, {})]
     monkeypatch.setattr(trace_settings, "find_spec", lambda name: None)
-    assert "pip install 'penstock[otlp]'" in missing_otlp(OWN, {})
-    assert not missing_otlp(TracingConfig(), {})
+    (sentence,) = missing_otlp(OWN, {})
+    assert "pip install 'penstock[otlp]'" in sentence
+    assert not [*missing_otlp(TracingConfig(), {})]
+
+
+def test_a_start_without_the_extra_says_so_and_goes_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "penstock.json"
+    upstreams = [{"name": "a", "dialect": "simulator"}]
+    file.write_text(json.dumps({"upstreams": upstreams, "tracing": {"endpoint": "http://a:1"}}))
+    served: list[Settings] = []
+    monkeypatch.setattr("edge.server.serve.serve", lambda settings, source: served.append(settings))
+    monkeypatch.setattr(trace_settings, "find_spec", lambda name: None)
+    serve(file)
+    assert len(served) == 1
+    assert "warning: tracing.endpoint: spans cannot be sent" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
