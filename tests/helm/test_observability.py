@@ -46,6 +46,15 @@ def test_rules_are_the_file() -> None:
     assert found["metadata"]["labels"]["release"] == "prometheus"
 
 
+def test_rules_link_the_runbook_of_the_operator() -> None:
+    address = "https://wiki.example.com/penstock"
+    values = {"metrics": {"rules": {"enabled": True, "runbook": address}}}
+    (group,) = rendered("full", values).one("PrometheusRule")["spec"]["groups"]
+    assert group["rules"]
+    for rule in group["rules"]:
+        assert rule["annotations"]["runbook_url"] == f"{address}#{rule['alert'].lower()}"
+
+
 def test_dashboard_is_the_file() -> None:
     dashboard = json.loads((CHART / "files/dashboard.json").read_text())
     found = rendered("full").one("ConfigMap", "edge-dashboard")
