@@ -197,7 +197,11 @@ def _serves(serving: Serving, file: Path) -> bool:
 
 def _gateways() -> Iterator[tuple[Serving, Path]]:
     """The gateways of this user, and their folders."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+    try:
+        folders = list(Path(tempfile.gettempdir()).glob(f"{PREFIX}*"))
+    except OSError:  # none can be written to, as where everything is read-only
+        return
+    for folder in folders:
         with suppress(OSError):
             owner = folder.lstat()  # not `stat`: another user's link may lead to our folder
             if not S_ISDIR(owner.st_mode) or owner.st_uid != os.geteuid():

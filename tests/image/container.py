@@ -95,14 +95,16 @@ def run(image: Image, mounted: Mounted, *words: str) -> subprocess.CompletedProc
 
 
 class Container:
-    """The image's own entry point and command, running."""
+    """The image's own entry point and command, running. arguments: in place of the command."""
 
-    def __init__(self, image: Image, mounted: Mounted, output: Path) -> None:
+    def __init__(
+        self, image: Image, mounted: Mounted, output: Path, arguments: Sequence[str] = ()
+    ) -> None:
         self._image = image
         self._mounted = mounted
         self._output = output
         self.url = f"http://127.0.0.1:{mounted.port}"
-        words = [*image.config["Entrypoint"], *image.config["Cmd"]]
+        words = [*image.config["Entrypoint"], *(arguments or image.config["Cmd"])]
         with output.open("wb") as file:
             self._outer = subprocess.Popen(
                 command(image, mounted, words),

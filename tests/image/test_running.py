@@ -129,3 +129,13 @@ def test_missing_configuration_is_said(image: Image, mounted: Mounted) -> None:
     done = run(image, mounted, *words)
     assert done.returncode == 2
     assert "/etc/penstock/penstock.toml" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_address_that_only_the_container_reaches_is_warned_of(
+    image: Image, mounted: Mounted, tmp_path: Path
+) -> None:
+    inside = Container(image, mounted, tmp_path / "output", ["serve", "--host", "127.0.0.1"])
+    inside.wait_until_ready()
+    assert "server.host is 127.0.0.1, which only this container reaches" in inside.output
+    inside.terminate()
+    assert inside.ended() == 0

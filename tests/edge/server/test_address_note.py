@@ -68,6 +68,21 @@ def test_address_note_write_error_is_logged_once(
     assert len(caplog.records) == 1
 
 
+def test_find_gateway_without_a_temporary_folder_takes_the_noted_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A read-only container without a writable /tmp still has a health check."""
+
+    def gettempdir() -> str:
+        raise FileNotFoundError("no usable temporary directory")
+
+    monkeypatch.setattr(tempfile, "gettempdir", gettempdir)
+    file = tmp_path / "penstock.toml"
+    noted = serving(file, url="http://noted")
+    assert find_gateway(file, [noted]) == "http://noted"
+    assert find_gateway(file) is None
+
+
 def test_find_gateway_takes_the_newest_of_both_places(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
