@@ -28,7 +28,7 @@ from .probe import PATIENCE, Findings, Probe
 from .subject import Subject
 
 REMOTE = ("openai", "responses", "anthropic")
-_CONNECT, _TOTAL = PATIENCE - 0.6, PATIENCE - 0.3
+CONNECT, TOTAL = PATIENCE - 0.6, PATIENCE - 0.3
 """Seconds: below the patience of the probe, so that the step that takes long is named."""
 _SHOWN = 5
 """Names of missing models that are shown."""
@@ -52,14 +52,14 @@ def probes(subject: Subject) -> Iterator[Probe]:
 
 
 def bounded_provider(
-    settings: Settings, n: int, tls: object, *, total: float = _TOTAL
+    settings: Settings, n: int, tls: object, *, total: float | None = None
 ) -> Provider | ValueError:
     """The provider of an upstream, with time limits of a probe; or why it cannot be made."""
     upstream = settings.upstreams[n]
     bounded = msgspec.structs.replace(
         upstream,
-        connect_timeout=Duration(min(upstream.connect_timeout, _CONNECT)),
-        total_timeout=Duration(min(upstream.total_timeout, total)),
+        connect_timeout=Duration(min(upstream.connect_timeout, CONNECT)),
+        total_timeout=Duration(min(upstream.total_timeout, total or TOTAL)),
     )
     try:
         only = msgspec.structs.replace(settings, upstreams=(bounded,))

@@ -10,6 +10,7 @@ from contextlib import suppress
 from edge.cli.check.finding import Finding
 from edge.cli.check.probe import LONGEST, PATIENCE, Findings, Given, Probe, in_thread, run
 from tests.edge.cli.commands import ROOT
+from tests.waiting import DEADLINE
 
 QUICK = 0.05
 
@@ -65,7 +66,8 @@ def test_run_all_at_once() -> None:
         await in_thread(met.wait)
         yield Finding("ok", "met", "")
 
-    assert [one.state for one in run(given(Probe("a", meets), Probe("b", meets)))] == ["ok", "ok"]
+    both = (Probe("a", meets, patience=DEADLINE), Probe("b", meets, patience=DEADLINE))
+    assert [one.state for one in run(given(*both))] == ["ok", "ok"]
 
 
 def test_probe_that_cannot_be_stopped_is_left_behind() -> None:

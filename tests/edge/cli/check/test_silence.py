@@ -1,9 +1,12 @@
 """Servers that take connections and never answer: all of them are asked at once."""
 
+import pytest
+
 from .conftest import Check
 from .servers import black_hole
 
 
+@pytest.mark.usefixtures("hasty")
 def test_all_that_never_answers_is_an_error_and_ends(check: Check) -> None:
     """The stores, fifty upstreams (over TCP, TLS and a proxy), sign-in, traces and alerts."""
     with black_hole() as port:
