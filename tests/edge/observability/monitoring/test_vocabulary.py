@@ -9,11 +9,8 @@ from edge.observability.monitoring.alerts import ALERTS
 from edge.observability.monitoring.dashboard import dashboard_document
 from edge.observability.monitoring.panels import SECTIONS
 from edge.routing import router
-from middlewares.metric_table import TABLE
 
 from .vocabulary import faults
-
-RUNBOOK = Path(__file__).parents[4] / "docs/runbook.md"
 
 
 @pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert.name)
@@ -54,12 +51,6 @@ def test_variables_name_metrics_and_labels_of_the_table() -> None:
 )
 def test_faults_are_found(expression: str, wrong: list[str]) -> None:
     assert faults(expression) == wrong
-
-
-def test_the_runbook_names_metrics_of_the_table() -> None:
-    named = set(re.findall(r"`(penstock_\w+)`", RUNBOOK.read_text()))
-    assert named
-    assert named <= {row.exposed() for row in TABLE}
 
 
 def test_endpoints_that_are_no_calls_are_the_routers() -> None:
