@@ -33,6 +33,8 @@ class OrphanReaper:
 
     def reap(self) -> None:
         """Reap one orphan that has ended a while ago; one system call when there is none."""
+        if not hasattr(os, "waitid"):  # macOS before Python 3.13
+            return
         try:
             ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         except ChildProcessError:  # no children at all

@@ -32,6 +32,7 @@ def left():
 
 CASES = {
     "no_children_returns": "reap(0, 1, 2)",
+    "system_without_waitid_returns": "del os.waitid; reap(0, 1, 2)",
     "child_that_runs_is_left": """
 r, w = os.pipe()
 pid = os.fork()
