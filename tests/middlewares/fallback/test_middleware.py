@@ -153,6 +153,22 @@ def test_one_after_the_other_until_one_answers() -> None:
     assert script.times == [0.0, 0.0, 0.0]
 
 
+def test_failed_is_called_with_each_failure_and_no_refusal() -> None:
+    calls: list[tuple[str, str]] = []
+
+    def failed(exchange: Exchange, candidate: Candidate, problem: Problem) -> None:
+        calls.append((candidate.target.upstream, problem.kind))
+
+    script = Script(raises("upstream_error"), raises("upstream_timeout"), answers())
+    ask(app_of(script, places(A, B, C), failed=failed))
+    assert calls == [("a", "upstream_error"), ("b", "upstream_timeout")]
+    calls.clear()
+    for kind in ("upstream_error", "invalid_request"):
+        with pytest.raises(Problem):
+            ask(app_of(Script(raises(kind)), places(A), failed=failed, statuses=frozenset()))
+    assert calls == [("a", "upstream_error")]
+
+
 def test_answer_is_the_last_failure() -> None:
     script = Script(raises("upstream_timeout"), raises("rate_limited", retry_after=9))
     with pytest.raises(Problem) as raised:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from middlewares.exchange import Target
-from middlewares.stores.health.base import Health, State
+from middlewares.stores.health.base import Health, State, UpstreamHealth
 from middlewares.stores.health.breakers import BreakerPolicy, Breakers
 from tests.simulated import EPOCH
 
@@ -163,6 +163,27 @@ def test_what_is_remembered_of_a_place_does_not_grow(simulation: Simulation) -> 
     simulation.tried("bad")
     assert len(known.good) == len(known.bad) == 10
     assert (sum(known.good), sum(known.bad)) == (0, 1)
+
+
+def test_by_upstream_is_the_worst_of_its_targets(simulation: Simulation) -> None:
+    breakers = simulation.breakers
+    assert breakers.by_upstream() == {}
+    same = Target("one", "n")
+    simulation.tried("good", 3, OTHER)
+    simulation.tried("bad", 5)
+    breakers.began(same)
+    breakers.began(OTHER)
+    found = breakers.by_upstream()["one"]
+    assert (found.state, found.broken, found.in_flight) == ("open", 1, 1)
+    assert found.until == pytest.approx(EPOCH + 5)
+    assert breakers.by_upstream()["two"] == UpstreamHealth("closed", 0, 0.0, 1)
+    simulation.tried("bad", 5, same)
+    found = breakers.by_upstream()["one"]
+    assert (found.state, found.broken) == ("open", 2)
+    simulation.now += 6
+    breakers.began(PLACE)
+    found = breakers.by_upstream()["one"]
+    assert (found.state, found.until, found.in_flight) == ("open", 0.0, 2)
 
 
 # Open, and the probe
