@@ -5,7 +5,8 @@ without a count when the queue is full. Here a span is counted when it comes and
 done; while 2,048 are between the two, further ones are dropped and counted. So memory is bounded
 and requests never wait, whatever the collector does.
 
-An export takes at most 10 s with its retries. A collector that is away is logged once a minute.
+An export takes at most 10 s with its retries, and reads at most 64 KiB of the collector's answer.
+A collector that is away is logged once a minute.
 Everything is made in the worker after it was forked: threads and connections do not survive that.
 """
 
@@ -208,8 +209,13 @@ def open_export(tracing: TracingConfig, env: Mapping[str, str] = os.environ) -> 
     # 40 ms and 3 MB, which a gateway without traces does not need.
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
+    from .collector_session import CollectorSession
+
     for name in ("opentelemetry", "urllib3"):  # a line for each retry; we write one a minute
         logging.getLogger(name).setLevel(logging.CRITICAL)
     headers = {name: value.reveal() for name, value in tracing.headers.items()}
-    exporter = OTLPSpanExporter(endpoint=endpoint, headers=headers, timeout=_TIMEOUT)
+    session = CollectorSession(_TIMEOUT)
+    exporter = OTLPSpanExporter(
+        endpoint=endpoint, headers=headers, timeout=_TIMEOUT, session=session
+    )
     return SpanExport(exporter, resource_of(tracing, env))

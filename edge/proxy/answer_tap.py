@@ -12,6 +12,8 @@ from middlewares.tracing import genai
 from middlewares.tracing.answer_attributes import answer_attributes
 from middlewares.tracing.answer_content import output_messages
 
+from .spared import spared
+
 _WHOLE = 256 << 10
 """Bytes of an unstreamed answer that are read for its id, model and reason."""
 _HEAD = 4 << 10
@@ -84,6 +86,7 @@ class TappedResponse:
         head, tail = b"".join(self._head), b"".join(self._tail)
         self._head, self._tail = [], deque()
         notes = self._record.notes = {**(self._record.notes or {})}
-        notes |= answer_attributes(head, tail)
-        if self._content and (messages := output_messages(head)):
-            notes[genai.OUTPUT_MESSAGES] = messages
+        with spared("of the answer"):
+            notes |= answer_attributes(head, tail)
+            if self._content and (messages := output_messages(head)):
+                notes[genai.OUTPUT_MESSAGES] = messages

@@ -13,6 +13,7 @@ from middlewares.tracing.request_attributes import Attributes, request_attribute
 from middlewares.tracing.traceparent import context_headers
 
 from .answer_tap import TappedResponse
+from .spared import spared
 
 
 def span_of(exchange: Exchange, provider: Provider) -> tuple[int, tuple[Header, ...]]:
@@ -26,10 +27,16 @@ def span_of(exchange: Exchange, provider: Provider) -> tuple[int, tuple[Header, 
 async def request_notes(exchange: Exchange, *, content: bool) -> Attributes:
     """The attributes of a request that is traced. content: whether to show what the caller
     wrote."""
-    notes = request_attributes(exchange.fields, endpoint=exchange.endpoint)
-    if content:
-        reading = partial(request_content, exchange.fields)
-        notes |= await run_in_thread(reading) if exchange.large else reading()
+    reading = partial(_read, exchange, content=content)
+    return await run_in_thread(reading) if content and exchange.large else reading()
+
+
+def _read(exchange: Exchange, *, content: bool) -> Attributes:
+    notes: Attributes = {}
+    with spared("of the request"):
+        notes |= request_attributes(exchange.fields, endpoint=exchange.endpoint)
+        if content:
+            notes |= request_content(exchange.fields)
     return notes
 
 

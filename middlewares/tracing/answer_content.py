@@ -110,7 +110,7 @@ class _Stream:
         for choice in choices if isinstance(choices, list) else ():
             if isinstance(choice, dict):
                 self._take_choice(choice)
-        delta, at = event.get("delta"), event.get("index", event.get("output_index"))
+        delta, at = event.get("delta"), _index(event.get("index", event.get("output_index")))
         block = event.get("content_block")
         if isinstance(block, dict) and block.get("type") == "tool_use":
             called = call_of(block.get("id"), {"name": block.get("name"), "arguments": ""})
@@ -124,7 +124,7 @@ class _Stream:
             self._add((at,), "text", delta)
 
     def _take_choice(self, choice: dict[str, Any]) -> None:
-        at, delta = choice.get("index"), choice.get("delta")
+        at, delta = _index(choice.get("index")), choice.get("delta")
         self._reason = choice.get("finish_reason") or self._reason
         if not isinstance(delta, dict):
             return self._add((at, "text"), "text", choice.get("text"))
@@ -134,7 +134,7 @@ class _Stream:
         for call in calls if isinstance(calls, list) else ():
             if not isinstance(call, dict):
                 continue
-            key, function = (at, "call", call.get("index")), call.get("function")
+            key, function = (at, "call", _index(call.get("index"))), call.get("function")
             if key not in self._parts:
                 self._parts[key] = {**call_of(call.get("id"), function), "arguments": ""}
             if isinstance(function, dict):
@@ -146,3 +146,8 @@ class _Stream:
         part = self._parts.setdefault(key, {"type": kind})
         member = "arguments" if kind == "tool_call" else "content"
         part[member] = part.get(member, "") + text
+
+
+def _index(value: Any) -> int:
+    """The position of a choice or a part; 0 where the upstream gives none, or no number."""
+    return value if isinstance(value, int) else 0

@@ -17,8 +17,10 @@ from .request_attributes import Attributes
 
 MAX_CONTENT = 32 << 10
 """Bytes of one attribute."""
-_MAX_TEXT = 8 << 10
-"""Characters of one text that is cut."""
+_MAX_TEXTS = (8 << 10, 2 << 10, 256)
+"""Characters of one text that is cut: the first where the entry then has room, else the next."""
+_DEEPEST = 64
+"""Levels of an entry that is cut; what is below them is left out."""
 _LARGEST = 8 << 20
 """Bytes of a member that is decoded; beyond it the attribute is left out."""
 _WORD = re.compile(r"[a-z][a-z0-9_.]{0,63}")
@@ -68,8 +70,10 @@ def fitted(entries: Iterable[Part]) -> str:
     room = MAX_CONTENT - 2
     for entry in reversed(list(entries)):
         encoded = _encode(entry)
-        if len(encoded) > room:
-            encoded = _encode(_cut(entry))
+        for most in _MAX_TEXTS:
+            if len(encoded) + 1 <= room:
+                break
+            encoded = _encode(_cut(entry, most))
         if len(encoded) + 1 > room:
             break
         room -= len(encoded) + 1
@@ -77,13 +81,15 @@ def fitted(entries: Iterable[Part]) -> str:
     return (b"[" + b",".join(reversed(kept)) + b"]").decode()
 
 
-def _cut(value: Any) -> Any:
+def _cut(value: Any, most: int, depth: int = 0) -> Any:
     if isinstance(value, str):
-        return value if len(value) <= _MAX_TEXT else value[:_MAX_TEXT] + "…"
+        return value if len(value) <= most else value[:most] + "…"
+    if isinstance(value, list | dict) and depth >= _DEEPEST:
+        return "…"
     if isinstance(value, list):
-        return [_cut(inner) for inner in value]
+        return [_cut(inner, most, depth + 1) for inner in value]
     if isinstance(value, dict):
-        return {name: _cut(inner) for name, inner in value.items()}
+        return {name: _cut(inner, most, depth + 1) for name, inner in value.items()}
     return value
 
 
@@ -153,7 +159,7 @@ def parts_of(content: Any, kind: str = "text") -> list[Part]:
 
 
 def _part_of(part: Mapping[str, Any]) -> Part:
-    kind = part.get("type")
+    kind = _kind_word(part.get("type"))
     if kind in _TEXTS:
         return {"type": "text", "content": _text(part.get("text"))}
     if kind == "refusal":
@@ -171,7 +177,7 @@ def _part_of(part: Mapping[str, Any]) -> Part:
         inner = {name: value for name, value in part.items() if name not in _AROUND}
         digest = f"sha256:{sha256(_encode(inner)).hexdigest()}"
         return {"type": "blob", "modality": _MODALITIES[kind], "content": digest}
-    return {"type": _kind_word(kind)}
+    return {"type": kind}
 
 
 _AROUND = frozenset(("type", "cache_control", "detail", "title", "filename"))

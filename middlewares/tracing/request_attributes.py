@@ -53,7 +53,9 @@ def _choices(value: object) -> int | None:
 
 
 def _float(value: object) -> float | None:
-    return float(value) if type(value) is int or type(value) is float else None
+    if type(value) is int:
+        return float(value) if abs(value) <= _MAX_INT else None  # others may be no float at all
+    return value if isinstance(value, float) else None
 
 
 def _stops(value: object) -> tuple[str, ...] | None:

@@ -10,6 +10,7 @@ tracer's span costs. Only the span of an attempt has `gen_ai.*`: a backend would
 answer in the span of the request.
 """
 
+import logging
 import re
 from collections.abc import Callable, Mapping
 from time import perf_counter, time_ns
@@ -30,6 +31,8 @@ from middlewares.shared import Shared
 from . import error_types, genai
 from .ids import new_span_id
 from .request_attributes import Attributes, request_attributes
+
+_log = logging.getLogger(__name__)
 
 _SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 _ERROR = Status(StatusCode.ERROR)
@@ -104,6 +107,12 @@ class Spans(Shared):
 
     def write(self, exchange: Exchange, scope: Scope, *, status: int, raised: bool) -> None:
         """See `SpanWriter`."""
+        try:
+            self._write(exchange, scope, status=status, raised=raised)
+        except Exception as error:  # its text may have what a caller wrote
+            _log.error("traces: a request has no spans: %s", type(error).__name__)
+
+    def _write(self, exchange: Exchange, scope: Scope, *, status: int, raised: bool) -> None:
         now, wall = perf_counter(), time_ns()
 
         def at(moment: float) -> int:

@@ -253,3 +253,48 @@ def test_any_request_and_answer_is_read(body: dict[str, Any]) -> None:
     for answer in (encoded, b"data: " + encoded + b"\n\n", b"\xff" + encoded):
         shown = output_messages(answer)
         assert not shown or json.loads(shown)
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["\U0001f600" * 20_000, "\x01" * 20_000, [{"type": "text", "text": "y" * 8000}] * 6],
+    ids=["wide", "escaped", "many"],
+)
+def test_a_last_message_of_any_text_is_cut_not_left_out(written: object) -> None:
+    found = request_content(
+        read(json.dumps({"messages": [{"role": "user", "content": written}]}).encode())
+    )
+    (text,) = found.values()
+    assert len(text.encode()) <= MAX_CONTENT
+    (message,) = json.loads(text)
+    assert message["parts"][0]["content"].endswith("…")
+
+
+def test_deep_arguments_are_cut_below_some_levels() -> None:
+    deep = "[" * 600 + f'"{"x" * 40_000}"' + "]" * 600
+    call = f'[{{"type":"tool_use","id":"a","name":"b","input":{deep}}}]'
+    body = f'{{"messages":[{{"role":"user","content":{call}}}]}}'
+    (text,) = request_content(read(body.encode())).values()
+    assert '"…"' in text
+
+
+@pytest.mark.parametrize("kind", ["{}", "[1]", "7", "null"])
+def test_a_part_whose_type_is_no_text_is_unknown(kind: str) -> None:
+    body = f'{{"messages":[{{"role":"user","content":[{{"type":{kind},"text":"x"}}]}}]}}'
+    (text,) = request_content(read(body.encode())).values()
+    assert json.loads(text)[0]["parts"] == [{"type": "unknown"}]
+
+
+@pytest.mark.parametrize("index", ["{}", "[1]", '"a"', "null"])
+def test_an_index_that_is_no_number_counts_as_the_first(index: str) -> None:
+    events = (
+        f'{{"choices":[{{"index":{index},"delta":{{"content":"x"}}}}]}}',
+        f'{{"type":"content_block_delta","index":{index},"delta":{{"text":"y"}}}}',
+    )
+    for event in events:
+        (message,) = json.loads(output_messages(f"data: {event}\n\n".encode()))
+        assert message["parts"][0]["type"] == "text"
+    call = f'{{"index":{index},"function":{{"name":"f","arguments":"z"}}}}'
+    event = f'{{"choices":[{{"index":0,"delta":{{"tool_calls":[{call}]}}}}]}}'
+    (message,) = json.loads(output_messages(f"data: {event}\n\n".encode()))
+    assert message["parts"][0]["arguments"] == "z"

@@ -231,3 +231,16 @@ async def test_a_request_made_to_serve_another_is_its_child() -> None:
     assert (span.context.trace_id, span.parent.span_id) == (5, 6)
     assert not span.parent.is_remote
     assert "http.request.method" not in of(span)
+
+
+async def test_a_request_whose_spans_cannot_be_made_is_answered(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fails(*_: object) -> str:
+        raise KeyError("canary of a caller")
+
+    spans = Spans(SimpleSpanProcessor(InMemorySpanExporter()), resource=RESOURCE, route=fails)
+    app = TracingMiddleware(ok, spans=spans, sampling=Sampling(1.0))
+    assert (await request(app, "GET", "/")).status == 204
+    assert "KeyError" in caplog.text
+    assert "canary" not in caplog.text
