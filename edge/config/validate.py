@@ -13,6 +13,7 @@ from edge.endpoints import TAILS
 from middlewares.webhooks import secret_key
 
 from .model import AllowanceConfig, Configuration, ModelConfig
+from .store_urls import ESCAPED, is_postgresql, is_redis
 from .upstream_checks import BOUNDS, NEEDED, is_visible, upstream_faults
 
 _WELL_KNOWN = ("admin", "changeme", "change-me", "default", "example", "password", "secret", "test")
@@ -140,6 +141,10 @@ def _service_faults(configuration: Configuration) -> Iterator[str]:
     file = store.sql.removeprefix("sqlite:///")
     if not store.sql.startswith(_SQL) or not file or (file != store.sql and set(file) & set("?:")):
         yield 'store.sql: expected "sqlite:///FILE" or "postgresql://USER@HOST/DATABASE"'
+    elif file == store.sql and not is_postgresql(store.sql):
+        yield (
+            f'store.sql: expected "postgresql://USER:PASSWORD@HOST:PORT/DATABASE"; write {ESCAPED}'
+        )
     redis = store.counters.startswith(("redis://", "rediss://", "unix://"))
     if store.counters != "memory" and not redis:
         yield 'store.counters: expected "memory" or "redis://HOST:PORT/0"'
@@ -148,11 +153,8 @@ def _service_faults(configuration: Configuration) -> Iterator[str]:
             f"server.workers: {server.workers} workers need Redis to count limits together; set "
             'store.counters = "redis://HOST:6379/0", or server.workers = 1'
         )
-    elif redis and not _is_redis(store.counters):
-        yield (
-            'store.counters: expected "redis://HOST:PORT/0"; write / ? # @ : % in a password as '
-            "%2F %3F %23 %40 %3A %25"
-        )
+    elif redis and not is_redis(store.counters):
+        yield f'store.counters: expected "redis://HOST:PORT/0"; write {ESCAPED}'
     if not _OBJECTS.match(store.objects):
         yield (
             'store.objects: expected "file:FOLDER", "s3://BUCKET/PREFIX", "gs://BUCKET/PREFIX" or '
@@ -214,18 +216,6 @@ def _dashboard_faults(configuration: Configuration) -> Iterator[str]:
         )
     if dashboard.public_url is not None and urlsplit(dashboard.public_url).path:
         yield "dashboard.public_url: expected a URL without a path; the pages are at /app"
-
-
-def _is_redis(url: str) -> bool:
-    """Whether a URL of Redis has no unescaped special character in its password."""
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError:
-        return False
-    if "@" in parts.path + parts.fragment or (parts.netloc and "@" in parts.query):
-        return False
-    return parts.scheme == "unix" or parts.path.strip("/").isdigit() or parts.path in ("", "/")
 
 
 def allowance_faults(allowance: AllowanceConfig, path: str) -> Iterator[str]:

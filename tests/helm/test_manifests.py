@@ -1,6 +1,7 @@
 """Manifests of every set of values, for every version of Kubernetes, against its own schemas."""
 
 import json
+import re
 import tarfile
 from collections.abc import Iterator
 from functools import cache
@@ -12,7 +13,17 @@ import pytest
 from kubernetes_validate import utils
 
 from tests.clients.programs import node
-from tests.helm.chart import CHART, NAMES, VERSIONS, Document, Refused, helm, rendered, text
+from tests.helm.chart import (
+    CHART,
+    NAMES,
+    VERSIONS,
+    Document,
+    Refused,
+    Rendered,
+    helm,
+    rendered,
+    text,
+)
 
 CUSTOM = ("gateway.networking.k8s.io/", "monitoring.coreos.com/", "keda.sh/")
 """API groups whose definitions are not Kubernetes' own."""
@@ -121,3 +132,18 @@ def test_package_has_all_that_templates_read(tmp_path: Path) -> None:
     assert helm("template", "penstock", str(archive), *arguments) == helm(
         "template", "penstock", str(CHART), *arguments
     )
+
+
+@pytest.mark.parametrize("release", ["a" * 53, "rel.v1.2", "a" * 39 + ".bcde"])
+@pytest.mark.parametrize("name", ["bundled", "ha"])
+def test_names_fit_whatever_the_release_is_called(name: str, release: str) -> None:
+    """Names of Services are labels of DNS. Controllers add to the names of workloads in labels and
+    names of pods, of up to 63 characters: `-` and a hash, ten characters at most, and to those of a
+    Deployment five more."""
+    values = str(CHART / f"ci/{name}-values.yaml")
+    found = Rendered(helm("template", release, str(CHART), "--values", values))
+    room = {"StatefulSet": 11, "Deployment": 17}
+    for one in found.all:
+        called = one["metadata"]["name"]
+        assert re.fullmatch(r"[a-z]([a-z0-9-]*[a-z0-9])?", called), called
+        assert len(called) + room.get(one["kind"], 0) <= 63, called

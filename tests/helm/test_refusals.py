@@ -226,6 +226,32 @@ SENTENCES: list[tuple[str, Values, str]] = [
         },
         "extraContainers: a: the port web stands twice in a pod; choose another",
     ),
+    (
+        "minimal",
+        {"fullnameOverride": "Foo_Bar"},
+        "fullnameOverride: the name Foo_Bar would be refused by Kubernetes; expected lowercase "
+        "letters, digits and -, with a letter first",
+    ),
+    (
+        "minimal",
+        {"fullnameOverride": "1st"},
+        "fullnameOverride: the name 1st would be refused by Kubernetes",
+    ),
+    (
+        "minimal",
+        {"nameOverride": "a b", "fullnameOverride": "a"},
+        "nameOverride: a b is no value of a label",
+    ),
+    (
+        "ha",
+        {"serviceAccount": {"name": "penstock-migration"}},
+        "serviceAccount.name: penstock-migration is the account of the migration; choose another",
+    ),
+    (
+        "minimal",
+        {"config": {"store": {"sql": "postgresql://db/p?user=a&password=b"}}},
+        "config.store.sql: has a password, which anyone who may read ConfigMaps could read",
+    ),
 ]
 
 

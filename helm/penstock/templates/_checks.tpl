@@ -23,6 +23,17 @@
 {{- end -}}
 {{- end -}}
 
+{{- $fullname := include "penstock.fullname" . -}}
+{{- if not (regexMatch "^[a-z][a-z0-9-]*$" $fullname) -}}
+{{- $faults = append $faults (printf "fullnameOverride: the name %s would be refused by Kubernetes; expected lowercase letters, digits and -, with a letter first" $fullname) -}}
+{{- end -}}
+{{- if not (regexMatch "^[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?$" (include "penstock.name" .)) -}}
+{{- $faults = append $faults (printf "nameOverride: %s is no value of a label; expected letters, digits, - _ and ., with a letter or digit first and last" (include "penstock.name" .)) -}}
+{{- end -}}
+{{- if and .Values.serviceAccount.create (eq .Values.serviceAccount.name (printf "%s-migration" $fullname)) -}}
+{{- $faults = append $faults (printf "serviceAccount.name: %s is the account of the migration; choose another" .Values.serviceAccount.name) -}}
+{{- end -}}
+
 {{- $several := "" -}}
 {{- if .Values.keda.enabled }}{{ $several = "keda" -}}
 {{- else if .Values.autoscaling.enabled }}{{ $several = "autoscaling" -}}
@@ -114,7 +125,7 @@
 {{- end -}}
 {{- end -}}
 {{- range $key := list "sql" "counters" -}}
-{{- if regexMatch "^[^/]*//[^/]*:[^/]*@" (get $config.store $key | default "") -}}
+{{- if regexMatch "^[^/]*//([^/]*:[^/]*@|.*[?&](ssl)?password=)" (get $config.store $key | default "") -}}
 {{- $faults = append $faults (printf "config.store.%s: has a password, which anyone who may read ConfigMaps could read; put it into secrets.env, and name it here as \"env:NAME\"" $key) -}}
 {{- end -}}
 {{- end -}}

@@ -4,10 +4,12 @@
 {{- default .Chart.Name .Values.nameOverride | trunc 48 | trimSuffix "-" -}}
 {{- end }}
 
+{{/* The name of objects. Short: the controllers of Kubernetes lengthen it, and a StatefulSet's pods
+have a label of its name and 11 more characters. Without dots: a Service has none. */}}
 {{- define "penstock.fullname" -}}
 {{- $name := default .Chart.Name .Values.nameOverride -}}
 {{- $full := ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) -}}
-{{- default $full .Values.fullnameOverride | trunc 48 | trimSuffix "-" -}}
+{{- default $full .Values.fullnameOverride | replace "." "-" | trunc 40 | trimAll "-" -}}
 {{- end }}
 
 {{/* Labels that select pods. They never change: a selector cannot. `part` is "" for the gateway

@@ -34,8 +34,16 @@ from .documents import CANARY, MODEL, UPSTREAM, faults, model, upstream
         ),
         (
             {"store": {"counters": "redis://:hunter2/@cache:6379/0"}},
-            'store.counters: expected "redis://HOST:PORT/0"; write / ? # @ : % in a password as '
-            "%2F %3F %23 %40 %3A %25",
+            'store.counters: expected "redis://HOST:PORT/0"; write / ? # @ : % [ in a password as '
+            "%2F %3F %23 %40 %3A %25 %5B",
+        ),
+        *(
+            (
+                {"store": {"sql": f"postgresql://penstock:{password}@db.example.com:5432/p"}},
+                'store.sql: expected "postgresql://USER:PASSWORD@HOST:PORT/DATABASE"; write '
+                "/ ? # @ : % [ in a password as %2F %3F %23 %40 %3A %25 %5B",
+            )
+            for password in ("a@b", "a@b#1", "a#b", "a/b", "a?b", "1?b=c", "a[b", "a/b@c", "a]b[")
         ),
         *(
             (

@@ -1,0 +1,39 @@
+"""URLs of stores: whether special characters in their passwords are escaped."""
+
+import re
+from urllib.parse import parse_qsl, urlsplit
+
+_HOST = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*)(:[0-9]+)?")
+"""A host of a URL of PostgreSQL and its port; the path of a socket is written with %2F."""
+_CREDENTIALS = ("user", "password", "sslpassword")
+"""Parameters of a URL of PostgreSQL in which an @ is no sign of a wrong URL."""
+ESCAPED = "/ ? # @ : % [ in a password as %2F %3F %23 %40 %3A %25 %5B"
+"""How special characters are written in a URL of a store."""
+
+
+def is_redis(url: str) -> bool:
+    """Whether a URL of Redis has no unescaped special character in its password."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return False
+    if "@" in parts.path + parts.fragment or (parts.netloc and "@" in parts.query):
+        return False
+    return parts.scheme == "unix" or parts.path.strip("/").isdigit() or parts.path in ("", "/")
+
+
+def is_postgresql(url: str) -> bool:
+    """Whether a URL of PostgreSQL has no unescaped special character in its user or password, of
+    which a part would be taken for the host. Its hosts may be several."""
+    try:
+        parts = urlsplit(url)
+        query = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
+    except ValueError:
+        return False
+    user, at, hosts = parts.netloc.rpartition("@")
+    if "@" in user + parts.path or "#" in url:
+        return False
+    if not at and any("@" in value for name, value in query if name not in _CREDENTIALS):
+        return False
+    return all(_HOST.fullmatch(host) for host in hosts.split(","))
