@@ -7,17 +7,21 @@ but the standard library's, and of a configuration only what finds the gateway.
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from .terminal import Config, Json, print_json, say
 
-_PATIENCE = 5.0
+if TYPE_CHECKING:
+    from http.client import HTTPResponse
+
+PATIENCE = 5.0
 _SILENT = 10.0
 """Seconds without an update after which a worker is reported; one comes every second."""
 _LARGEST = 16 << 20
 """Bytes of an answer."""
+_NOT_PENSTOCK = "answers, but is not Penstock"
 _CLEAR = "\x1b[H\x1b[2J"
 
 
@@ -59,9 +63,16 @@ class _Shown:
 
         self.url = url or _url_of(config)
         self.found, fault = _fetch(self.url)
+        self.lines: list[str] = []
         if self.found is not None:
-            self.problems = _problems(self.found, config)
-            return
+            from .status_table import status_lines
+
+            try:
+                self.problems = _problems(self.found, config)
+                self.lines = status_lines(self.found, self.url)
+                return
+            except (LookupError, TypeError, ValueError, AttributeError):
+                self.found, fault = None, _NOT_PENSTOCK
         self.problems = [f"{self.url}: {fault}"]
         if fleet := find_fleet(config):
             import msgspec
@@ -78,10 +89,8 @@ class _Shown:
             found = self.found or {"state": "down", "url": self.url}
             print_json({**found, "problems": self.problems}, one_line=lines)
             return
-        if self.found is not None:
-            from .status_table import print_status
-
-            print_status(self.found, self.url)
+        for line in self.lines:
+            typer.echo(line)
         for problem in self.problems:
             say(f"error: {problem}")
 
@@ -116,16 +125,17 @@ def _fetch(url: str) -> tuple[dict[str, Any] | None, str]:
     from http.client import HTTPConnection, HTTPException, HTTPSConnection
     from urllib.parse import urlsplit
 
+    end = time.monotonic() + PATIENCE
     try:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             return None, "is not a URL; expected http://HOST:PORT"
         kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
-        connection = kind(parts.hostname, parts.port, timeout=_PATIENCE)
+        connection = kind(parts.hostname, parts.port, timeout=PATIENCE)
         try:
             connection.request("GET", f"{parts.path.rstrip('/')}/status")
             answer = connection.getresponse()
-            body = answer.read(_LARGEST)
+            body = _read(answer, end)
         finally:
             connection.close()
     except (OSError, HTTPException, ValueError) as error:
@@ -137,10 +147,20 @@ def _fetch(url: str) -> tuple[dict[str, Any] | None, str]:
     try:
         found = json.loads(body)
     except (ValueError, RecursionError):
-        return None, "answers, but is not Penstock"
+        return None, _NOT_PENSTOCK
     if not isinstance(found, dict) or "workers" not in found:
-        return None, "answers, but is not Penstock"
+        return None, _NOT_PENSTOCK
     return found, ""
+
+
+def _read(answer: "HTTPResponse", end: float) -> bytes:
+    """The body, as far as it comes until `end`: the time limit of a socket is for each read."""
+    body = bytearray()
+    while len(body) < _LARGEST and (piece := answer.read1(1 << 16)):
+        body += piece
+        if time.monotonic() > end:
+            raise TimeoutError("timed out")
+    return bytes(body)
 
 
 def _problems(found: dict[str, Any], config: Path) -> list[str]:

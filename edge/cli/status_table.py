@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import typer
-
 WIDTH = 80
 _WORKERS = ("pid", "state", "digest", "generation", "requests", "streams", "queued")
 _UPSTREAMS = ("upstream", "state", "broken", "in_flight", "failures", "retry_at")
@@ -14,14 +12,8 @@ _NAMES = ("upstream", "model")
 _SHORTEST = 6
 
 
-def print_status(found: dict[str, Any], url: str) -> None:
-    """Print the answer of GET /status, of this version or another."""
-    for line in status_lines(found, url):
-        typer.echo(line)
-
-
 def status_lines(found: dict[str, Any], url: str) -> list[str]:
-    """The lines of the status."""
+    """The lines of the answer of GET /status, of this version or another."""
     lines: list[str] = []
     if "pid" in found:
         lines.append(

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
-from requests import PreparedRequest, Response, Session
+from requests import PreparedRequest, Response, Session, TooManyRedirects
 from urllib3.exceptions import HTTPError
 
 LONGEST = 64 << 10
@@ -18,7 +18,9 @@ LONGEST = 64 << 10
 class CollectorSession(Session):
     """A session that reads at most `LONGEST` bytes of an answer, for at most `patience` seconds.
 
-    The rest is not needed, as the status says all: the connection is closed instead.
+    The rest is not needed, as the status says all: the connection is closed instead. A redirect is
+    not followed, since its target would get the headers with their keys: it raises
+    TooManyRedirects.
     """
 
     def __init__(self, patience: float, clock: Callable[[], float] = monotonic) -> None:
@@ -42,4 +44,6 @@ class CollectorSession(Session):
         except (HTTPError, OSError):  # it breaks off
             response.close()
         response._content = b""  # it counts as read
+        if 300 <= response.status_code < 400:  # requests, and so the SDK, takes it for a success
+            raise TooManyRedirects(f"the collector answers {response.status_code}")
         return response

@@ -6,7 +6,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -252,6 +253,10 @@ def test_status_problem_is_reported_and_exits_1(
         ((503, b""), "answers 503"),
         ((200, b"<html>"), "answers, but is not Penstock"),
         ((200, b"[]"), "answers, but is not Penstock"),
+        ((200, b'{"workers":[]}'), "answers, but is not Penstock"),
+        ((200, b'{"workers":1,"config_valid":true}'), "answers, but is not Penstock"),
+        ((200, b'{"workers":[{}],"config_valid":true}'), "answers, but is not Penstock"),
+        ((200, b'{"workers":[],"config_valid":true,"tables":1}'), "answers, but is not Penstock"),
     ],
 )
 def test_status_other_server_is_an_error(
@@ -261,6 +266,42 @@ def test_status_other_server_is_an_error(
     result = ask()
     assert (result.status, result.out) == (1, "")
     assert result.err == f"error: http://127.0.0.1:{server.port}/: {said}\n"
+    found = json.loads(ask("--json").out)
+    assert (found["state"], len(found["problems"])) == ("down", 1)
+
+
+def test_status_of_a_server_that_answers_slowly_ends(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge.cli.status.PATIENCE", 1.0)
+    over = threading.Event()
+
+    class Slow(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            while not over.wait(0.05):
+                self.wfile.write(b" ")
+
+        def handle(self) -> None:
+            with suppress(OSError):
+                super().handle()
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Slow)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, args=(0.01,)).start()
+    try:
+        penstock = Penstock(tmp_path / "penstock.toml", capsys)
+        result = penstock.on("status", "--url", f"http://127.0.0.1:{server.server_port}")
+    finally:
+        over.set()
+        server.shutdown()
+        server.server_close()
+    assert (result.status, result.out) == (1, "")
+    assert "does not answer: timed out" in result.err
 
 
 def test_status_no_server_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,11 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExportResult
+from opentelemetry.trace import SpanContext, TraceFlags
 
 from edge.observability.collector_session import LONGEST, CollectorSession
 from tests.waiting import DEADLINE
@@ -18,6 +23,7 @@ Write = Callable[[bytes], object]
 def collector(
     answer: Callable[[Write, threading.Event], None],
     *head: str,
+    status: str = "200 OK",
     callers: set[object] | None = None,
 ) -> Iterator[str]:
     """A server whose answer `answer` writes until its event is set, with header lines `head`.
@@ -31,7 +37,7 @@ def collector(
             if callers is not None:
                 callers.add(self.client_address)
             self.rfile.read(int(self.headers["content-length"]))
-            self.wfile.write("\r\n".join(("HTTP/1.1 200 OK", *head, "", "")).encode())
+            self.wfile.write("\r\n".join((f"HTTP/1.1 {status}", *head, "", "")).encode())
             try:
                 answer(self.wfile.write, over)
             except OSError:
@@ -104,3 +110,16 @@ def test_the_connection_of_a_short_answer_is_used_again(body: bytes) -> None:
         for _ in range(3):
             assert session.post(url, data=b"spans").ok
     assert len(callers) == 1
+
+
+@pytest.mark.parametrize("status", ["301 Moved Permanently", "307 Temporary Redirect"])
+def test_spans_that_are_redirected_have_failed(status: str) -> None:
+    head = ("content-length: 0", "location: /elsewhere")
+    context = SpanContext(1, 2, False, TraceFlags(TraceFlags.SAMPLED))
+    span = ReadableSpan("x", context=context, resource=Resource({}), start_time=1, end_time=2)
+    with (
+        collector(lambda *_: None, *head, status=status) as url,
+        CollectorSession(DEADLINE) as session,
+    ):
+        exporter = OTLPSpanExporter(endpoint=url, session=session)
+        assert exporter.export([span]) is SpanExportResult.FAILURE
