@@ -1,8 +1,9 @@
 """Models of which no target may be tried now, as a metric.
 
-Theory of operation. A model is looked at once a circuit breaker of one of its targets has opened:
-nothing is done for models that never failed. Its value is asked for at each write of the metrics,
-and follows the clock: it is 0 again when a target may be tried, without a request that tries it.
+Theory of operation. A model is sampled from the first time that a circuit breaker of one of its
+targets opens: nothing is done for models that never failed. Its value is computed at each write of
+the metrics, and follows the clock: it is 0 again when a target may be tried, without a request that
+tries it.
 """
 
 from collections.abc import Callable
@@ -18,7 +19,7 @@ class BrokenModels:
 
     Models with a target that ends in `*` are left out: what callers name has breakers of its own.
 
-    sample: shows a value for the model of this id from now on, as often as it likes.
+    sample: registers the source of a model's value, by the id of the model.
     """
 
     def __init__(
@@ -38,7 +39,7 @@ class BrokenModels:
         }
 
     def watch(self, health: Health) -> None:
-        """Ask this one from now on."""
+        """Read the state of targets from `health`, which is opened after this."""
         self._health = health
 
     def changed(self, target: Target, state: State) -> None:

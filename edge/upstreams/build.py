@@ -25,6 +25,7 @@ from .tls import tls_context
 
 _OVER_HTTP = frozenset(("openai", "anthropic", "responses", "simulator"))
 """Dialects whose requests have headers."""
+
 TLS = Callable[..., ssl.SSLContext]
 
 _DIALECTS: dict[str, frozenset[Dialect]] = {

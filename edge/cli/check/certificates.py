@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from edge.upstreams.tls import tls_context
 
+from .amounts import counted
 from .finding import Finding
 
 SOON_DAYS = 14
@@ -65,4 +66,4 @@ class Certificates:
 
 def _days(seconds: float) -> str:
     days = int(seconds // _DAY)
-    return f"{days} day{'s' * (days != 1)}" if days >= 1 else f"{max(0, int(seconds // 3600))} h"
+    return counted(days, "day") if days >= 1 else f"{max(0, int(seconds // 3600))} h"

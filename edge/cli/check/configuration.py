@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from edge.management.advice import cautions, notes
 
+from .amounts import counted
 from .finding import Finding, of_sentence
 from .probe import Findings, Probe
 from .subject import Subject
@@ -21,7 +22,7 @@ async def _check(subject: Subject) -> Findings:
         (len(settings.models), "model"),
         (len(settings.plans), "plan"),
     )
-    said = ", ".join(f"{count} {name}{'s' * (count != 1)}" for count, name in counts)
+    said = ", ".join(counted(*count) for count in counts)
     yield Finding("ok", "config", f"{subject.file}: {said}")
     for sentence in cautions(settings):
         yield of_sentence("warning", sentence)

@@ -4,6 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
+from .amounts import shown_size
 from .finding import Finding
 
 LOW = 1 << 30
@@ -36,9 +37,8 @@ def space(what: str, path: Path) -> Finding | None:
     left = free(path)
     if left >= LOW:
         return None
-    state = "error" if left < VERY_LOW else "warning"
     return Finding(
-        "error" if state == "error" else "warning",
+        "error" if left < VERY_LOW else "warning",
         what,
         f"{shown_size(left)} are free on the disk of {path}",
         "make room, or move it to a larger disk",
@@ -79,12 +79,3 @@ def _unescaped(text: str) -> str:
     for escape, character in ((r"\040", " "), (r"\011", "\t"), (r"\012", "\n"), (r"\134", "\\")):
         text = text.replace(escape, character)
     return text
-
-
-def shown_size(count: float) -> str:
-    """A number of bytes for people: "12.3 GiB"."""
-    for unit in ("bytes", "KiB", "MiB", "GiB", "TiB"):
-        if count < 1024 or unit == "TiB":
-            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
-        count /= 1024
-    raise AssertionError("unreachable")

@@ -10,6 +10,7 @@ from edge.runtime.descriptors import DescriptorBudget, allowed
 from edge.runtime.memory_limits import low_memory_limits
 from edge.runtime.status import running_gateways
 
+from .amounts import counted
 from .finding import Finding, of_sentence
 from .probe import Findings, Probe, in_thread
 from .subject import Subject
@@ -52,7 +53,7 @@ async def _memory(settings: Settings) -> Findings:
 
 async def _workers(settings: Settings, root: Path = Path("/")) -> Findings:
     workers, cores = settings.server.workers, available_cores(root)
-    said = f"{workers} worker{'s' * (workers != 1)} on {cores:g} core{'s' * (cores != 1)}"
+    said = f"{counted(workers, 'worker')} on {counted(cores, 'core')}"
     if workers > max(1.0, cores):
         fit = max(1, int(cores))
         yield Finding("warning", "server.workers", said, f"set server.workers to {fit}, or less")

@@ -46,6 +46,7 @@ def _secrets(value: object, env: Mapping[str, str]) -> Iterator[str]:
     for name, text in env.items():
         if name.startswith(("AWS_", "AZURE_", "GOOGLE_", "OTEL_")) and _VARIABLE.search(name):
             yield text
+            yield from (one for one in _of_pairs(text) if len(one) >= _SHORTEST_OF_MANY)
 
 
 def _of(value: object) -> Iterator[str]:
@@ -65,6 +66,14 @@ def _of(value: object) -> Iterator[str]:
     elif isinstance(value, tuple | list):
         for one in value:
             yield from _of(one)
+
+
+def _of_pairs(text: str) -> Iterator[str]:
+    """The values of `name=value,name=value`, the form of headers in the environment."""
+    for pair in text.split(","):
+        value = pair.partition("=")[2].strip()
+        for form in (value, unquote(value)):
+            yield from (form, form.rpartition(" ")[2])
 
 
 def _of_url(text: str) -> Iterator[str]:

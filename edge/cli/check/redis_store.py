@@ -8,7 +8,7 @@ from middlewares.stores.errors import CountersUnavailable
 from middlewares.stores.redis_client import RedisLink
 
 from . import clock
-from .disk import shown_size
+from .amounts import shown_size
 from .finding import Finding
 from .probe import PATIENCE, Findings, Probe
 from .subject import Subject

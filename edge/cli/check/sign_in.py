@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from edge.config.model import OidcConfig
 from edge.dashboard.oidc.provider import IdentityProvider, ProviderUnavailable
 
+from .amounts import counted
 from .finding import Finding
 from .probe import Findings, Probe
 from .subject import Subject
@@ -34,8 +35,8 @@ async def _check(oidc: OidcConfig) -> Findings:
     if not keys:
         yield Finding("error", WHAT, "its key set is empty, so no one can sign in")
         return
-    count = f"{len(keys)} key{'s' * (len(keys) != 1)}"
-    yield Finding("ok", WHAT, f"{oidc.issuer} has its discovery document and {count}")
+    said = f"{oidc.issuer} has its discovery document and {counted(len(keys), 'key')}"
+    yield Finding("ok", WHAT, said)
 
 
 def _hint(reason: str) -> str:

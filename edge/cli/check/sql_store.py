@@ -64,14 +64,10 @@ async def _sqlite(settings: Settings, file: Path) -> Findings:
             return
         yield Finding("ok", WHAT, f"{location.shown} will be created at the first start")
         return
-    old = False
-    async for finding in _version(settings, migrates=True):
-        if isinstance(finding, bool):
-            old = finding
-        else:
-            yield finding
-            if finding.state == "error":
-                return
+    finding, old = await _version(settings, migrates=True)
+    yield finding
+    if finding.state == "error":
+        return
     for path in (file, file.parent):  # the -wal and -shm files are made in the folder
         if not os.access(path, os.W_OK):
             yield Finding(
@@ -106,23 +102,18 @@ async def _postgres(settings: Settings) -> Findings:
         yield Finding(
             "error", WHAT, "the user may not write to the table `ledger`", "GRANT it INSERT"
         )
-    old = False
-    async for finding in _version(settings, migrates=False, server=f"PostgreSQL {version}"):
-        if isinstance(finding, bool):
-            old = finding
-        else:
-            yield finding
-            if finding.state == "error":
-                return
-    if not old:
-        async for finding in _unusable(settings):
-            yield finding
+    finding, _ = await _version(settings, migrates=False, server=f"PostgreSQL {version}")
+    yield finding
+    if finding.state == "error":
+        return
+    async for finding in _unusable(settings):
+        yield finding
 
 
 async def _version(
     settings: Settings, *, migrates: bool, server: str = "SQLite"
-) -> AsyncIterator[Finding | bool]:
-    """Findings of the version of the tables, and whether they are old.
+) -> tuple[Finding, bool]:
+    """The finding of the version of the tables, and whether they are old.
 
     migrates: whether a start migrates them.
     """
@@ -131,27 +122,19 @@ async def _version(
         tables = await read_version(location)
         state = tables.state
     except SchemaMismatch as error:
-        yield Finding("error", WHAT, f"{location.shown}: {error}")
-        return
+        return Finding("error", WHAT, f"{location.shown}: {error}"), False
     except (StoreUnavailable, OSError) as error:
-        yield _down(settings, str(error))
-        return
-    old = state == "old"
+        return _down(settings, str(error)), False
     if state == "newer":
-        yield Finding(
-            "warning",
-            WHAT,
-            f"{location.shown}: {tables}, {server}",
-            "run the newer version of the program once the roll-out or the rollback is over",
-        )
-    elif old and not migrates:
-        yield Finding(
-            "error", WHAT, f"{location.shown} needs `penstock migrate`", "run `penstock migrate`"
-        )
-    else:
-        said = "will be migrated at the next start" if old else f"is current (tables {SCHEMA})"
-        yield Finding("ok", WHAT, f"{location.shown} {said}, {server}")
-    yield old
+        said = f"{location.shown}: {tables}, {server}"
+        hint = "run the newer version of the program once the roll-out or the rollback is over"
+        return Finding("warning", WHAT, said, hint), False
+    old = state == "old"
+    if old and not migrates:
+        said = f"{location.shown} needs `penstock migrate`"
+        return Finding("error", WHAT, said, "run `penstock migrate`"), True
+    said = "will be migrated at the next start" if old else f"is current (tables {SCHEMA})"
+    return Finding("ok", WHAT, f"{location.shown} {said}, {server}"), old
 
 
 def _down(settings: Settings, reason: str) -> Finding:

@@ -17,11 +17,12 @@ from edge.config.load import Settings
 from edge.config.model import UpstreamConfig
 from edge.config.units import Duration
 from edge.upstreams import TimedOut, UpstreamFailure
-from edge.upstreams.build import providers_of
+from edge.upstreams.build import TLS, providers_of
 from edge.upstreams.model_list import ModelList, ask_models
 from edge.upstreams.provider import Provider
 
 from . import clock
+from .amounts import counted
 from .certificates import Certificates
 from .finding import Finding
 from .probe import PATIENCE, Findings, Probe
@@ -52,18 +53,18 @@ def probes(subject: Subject) -> Iterator[Probe]:
 
 
 def bounded_provider(
-    settings: Settings, n: int, tls: object, *, total: float | None = None
+    settings: Settings, n: int, tls: TLS, *, total: float = TOTAL
 ) -> Provider | ValueError:
     """The provider of an upstream, with time limits of a probe; or why it cannot be made."""
     upstream = settings.upstreams[n]
     bounded = msgspec.structs.replace(
         upstream,
         connect_timeout=Duration(min(upstream.connect_timeout, CONNECT)),
-        total_timeout=Duration(min(upstream.total_timeout, total or TOTAL)),
+        total_timeout=Duration(min(upstream.total_timeout, total)),
     )
     try:
         only = msgspec.structs.replace(settings, upstreams=(bounded,))
-        return providers_of(only, tls=tls)[upstream.name]  # type: ignore[arg-type]
+        return providers_of(only, tls=tls)[upstream.name]
     except ValueError as error:
         return error
 
@@ -159,8 +160,9 @@ def of_answer(what: str, path: str, answer: ModelList, provider: Provider, tls: 
     """The finding of an upstream that answered."""
     status = answer.status
     if status == 200:
-        names = answer.names
-        has = "no list of models that can be read" if names is None else _count(len(names))
+        has = "no list of models that can be read"
+        if answer.names is not None:
+            has = counted(len(answer.names), "model")
         return Finding("ok", what, ", ".join(filter(None, (f"takes our key, has {has}", tls))))
     said = f"answers {status}{_words(answer, provider)}"
     if status in (401, 403):
@@ -183,10 +185,6 @@ def of_answer(what: str, path: str, answer: ModelList, provider: Provider, tls: 
 
 def _has_key(provider: Provider) -> bool:
     return any(name in (b"authorization", b"x-api-key", b"api-key") for name, _ in provider.headers)
-
-
-def _count(names: int) -> str:
-    return f"{names} model{'s' * (names != 1)}"
 
 
 class _Said(msgspec.Struct, frozen=True):

@@ -235,6 +235,13 @@ def test_mask_hides_every_secret_in_every_form() -> None:
     assert mask("host u api.example.com /home/me") == "host u api.example.com /home/me"
 
 
+def test_mask_of_a_header_in_the_environment() -> None:
+    headers = "x-team=blue,authorization=Bearer%20canary-token%0A, api-key = canary-key-2"
+    mask = Mask(parse({}), {"OTEL_EXPORTER_OTLP_HEADERS": headers})
+    masked = mask("Illegal header value b'Bearer canary-token\\n', blue, canary-key-2")
+    assert "canary" not in masked and "blue" in masked
+
+
 def test_mask_bounds_and_escapes() -> None:
     mask = Mask(parse({}), {})
     assert mask("a\n b\x1b[31m\u202e") == "a b\\u001b[31m\\u202e"
