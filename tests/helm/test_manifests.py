@@ -147,3 +147,40 @@ def test_names_fit_whatever_the_release_is_called(name: str, release: str) -> No
         called = one["metadata"]["name"]
         assert re.fullmatch(r"[a-z]([a-z0-9-]*[a-z0-9])?", called), called
         assert len(called) + room.get(one["kind"], 0) <= 63, called
+
+
+@pytest.mark.parametrize("called", ["true", "null", "1e3", "123", "~"])
+def test_names_that_yaml_takes_for_something_else_stay_texts(called: str) -> None:
+    """Kubernetes refuses a number or a truth as the name of a Secret or the value of a label."""
+    label = called if called != "~" else "a"
+    values = {
+        "nameOverride": label,
+        "fullnameOverride": "on" if called[0] in "1~" else called,
+        "existingConfig": called,
+        "secrets": {"existingSecret": called, "existingFiles": called},
+        "serviceAccount": {"name": called},
+        "networkPolicy": {"enabled": True},
+        "ingress": {"enabled": True, "className": called, "hosts": [{"host": "a.b"}]},
+        "acceptUntrustedProxy": True,
+        "redis": {"bundled": True, "existingSecret": called},
+        "postgresql": {"bundled": True, "existingSecret": called},
+    }
+    for kind in ("Deployment", "StatefulSet"):
+        found = rendered("minimal", {**values, "workload": {"kind": kind}})
+        wrong = [path for one in found.all for path in _names_of_no_text(one, "")]
+        assert not wrong
+
+
+def _names_of_no_text(value: Any, path: str) -> Iterator[str]:
+    """Paths below `value` of names and labels that are no texts."""
+    if isinstance(value, list):
+        for n, one in enumerate(value):
+            yield from _names_of_no_text(one, f"{path}[{n}]")
+    elif isinstance(value, dict):
+        for key, one in value.items():
+            named = key.lower().endswith("name") or ".matchLabels" in path or ".labels" in path
+            if key == "values" or (named and not isinstance(one, str | dict | list)):
+                texts = one if isinstance(one, list) else [one]
+                yield from (f"{path}.{key}" for text in texts if not isinstance(text, str))
+            else:
+                yield from _names_of_no_text(one, f"{path}.{key}")

@@ -15,7 +15,7 @@ have a label of its name and 11 more characters. Without dots: a Service has non
 {{/* Labels that select pods. They never change: a selector cannot. `part` is "" for the gateway
 itself; pods of a part have another name, so that no selector of the gateway finds them. */}}
 {{- define "penstock.selector" -}}
-app.kubernetes.io/name: {{ include "penstock.name" .root }}{{ with .part }}-{{ . }}{{ end }}
+app.kubernetes.io/name: "{{ include "penstock.name" .root }}{{ with .part }}-{{ . }}{{ end }}"
 app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 {{- end }}
 

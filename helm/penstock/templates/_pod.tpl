@@ -56,7 +56,7 @@ env:
 envFrom:
   {{- with $secret }}
   - secretRef:
-      name: {{ . }}
+      name: {{ . | quote }}
   {{- end }}
   {{- with .root.Values.extraEnvFrom }}
   {{- toYaml . | nindent 2 }}
@@ -88,7 +88,7 @@ volumeMounts:
 - name: REDIS_PASSWORD
   valueFrom:
     secretKeyRef:
-      name: {{ default (printf "%s-redis" (include "penstock.fullname" .)) .Values.redis.existingSecret }}
+      name: {{ default (printf "%s-redis" (include "penstock.fullname" .)) .Values.redis.existingSecret | quote }}
       key: password
 - name: PENSTOCK_COUNTERS
   value: redis://:$(REDIS_PASSWORD)@{{ include "penstock.fullname" . }}-redis:6379/0
@@ -97,7 +97,7 @@ volumeMounts:
 - name: POSTGRES_PASSWORD
   valueFrom:
     secretKeyRef:
-      name: {{ default (printf "%s-postgresql" (include "penstock.fullname" .)) .Values.postgresql.existingSecret }}
+      name: {{ default (printf "%s-postgresql" (include "penstock.fullname" .)) .Values.postgresql.existingSecret | quote }}
       key: password
 - name: PENSTOCK_SQL
   value: postgresql://penstock:$(POSTGRES_PASSWORD)@{{ include "penstock.fullname" . }}-postgresql:5432/penstock
@@ -125,12 +125,12 @@ a StatefulSet makes the claim. */}}
 {{- define "penstock.volumes" -}}
 - name: config
   configMap:
-    name: {{ include "penstock.configMap" . }}
+    name: {{ include "penstock.configMap" . | quote }}
 {{- if ne .state "template" }}
 - name: state
   {{- if .state }}
   persistentVolumeClaim:
-    claimName: {{ .state }}
+    claimName: {{ .state | quote }}
   {{- else }}
   emptyDir: {}
   {{- end }}
@@ -144,7 +144,7 @@ a StatefulSet makes the claim. */}}
 {{- with include "penstock.filesSecret" . }}
 - name: secrets
   secret:
-    secretName: {{ . }}
+    secretName: {{ . | quote }}
     defaultMode: 288 # 0440, which not every reader of YAML takes for octal
 {{- end }}
 {{- with .root.Values.extraVolumes }}
@@ -170,7 +170,7 @@ metadata:
     {{- toYaml (merge (dict "checksum/restart" (include "penstock.restart" .)) .Values.podAnnotations) | nindent 4 }}
 spec:
   {{- include "penstock.podBase" (dict "root" . "automount" .Values.serviceAccount.automount "affinity" true) | nindent 2 }}
-  serviceAccountName: {{ include "penstock.serviceAccount" . }}
+  serviceAccountName: {{ include "penstock.serviceAccount" . | quote }}
   terminationGracePeriodSeconds: {{ int64 $facts.grace }}
   {{- if kindIs "invalid" .Values.topologySpreadConstraints }}
   topologySpreadConstraints:

@@ -2,12 +2,12 @@
 {{- define "penstock.target" -}}
 apiVersion: apps/v1
 kind: {{ .Values.workload.kind }}
-name: {{ include "penstock.fullname" . }}
+name: {{ include "penstock.fullname" . | quote }}
 {{- end }}
 
 {{/* Metadata of an object of the gateway. annotations: may be empty. labels: further ones. */}}
 {{- define "penstock.metadata" -}}
-name: {{ include "penstock.fullname" .root }}{{ .suffix }}
+name: "{{ include "penstock.fullname" .root }}{{ .suffix }}"
 labels:
   {{- toYaml (merge (include "penstock.labels" (dict "root" .root "part" (.part | default "")) | fromYaml) (.labels | default dict)) | nindent 2 }}
 {{- with .annotations }}
