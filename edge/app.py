@@ -52,7 +52,7 @@ from edge.upstreams.build import providers_of
 from edge.upstreams.http1.pools import Pools
 from edge.upstreams.pool_reporter import PoolReporter
 from edge.upstreams.provider import Provider
-from middlewares import Metrics
+from middlewares import Metrics, Sampling
 from middlewares.asgi import ASGIApp, Receive, Scope, Send
 from middlewares.disconnects import no_connections
 from middlewares.metrics.exposition import ScrapeSource
@@ -276,6 +276,7 @@ class Gateway:
         self._services.alerts.adopt(snapshot.settings)
         self._services.fetcher.adopt(FetchRules.of(snapshot.settings.fetch))
         self._services.jobs.fetcher.adopt(FetchRules.of(snapshot.settings.fetch))
+        self._services.jobs.traces.adopt(Sampling(snapshot.settings.tracing.ratio))
         sweeper = self._services.sweeper
         if sweeper is not None:
             sweeper.grace = max(sweeper.grace, snapshot.settings.longest_request)

@@ -406,7 +406,7 @@ def jobs_of(
         metrics.sample(metrics.jobs.labels(state), partial(engine.count, state))
     metrics.sample(metrics.jobs_overdue, lambda: engine.figures.overdue)
     metrics.sample(metrics.job_steps, lambda: engine.busy)
-    return Jobs(store, engine, results, signer, providers, fetcher)
+    return Jobs(store, engine, results, signer, providers, fetcher, traces)
 
 
 def objects_of(store: StoreConfig) -> Objects:

@@ -1,6 +1,6 @@
 """Attributes of a span that the body of a request gives, in any dialect.
 
-Only members with a number, a word or an id are read, each within a bound, and a value of another
+Only numbers, words, ids and stop sequences are read, each within a bound, and a value of another
 type is left out: nothing of a prompt can come along.
 """
 

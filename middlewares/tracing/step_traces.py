@@ -50,6 +50,10 @@ class StepTraces(Shared):
         self._spans = spans
         self._sampling = sampling or Sampling()
 
+    def adopt(self, sampling: Sampling) -> None:
+        """Decide by `sampling` from now on, as after a reload."""
+        self._sampling = sampling
+
     def begin(self) -> StepTrace:
         """A trace that begins now."""
         if self._spans is None:

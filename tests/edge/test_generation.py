@@ -19,6 +19,7 @@ from edge.server.preflight import check_store
 from edge.upstreams.build import providers_of
 from edge.upstreams.provider import Provider
 from middlewares.exchange import Target
+from middlewares.tracing.step_traces import StepTraces
 from tests.asgi import Recorded, request
 from tests.middlewares.stores.sqlite_files import new_sqlite
 from tests.waiting import DEADLINE, until
@@ -271,6 +272,16 @@ async def test_close_that_fails_leaves_nothing_open(
         await idle()
         assert (setup.closed("up"), setup.closed("next")) == ([1], [1])
         assert "upstream up: cannot close its connections" in caplog.text
+
+
+async def test_reload_of_the_ratio_reaches_the_traces_of_jobs(
+    setup: GatewaySetup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adopted: list[int] = []
+    monkeypatch.setattr(StepTraces, "adopt", lambda _, to: adopted.append(to.threshold))
+    async with setup.gateway(setup.snapshot(1, "one")) as gateway:
+        await gateway.adopt(setup.snapshot(2, "one", tracing={"ratio": 0.5}))
+    assert adopted == [1 << 63]
 
 
 async def test_stop_waits_for_old_generations(setup: GatewaySetup) -> None:

@@ -9,6 +9,7 @@ import msgspec
 from edge.media.fetch.fetcher import Fetcher
 from edge.upstreams.provider import Provider
 from middlewares.stores.jobs.base import Job, JobStore
+from middlewares.tracing.step_traces import StepTraces
 
 from .engine import JobEngine
 from .notices import Signer
@@ -41,6 +42,7 @@ class Jobs(msgspec.Struct, frozen=True):
     signer: Signer
     providers: NewestProviders
     fetcher: Fetcher
+    traces: StepTraces
 
     async def cancel(self, owner: str, job_id: str, now: float) -> Job | None:
         """Cancel a job, and wait a little for its effect. The job as it then is; None where the
