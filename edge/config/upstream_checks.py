@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from edge.endpoints import ENDPOINTS, TAILS
 
 from .model import UpstreamConfig
+from .urls import ESCAPED
 
 _CONTEXT_HEADERS = frozenset(("traceparent", "tracestate"))
 """Headers of a trace context; each attempt has its own."""
@@ -94,10 +95,20 @@ def upstream_faults(upstream: UpstreamConfig) -> Iterator[tuple[str, str]]:
         for key in ("client_cert", "proxy"):
             if getattr(upstream, key) is not None:
                 yield key, 'needs transport = "httpx"'
-    if upstream.proxy is not None and not upstream.proxy.reveal().startswith(
-        ("http://", "https://", "socks5://")
-    ):
-        yield "proxy", 'expected a URL such as "http://proxy.example.com:3128"'
+    if upstream.proxy is not None and not _is_proxy(upstream.proxy.reveal()):
+        yield "proxy", f'expected a URL such as "http://proxy.example.com:3128"; write {ESCAPED}'
+
+
+def _is_proxy(url: str) -> bool:
+    """Whether `url` is that of a proxy, without an unescaped special character in its password."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return False
+    known = parts.scheme in ("http", "https", "socks5") and bool(parts.hostname)
+    rest = parts.path.strip("/") + parts.query + parts.fragment
+    return known and not rest and parts.netloc.count("@") <= 1
 
 
 def _body_faults(upstream: UpstreamConfig) -> Iterator[tuple[str, str]]:

@@ -13,8 +13,8 @@ from edge.endpoints import TAILS
 from middlewares.webhooks import secret_key
 
 from .model import AllowanceConfig, Configuration, ModelConfig
-from .store_urls import ESCAPED, is_postgresql, is_redis
 from .upstream_checks import BOUNDS, NEEDED, is_visible, upstream_faults
+from .urls import ESCAPED, is_postgresql, is_redis
 
 _WELL_KNOWN = ("admin", "changeme", "change-me", "default", "example", "password", "secret", "test")
 _DOMAIN = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)+", re.ASCII)

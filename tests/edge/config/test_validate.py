@@ -227,9 +227,22 @@ from .documents import CANARY, MODEL, UPSTREAM, faults, model, upstream
             "its value",
         ),
         (upstream(proxy="http://p:1"), 'upstreams[0].proxy: needs transport = "httpx"'),
-        (
-            upstream(proxy="p:1", transport="httpx"),
-            'upstreams[0].proxy: expected a URL such as "http://proxy.example.com:3128"',
+        *(
+            (
+                upstream(transport="httpx", proxy=url),
+                'upstreams[0].proxy: expected a URL such as "http://proxy.example.com:3128"; write '
+                "/ ? # @ : % [ in a password as %2F %3F %23 %40 %3A %25 %5B",
+            )
+            for url in (
+                "proxy:3128",
+                "http://",
+                "http://u:a/b@proxy.example.com:3128",
+                "http://u:a@b@proxy.example.com:3128",
+                "http://u:a#b@proxy.example.com:3128",
+                "http://u:1?b@proxy.example.com:3128",
+                "http://u:a[b@proxy.example.com:3128",
+                "http://u:a@proxy.example.com:99999",
+            )
         ),
         (
             model(targets=["other/m"]),

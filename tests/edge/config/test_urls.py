@@ -1,8 +1,8 @@
-"""URLs of stores with and without unescaped special characters."""
+"""URLs with and without unescaped special characters."""
 
 import pytest
 
-from edge.config.store_urls import is_postgresql
+from edge.config.urls import is_postgresql
 
 
 @pytest.mark.parametrize(
@@ -17,7 +17,23 @@ from edge.config.store_urls import is_postgresql
         "postgresql://me:a@[fd00::1]:5432/penstock?sslmode=verify-full&sslrootcert=/etc/ca.pem",
         "postgresql://db/penstock?user=me@example.com&password=a@b",
         "postgresql://",
+        "postgresql:///p?host=one,two&port=5432,5433",
     ],
 )
 def test_url_that_psql_would_take_is_accepted(url: str) -> None:
     assert is_postgresql(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://db:65536/p",
+        "postgresql://one:1,two:x/p",
+        "postgresql:///p?host=db&port=x",
+        "postgresql://me:a?b@db/p",
+        "postgresql://me:1?b=c@db/p",
+        "postgresql://me:a[b@db/p",
+    ],
+)
+def test_url_that_means_something_else_is_refused(url: str) -> None:
+    assert not is_postgresql(url)

@@ -1,14 +1,14 @@
-"""URLs of stores: whether special characters in their passwords are escaped."""
+"""URLs with passwords: whether special characters in them are escaped."""
 
 import re
 from urllib.parse import parse_qsl, urlsplit
 
-_HOST = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*)(:[0-9]+)?")
+_HOST = re.compile(r"(?:\[[^\[\]]*\]|[^:\[\]]*)(?::([0-9]{1,5}))?")
 """A host of a URL of PostgreSQL and its port; the path of a socket is written with %2F."""
 _CREDENTIALS = ("user", "password", "sslpassword")
 """Parameters of a URL of PostgreSQL in which an @ is no sign of a wrong URL."""
 ESCAPED = "/ ? # @ : % [ in a password as %2F %3F %23 %40 %3A %25 %5B"
-"""How special characters are written in a URL of a store."""
+"""How special characters are written in a URL."""
 
 
 def is_redis(url: str) -> bool:
@@ -36,4 +36,7 @@ def is_postgresql(url: str) -> bool:
         return False
     if not at and any("@" in value for name, value in query if name not in _CREDENTIALS):
         return False
-    return all(_HOST.fullmatch(host) for host in hosts.split(","))
+    found = [_HOST.fullmatch(host) for host in hosts.split(",")]
+    ports = [match[1] or "0" for match in found if match]
+    ports += [port for name, value in query if name == "port" for port in value.split(",")]
+    return all(found) and all(port.isdecimal() and int(port) < 65536 for port in ports)
