@@ -228,6 +228,12 @@ SENTENCES: list[tuple[str, Values, str]] = [
     ),
     (
         "minimal",
+        with_upstream(api_key="file:/run/secrets/penstock/far-key"),
+        "config: names the file /run/secrets/penstock/far-key, which nothing brings; add far-key "
+        "to secrets.files, or name the Secret that has it in secrets.existingFiles",
+    ),
+    (
+        "minimal",
         {"fullnameOverride": "Foo_Bar"},
         "fullnameOverride: the name Foo_Bar would be refused by Kubernetes; expected lowercase "
         "letters, digits and -, with a letter first",

@@ -114,7 +114,7 @@
 {{- toJson (dict "faults" $faults) -}}
 {{- end }}
 
-{{/* Secrets written into the configuration, and variables that it names and nothing sets. */}}
+{{/* Secrets written into the configuration, and variables and files that it names and nothing sets. */}}
 {{- define "penstock.secretFaults" -}}
 {{- $config := include "penstock.config" . | fromJson -}}
 {{- $faults := list -}}
@@ -141,6 +141,14 @@
 {{- $name := trimAll "\"" . | trimPrefix "env:" -}}
 {{- if not (has $name $set) -}}
 {{- $faults = append $faults (printf "config: names the environment variable %s, which nothing sets; add it to secrets.env or extraEnv, or name the Secret that has it in secrets.existingSecret" $name) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if not (or .Values.secrets.existingFiles .Values.extraVolumeMounts) -}}
+{{- range regexFindAll "\"file:/run/secrets/penstock/[^\"]+\"" (toJson $config) -1 | uniq | sortAlpha -}}
+{{- $name := trimAll "\"" . | trimPrefix "file:/run/secrets/penstock/" -}}
+{{- if not (hasKey $.Values.secrets.files $name) -}}
+{{- $faults = append $faults (printf "config: names the file %s, which nothing brings; add %s to secrets.files, or name the Secret that has it in secrets.existingFiles" (printf "/run/secrets/penstock/%s" $name) $name) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
