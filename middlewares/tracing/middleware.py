@@ -9,6 +9,7 @@ become the parent of another's.
 """
 
 from collections.abc import Awaitable
+from operator import itemgetter
 from typing import Protocol
 
 from middlewares.asgi import ASGIApp, Message, Receive, Scope, Send
@@ -17,6 +18,8 @@ from middlewares.exchange import Exchange, exchange_of
 from .ids import new_span_id, new_trace_id
 from .sampling import LOW, Sampling
 from .traceparent import TRACEPARENT, parent_of, state_of
+
+_NAME = itemgetter(0)
 
 
 class SpanWriter(Protocol):
@@ -67,10 +70,8 @@ class TracingMiddleware:
             return await self.app(scope, receive, send)
         exchange = exchange_of(scope)
         if not exchange.trace_id:  # else of a request that is made to serve another
-            for name, _ in scope["headers"]:
-                if name == TRACEPARENT:
-                    self._continue(exchange, scope)
-                    break
+            if TRACEPARENT in map(_NAME, scope["headers"]):  # without a step of Python per header
+                self._continue(exchange, scope)
             if not exchange.trace_id:
                 exchange.trace_id = trace_id = new_trace_id()
                 exchange.sampled = trace_id & LOW < self._threshold
