@@ -15,7 +15,7 @@ class RouterMiddleware:
     """Name the endpoint, the dialect and the client of each request.
 
     Reads:   nothing
-    Writes:  endpoint, row, dialect, client
+    Writes:  endpoint, row, dialect, client, trace_id, sampled
     Rejects: method_not_allowed
     Order:   inside errors, which answers its refusals; outside all that needs the endpoint
     Cost:    one dict look-up; a second one for paths written unusually
@@ -69,7 +69,11 @@ def _unrouted(exchange: Exchange, scope: Scope) -> Scope:
     if methods is None:
         exchange.endpoint = "unknown"
         return scope
-    exchange.endpoint = "dashboard" if path == "/" else "ops"
+    if path == "/":
+        exchange.endpoint = "dashboard"
+    else:
+        exchange.endpoint = "ops"
+        exchange.trace_id, exchange.sampled = 0, False  # has no spans to name
     if scope["method"] not in methods:
         raise _wrong_method(methods)
     return scope if path == scope["path"] else {**scope, "path": path}

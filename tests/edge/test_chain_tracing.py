@@ -389,6 +389,22 @@ async def test_probes_are_not_traced_and_unknown_paths_show_nothing_of_themselve
     assert b"somebody" not in traced.collected.exported()
 
 
+@pytest.mark.parametrize("path", ["/livez", "/metrics"])
+async def test_a_trace_of_a_probe_that_has_no_spans_is_in_no_exemplar(path: str) -> None:
+    traced = Traced(plain(chat_answer()))
+    headers = {"traceparent": TRACEPARENT}
+    for method in ("GET", "POST"):
+        await request(traced.gateway.app, method, path, headers=headers)
+    await traced.post(CHAT)
+    accept = {"accept": "application/openmetrics-text; version=1.0.0"}
+    shown = (await request(traced.gateway.app, "GET", "/metrics", headers=accept)).body.decode()
+    lines = [line for line in shown.splitlines() if "request_id=" in line]
+    assert any('endpoint="ops"' in line for line in lines)
+    assert {"trace_id=" in line for line in lines if 'endpoint="ops"' in line} == {False}
+    own = [line for line in lines if 'endpoint="chat.completions"' in line]
+    assert own and all(traced.one("SERVER").trace in line for line in own)
+
+
 async def test_embeddings_and_completions_have_operations_of_their_own() -> None:
     vectors = {
         "object": "list",
