@@ -55,6 +55,7 @@ from edge.runtime.stores import (
 from middlewares import Metrics
 from middlewares.exchange import Target
 from middlewares.metrics.exposition import ScrapeSource
+from middlewares.pricing import NANO
 from middlewares.rate_limit.throttle_queue import ThrottleQueue
 from middlewares.stores import KeyDirectory
 from middlewares.stores.accounts import Accounts
@@ -391,6 +392,7 @@ def jobs_of(
         results=results,
         notices=Notices(signer, fetcher),
         settle=settle,
+        charged=lambda model, cost: metrics.credits.labels(model).inc(cost / NANO),
         lost=metrics.jobs_lost.inc,
         times=JobTimes(
             unknown=option.unknown,

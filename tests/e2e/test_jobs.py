@@ -18,6 +18,7 @@ from .program import DEADLINE, Gateway
 
 PLAN = {"id": "metered", "windows": [{"length": "5h", "credits": "1.00"}]}
 SLOW = {"id": "slow", "requests": "1/h"}
+CHARGED = ("penstock_credits_total", (("model", "clip"),))
 
 
 def document(vendor: JobVendor, **jobs: Any) -> dict[str, Any]:
@@ -77,6 +78,7 @@ async def caller(home: Gateway) -> Any:
 async def test_video_job_ends_with_its_file_and_one_row(
     home: Gateway, vendor: JobVendor, caller: Caller
 ) -> None:
+    counted = (await asyncio.to_thread(home.metrics)).get(CHARGED, 0.0)
     made = await caller.http.post(
         "/v1/videos/generations", json={"model": "clip", "prompt": "a gate [polls=2]"}
     )
@@ -98,6 +100,7 @@ async def test_video_job_ends_with_its_file_and_one_row(
     assert found.json()["credits"] == "0.30"
     assert found.json()["usage"]["jobs"] == 1
     await caller.settles(0.3)
+    assert (await asyncio.to_thread(home.metrics))[CHARGED] >= counted + 0.29
     (sent,) = [one for one in vendor.jobs.values() if one.prompt == "a gate [polls=2]"]
     assert sent.body == {"model": "secret-model-9", "prompt": sent.prompt, "seconds": "4"}
     for text in (str(done), str(found.json()), made.text):

@@ -57,6 +57,7 @@ class Placement:
             price=Price() if price is None else _units_of(price),
             factor=factor,
             seconds=max(VENDORS[place.vendor].most_seconds(work) for place in places),
+            entry=entry,
         )
 
 

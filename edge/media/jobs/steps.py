@@ -78,7 +78,8 @@ class Steps:
     """Takes steps of jobs.
 
     providers: those of the newest configuration by name. settle: has the accounts of a row
-    restored after the ledger changed. lost: called for each job whose submission stays unknown.
+    restored after the ledger changed. charged: counts the nano-credits of a job that has ended, by
+    the configured id of its model. lost: called for each job whose submission stays unknown.
     traces: begins the trace of each call.
     """
 
@@ -90,6 +91,7 @@ class Steps:
         results: Results,
         notices: Notices,
         settle: Callable[[Entry], Awaitable[None]],
+        charged: Callable[[str, int], Any] = lambda _model, _cost: None,
         lost: Callable[[], Any] = lambda: None,
         times: JobTimes | None = None,
         brand: str = "Penstock",
@@ -102,6 +104,7 @@ class Steps:
         self._results = results
         self._notices = notices
         self._settle = settle
+        self._charged = charged
         self._lost = lost
         self._times = times or JobTimes()
         self._brand = brand
@@ -462,6 +465,8 @@ class Steps:
             expires_at=self._expiry(now) if state == "succeeded" else None,
             progress=100 if state == "succeeded" else job.progress,
         )
+        if cost:
+            self._charged(decode_terms(job.terms).entry or job.model, cost)
         _log.info(
             "job ended",
             job=job.id,

@@ -69,13 +69,14 @@ class JobTerms(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     places: targets, best first. price: of the model then. factor: of the cost that the vendor
     reports, in billionths; 0 where the price of job and seconds counts. seconds: the most that is
-    paid for.
+    paid for. entry: the model's id as configured, for metric labels; "" in rows from before it.
     """
 
     places: tuple[Place, ...]
     price: Price
     factor: int = 0
     seconds: float = 0.0
+    entry: str = ""
 
 
 _decode_work = msgspec.json.Decoder(Work, float_hook=number).decode

@@ -98,6 +98,7 @@ class Bench:
         self.settled: list[str] = []
         self.unsettled = 0
         self.lost = 0
+        self.charged: list[tuple[str, int]] = []
         providers = {"v": provider_of(self.vendor), "w": provider_of(self.other, "w")}
         self.steps = Steps(
             self.store,
@@ -105,6 +106,7 @@ class Bench:
             results=Results(self.store, self.files, self.web, keep=3600.0),
             notices=Notices(Signer(MemorySecretStore()), self.web),
             settle=self._settle,
+            charged=lambda model, cost: self.charged.append((model, cost)),
             lost=self._lose,
             traces=traces,
             times=JobTimes(),
@@ -128,7 +130,7 @@ class Bench:
         **changes: Any,
     ) -> None:
         work = work or Work(kind="video", prompt="p", seconds=4.0)
-        terms = JobTerms(places=places, price=PRICE, seconds=work.seconds)
+        terms = JobTerms(places=places, price=PRICE, seconds=work.seconds, entry="clip*")
         cost = most_cost(terms)
         request, media = split(work)
         entry = Entry("request", "alice", NOW, NOW, cost=cost, reserved=cost, starts={"5h": NOW})
@@ -255,6 +257,7 @@ async def test_job_goes_through_its_states(bench: Bench) -> None:
     assert bench.files.files[result.file].data == MP4
     entry = await bench.row()
     assert (entry.cost, entry.jobs, entry.video_ms, entry.ended) == (140, 1, 4000, "completed")
+    assert bench.charged == [("clip*", 140)]
     assert await bench.spent() == 140
 
 
@@ -303,6 +306,7 @@ async def test_answer_that_does_not_say_is_unknown_and_costs_nothing_in_the_end(
     assert bench.lost == 1
     assert bench.now >= NOW + 600
     assert (await bench.row()).cost == 0 and await bench.spent() == 0
+    assert not bench.charged
 
 
 async def test_two_that_may_be_it_are_neither(bench: Bench) -> None:
