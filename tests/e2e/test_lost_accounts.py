@@ -215,9 +215,11 @@ async def test_cap_holds_whatever_redis_loses_under_running_streams(
         await deployment.refused_from(restart)
 
     # What a killed worker served is in its journal only: the account is not known without it.
-    for gateway in deployment.gateways:
-        for worker in gateway.workers:
-            worker.kill()
+    killed = [worker for gateway in deployment.gateways for worker in gateway.workers]
+    for worker in killed:
+        worker.kill()
+    for worker in killed:
+        worker.wait(DEADLINE)  # its sockets are closed then
     await asyncio.to_thread(until, deployment.served, what="new workers")
     for lose in (deployment.redis.flush, deployment.evict):
         with suppress(AssertionError):  # of `evict`: it may not be there

@@ -90,6 +90,7 @@ async def test_older_program_serves_newer_compatible_tables(
     await asyncio.to_thread(until, lambda: SAID in again.stderr, what="a line about the tables")
     (worker,) = again.workers
     worker.kill()
+    worker.wait(DEADLINE)  # its sockets are closed then
     await asyncio.to_thread(until, lambda: ready(again, worker.pid), what="another worker")
     team = await asyncio.to_thread(again.new_team, "research", plan="paid")
     other = await asyncio.to_thread(again.new_key, "other", team=team)

@@ -14,7 +14,7 @@ from tests.middlewares.stores.redis_server import RedisServer
 
 from .conftest import ADMIN_TOKEN, Start, shared_store
 from .ledger import paid, rows_when
-from .program import Gateway, Program, until
+from .program import DEADLINE, Gateway, Program, until
 from .wire import ANTHROPIC, CHAT, MESSAGES, ask, bearer, chat
 
 pytestmark = pytest.mark.timeout(600)
@@ -147,6 +147,8 @@ async def test_replaced_worker_knows_keys_used_lately_and_no_revoked_one(
         old = gateway.workers
         for worker in old:
             worker.kill()
+        for worker in old:
+            worker.wait(DEADLINE)  # its sockets are closed then
 
         def replaced() -> bool:
             pids = {worker.pid for worker in gateway.workers} - {worker.pid for worker in old}

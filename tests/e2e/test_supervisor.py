@@ -58,9 +58,10 @@ def answers(gateway: Gateway, path: str = "/health", wanted: int = 200) -> bool:
 
 
 def kill_a_worker(gateway: Gateway) -> None:
-    """And see another in its place."""
+    """And see another in its place. Sockets of the dead process are closed once it is reaped."""
     old = alive(gateway)
     old[0].kill()
+    old[0].wait(DEADLINE)
     until(
         lambda: len(alive(gateway)) == len(old) and old[0] not in alive(gateway),
         what="a worker in its place",
