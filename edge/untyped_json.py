@@ -8,19 +8,11 @@ Every decoder with `Any` in its type has `number` as its hook, since repeated me
 decoded. A member of type float has no hook: it is declared Raw and decoded once.
 """
 
-from math import isinf
 from typing import Any
 
 import msgspec
 
-
-def number(text: str) -> float:
-    """A number with a fraction or an exponent. Raises ValueError beyond the range of a double."""
-    value = float(text)
-    if isinf(value):
-        raise ValueError("Number out of range")
-    return value
-
+from middlewares.json_number import number as number
 
 decode_any = msgspec.json.Decoder(float_hook=number).decode
 """Raises msgspec.DecodeError, UnicodeDecodeError and RecursionError."""

@@ -28,7 +28,7 @@ async def request_notes(exchange: Exchange, *, content: bool) -> Attributes:
     """The attributes of a request that is traced. content: whether to show what the caller
     wrote."""
     reading = partial(_read, exchange, content=content)
-    return await run_in_thread(reading) if content and exchange.large else reading()
+    return await run_in_thread(reading) if exchange.large else reading()
 
 
 def _read(exchange: Exchange, *, content: bool) -> Attributes:

@@ -10,7 +10,10 @@ from collections.abc import Iterator
 
 import msgspec
 
+from middlewares.json_number import number
+
 from . import genai
+from .lenient_json import UNREADABLE
 from .request_attributes import Attributes
 
 _ID = re.compile(r"[A-Za-z0-9_.:\-]{1,128}")
@@ -49,7 +52,7 @@ class _Answer(msgspec.Struct):
     response: "_Answer | None" = None
 
 
-_decode = msgspec.json.Decoder(_Answer).decode
+_decode = msgspec.json.Decoder(_Answer, float_hook=number).decode
 
 
 def answer_attributes(head: bytes, tail: bytes = b"") -> Attributes:
@@ -80,7 +83,7 @@ def _answers(text: bytes) -> Iterator[_Answer]:
     for piece in pieces:
         try:
             answer = _decode(piece)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except UNREADABLE:
             continue
         inner = answer.response or answer.message
         yield inner if isinstance(inner, _Answer) else answer

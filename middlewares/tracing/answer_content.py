@@ -7,11 +7,8 @@ what was kept, the content is the beginning.
 from collections.abc import Iterator
 from typing import Any
 
-import msgspec
-
-from .content import Part, call_of, fitted, parts_of
-
-_decode = msgspec.json.Decoder(Any).decode
+from .content import Part, call_of, calls_of, fitted, parts_of
+from .lenient_json import value_of
 
 
 def output_messages(body: bytes) -> str:
@@ -26,10 +23,7 @@ def output_messages(body: bytes) -> str:
 
 
 def _object(text: bytes) -> dict[str, Any] | None:
-    try:
-        value = _decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
+    value = value_of(text, most=len(text))
     return value if isinstance(value, dict) else None
 
 
@@ -63,11 +57,7 @@ def _chat_parts(choice: dict[str, Any]) -> list[Part]:
         return parts_of(choice.get("text"))
     parts = parts_of(message.get("reasoning_content"), "reasoning")
     parts += parts_of(message.get("content")) + parts_of(message.get("refusal"))
-    calls = message.get("tool_calls")
-    for call in calls if isinstance(calls, list) else ():
-        if isinstance(call, dict):
-            parts.append(call_of(call.get("id"), call.get("function")))
-    return parts
+    return parts + calls_of(message)
 
 
 def _items(output: list[Any]) -> Iterator[Part]:

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from . import genai
+from .lenient_json import value_of
 from .request_attributes import Attributes
 
 MAX_CONTENT = 32 << 10
@@ -34,7 +35,6 @@ _TEXTS = frozenset(("text", "input_text", "output_text", "summary_text", "reason
 
 Part = dict[str, Any]
 
-_decode = msgspec.json.Decoder(Any).decode
 _encode = msgspec.json.Encoder().encode
 
 
@@ -95,12 +95,7 @@ def _cut(value: Any, most: int, depth: int = 0) -> Any:
 
 def _read(fields: Mapping[str, msgspec.Raw], name: str) -> Any:
     raw = fields.get(name)
-    if raw is None or len(bytes(raw)) > _LARGEST:
-        return None
-    try:
-        return _decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
+    return None if raw is None else value_of(raw, most=_LARGEST)
 
 
 def _messages_of(value: Any) -> list[Part]:
@@ -123,11 +118,7 @@ def _message_of(entry: Mapping[str, Any]) -> Part:
     if role == "tool":
         return {"role": "tool", "parts": [_response_of(entry.get("tool_call_id"), entry)]}
     parts = parts_of(entry.get("reasoning_content"), "reasoning")
-    parts += parts_of(entry.get("content"))
-    calls = entry.get("tool_calls")
-    for call in calls if isinstance(calls, list) else ():
-        if isinstance(call, dict):
-            parts.append(call_of(call.get("id"), call.get("function")))
+    parts += parts_of(entry.get("content")) + calls_of(entry)
     return {"role": role if isinstance(role, str) else "user", "parts": parts}
 
 
@@ -182,6 +173,16 @@ def _part_of(part: Mapping[str, Any]) -> Part:
 
 _AROUND = frozenset(("type", "cache_control", "detail", "title", "filename"))
 """Members of a media part that are not its content."""
+
+
+def calls_of(message: Mapping[str, Any]) -> list[Part]:
+    """The calls of tools in a message of Chat."""
+    calls = message.get("tool_calls")
+    return [
+        call_of(call.get("id"), call.get("function"))
+        for call in (calls if isinstance(calls, list) else ())
+        if isinstance(call, dict)
+    ]
 
 
 def call_of(call_id: Any, function: Any) -> Part:

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from . import genai
+from .lenient_json import UNREADABLE, value_of
 
 Attributes = dict[str, Any]
 
@@ -24,7 +25,6 @@ _MAX_INT = (1 << 63) - 1
 
 _OUTPUT_TYPES = {"json_object": "json", "json_schema": "json", "text": "text"}
 
-_decode = msgspec.json.Decoder(Any).decode
 _decode_type = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
@@ -35,7 +35,7 @@ def request_attributes(fields: Mapping[str, msgspec.Raw], *, endpoint: str = "")
         reading = _READINGS.get(member)
         if reading is not None:
             name, accept = reading
-            value = accept(_decoded(raw))
+            value = accept(value_of(raw, most=_LONGEST))
             if value is not None:
                 found[name] = value
     output = _output_type(fields, endpoint)
@@ -104,17 +104,6 @@ _READINGS: Mapping[str, tuple[str, Callable[[object], Any]]] = {
 """Attribute of a member, and the value that is accepted; of any dialect."""
 
 
-def _decoded(raw: msgspec.Raw) -> object:
-    """The value of a member; None where it is too long or no JSON."""
-    encoded = bytes(raw)
-    if len(encoded) > _LONGEST:
-        return None
-    try:
-        return _decode(encoded)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-
-
 def _output_type(fields: Mapping[str, msgspec.Raw], endpoint: str) -> str | None:
     """The type of content that was requested; None where the request does not say."""
     if endpoint.startswith("images."):
@@ -142,7 +131,7 @@ def _type_of(raw: msgspec.Raw | None, inner: str | None) -> str:
         members = _decode_type(raw)
         if inner is not None:
             members = _decode_type(members.get(inner, b"{}"))
-        kind = _decode(members.get("type", b"null"))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return ""
+    kind = value_of(members.get("type", b"null"), most=_LONGEST)
     return kind if isinstance(kind, str) else ""

@@ -85,10 +85,12 @@ def reads(form: inspect.Type, sought: type[inspect.Type], seen: set[type]) -> bo
 
 
 def reading(sought: type[inspect.Type]) -> dict[str, msgspec.json.Decoder[Any]]:
+    """Those that may read a `sought`, except of stores: their rows were written by the gateway."""
     return {
         name: decoder
         for name, decoder in decoders().items()
-        if name.startswith("edge.") and reads(inspect.type_info(decoder.type), sought, set())
+        if not name.startswith("middlewares.stores.")
+        and reads(inspect.type_info(decoder.type), sought, set())
     }
 
 
