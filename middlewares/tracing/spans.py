@@ -11,7 +11,6 @@ answer in the span of the request.
 """
 
 import logging
-import re
 from collections.abc import Callable, Mapping
 from time import perf_counter, time_ns
 from typing import Protocol
@@ -24,39 +23,27 @@ from opentelemetry.trace import SpanContext, SpanKind, TraceFlags, TraceState
 from opentelemetry.trace.status import Status, StatusCode
 
 from middlewares.asgi import Scope
-from middlewares.exchange import Attempt, Exchange, Usage
-from middlewares.pricing import NANO
+from middlewares.exchange import Attempt, Exchange
 from middlewares.shared import Shared
 
 from . import error_types, genai
 from .ids import new_span_id
 from .request_attributes import Attributes, request_attributes
+from .span_attributes import (
+    LONGEST,
+    http_attributes,
+    operation_of,
+    request_facts,
+    session_of,
+    usage_attributes,
+)
 
 _log = logging.getLogger(__name__)
 
 _SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 _ERROR = Status(StatusCode.ERROR)
 _UNSET = Status(StatusCode.UNSET)
-_PATH = re.compile(r"[A-Za-z0-9._~/:\-]{1,256}")
-_KEY_ID = re.compile(r"[A-Za-z0-9_\-]{1,128}")
-"""Ids of keys. A caller without a key has its address as its id, which is no attribute."""
-_LONGEST = 256
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"))
-
-_OPERATIONS = {
-    "chat.completions": "chat",
-    "messages": "chat",
-    "responses": "chat",
-    "responses.compact": "chat",
-    "completions": "text_completion",
-    "embeddings": "embeddings",
-    "messages.count_tokens": "count_tokens",
-    "responses.input_tokens": "count_tokens",
-}
-"""Operation of an endpoint; those of images and sound are "generate_content". Counts of tokens have
-a word of their own, which the conventions allow: they are no answers of a model."""
-_SESSION_HEADERS = (b"x-session-id", b"session-id", b"session_id")
-_SESSION = re.compile(rb"[A-Za-z0-9_.:\-]{1,128}")
 
 
 class EndedSpans(Protocol):
@@ -139,8 +126,8 @@ class Spans(Shared):
             method = method if method in _METHODS else "_OTHER"
             shown = method if method != "_OTHER" else "HTTP"
             name, kind = f"{shown} {route}" if route else shown, SpanKind.SERVER
-            attributes = _http_attributes(scope, method, route, status)
-        attributes |= _request_facts(exchange)
+            attributes = http_attributes(scope, method, route, status)
+        attributes |= request_facts(exchange)
         if error:
             attributes["error.type"] = error
         self._end(
@@ -184,8 +171,8 @@ class Spans(Shared):
         last: bool,
     ) -> None:
         facts = self._upstreams.get(attempt.target.upstream, _UNKNOWN)
-        operation = _operation_of(exchange)
-        model = attempt.target.model[:_LONGEST]
+        operation = operation_of(exchange)
+        model = attempt.target.model[:LONGEST]
         attributes: Attributes = {
             genai.OPERATION: operation,
             genai.PROVIDER: facts.provider or "_OTHER",
@@ -203,14 +190,14 @@ class Spans(Shared):
         if notes is None and exchange.fields:  # not chosen before it failed
             notes = request_attributes(exchange.fields, endpoint=exchange.endpoint)
         attributes |= notes or {}
-        session = _session_of(scope)
+        session = session_of(scope)
         if session:
             attributes[genai.CONVERSATION] = session
         if attempt.corrections:
             attributes["penstock.corrections"] = attempt.corrections
         usage = exchange.usage if last else attempt.usage
         if usage is not None and (usage.tokens or operation != "generate_content"):
-            attributes |= _usage_attributes(usage)
+            attributes |= usage_attributes(usage)
         if last and exchange.first_content and exchange.stream:
             attributes[genai.RESPONSE_FIRST] = exchange.first_content - attempt.started
         error = error_types.of_attempt(attempt)
@@ -265,82 +252,3 @@ class Spans(Shared):
 
 
 _UNKNOWN = UpstreamFacts()
-
-
-def _operation_of(exchange: Exchange) -> str:
-    if exchange.parent:  # `endpoint` is the purpose then
-        row = exchange.row
-        return _OPERATIONS.get(getattr(row, "name", ""), "generate_content")
-    return _OPERATIONS.get(exchange.endpoint, "generate_content")
-
-
-def _http_attributes(scope: Scope, method: str, route: str, status: int) -> Attributes:
-    """The conventions of HTTP servers. The path is left out where no route knows it, or where it
-    has more than the letters of ids: a stranger's words do not belong into traces."""
-    attributes: Attributes = {
-        "http.request.method": method,
-        "url.scheme": scope.get("scheme") or "http",
-    }
-    path = scope["path"]
-    if route:
-        attributes["http.route"] = route
-        if _PATH.fullmatch(path) and "sk-" not in path:
-            attributes["url.path"] = path
-    if status:
-        attributes["http.response.status_code"] = status
-    server = scope.get("server")
-    if server:
-        attributes["server.address"] = str(server[0])
-        if server[1] is not None:
-            attributes["server.port"] = int(server[1])
-    return attributes
-
-
-def _request_facts(exchange: Exchange) -> Attributes:
-    """What only this gateway knows of a request."""
-    facts: Attributes = {}
-    if exchange.request_id:
-        facts["penstock.request_id"] = exchange.request_id
-    principal = exchange.principal
-    if principal is not None and _KEY_ID.fullmatch(principal.id):
-        facts["penstock.key_id"] = principal.id
-    resolved = exchange.resolved
-    asked = getattr(resolved[0], "id", "") if resolved else ""
-    if asked:  # a name that the catalog knows
-        facts["penstock.model"] = str(asked)[:_LONGEST]
-    if exchange.served:
-        facts["penstock.served"] = exchange.served[:_LONGEST]
-    if exchange.outcome:
-        facts["penstock.outcome"] = exchange.outcome
-    if exchange.fallback_depth:
-        facts["penstock.fallback_depth"] = exchange.fallback_depth
-    if exchange.queue_seconds:
-        facts["penstock.queue_seconds"] = exchange.queue_seconds
-    if exchange.cost:
-        facts["penstock.credits"] = exchange.cost / NANO
-    return facts
-
-
-def _usage_attributes(usage: Usage) -> Attributes:
-    """Token counts; input includes what the cache gave and took, as the conventions have it."""
-    attributes: Attributes = {
-        genai.USAGE_INPUT: usage.input + usage.cache_read + usage.cache_write,
-        genai.USAGE_OUTPUT: usage.output,
-    }
-    if usage.cache_read:
-        attributes[genai.USAGE_CACHE_READ] = usage.cache_read
-    if usage.cache_write:
-        attributes[genai.USAGE_CACHE_WRITE] = usage.cache_write
-        attributes[genai.USAGE_CACHE_CREATION] = usage.cache_write
-    if usage.reasoning:
-        attributes[genai.USAGE_REASONING] = usage.reasoning
-    return attributes
-
-
-def _session_of(scope: Scope) -> str:
-    """The session that a client names in a header; "" if none."""
-    headers: list[tuple[bytes, bytes]] = scope["headers"]
-    for name, value in headers:
-        if name in _SESSION_HEADERS and _SESSION.fullmatch(value):
-            return value.decode("ascii")
-    return ""

@@ -8,7 +8,11 @@ from middlewares.tracing import error_types, genai
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs/tracing.md").read_text()
-CODE = ("middlewares/tracing/spans.py", "edge/media/jobs/steps.py")
+CODE = (
+    "middlewares/tracing/spans.py",
+    "middlewares/tracing/span_attributes.py",
+    "edge/media/jobs/steps.py",
+)
 NAME = re.compile(r"(?:http|url|server|error|penstock|job)\.[a-z_.]+")
 
 
