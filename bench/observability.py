@@ -22,17 +22,17 @@ import argparse
 import asyncio
 import gc
 import json
-import os
-import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 from unittest.mock import patch
+
+from . import in_process
 
 TAKEN_OUT = frozenset(("tracing", "metrics"))
 RATIOS = {"without": None, "metrics": None, "none": 0.0, "all": 1.0}
@@ -44,7 +44,6 @@ MOST_ADDED, MOST_SHARE = 10.0, 0.07
 _AT_ONCE = 32
 BATCH = 512
 _WARM = 640
-_COUNTED = re.compile(r"I +refs: +([\d,]+)")
 _QUESTION = {"role": "user", "content": "Hello, who are you? " * 4}
 _COLLECTOR = """
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -116,17 +115,7 @@ def subject(name: str, endpoint: str, events: int = 0) -> Subject:
         gateway = scripted.ScriptedGateway(
             scripted.Scripted(_answer(events)),
             document={
-                "models": [
-                    {
-                        "id": "m1",
-                        "targets": ["oai/x"],
-                        "context": 200_000,
-                        "price": {"input": "1.00", "output": "2.00"},
-                    }
-                ],
-                "upstreams": [
-                    {"name": "oai", "dialect": "openai", "base_url": "http://127.0.0.1:9/v1"}
-                ],
+                **in_process.DOCUMENT,
                 "limits": {"address": "600M/min", "safety_net": "600M/min"},
                 "tracing": {"ratio": ratio or 0.0},
             },
@@ -164,44 +153,8 @@ async def ask(to: Subject, count: int, at_once: int, *, stream: bool) -> None:
     body = json.dumps(
         {"model": "m1", "max_tokens": 1000, "messages": [_QUESTION], "stream": stream}
     ).encode()
-
-    async def some(number: int) -> None:
-        for _ in range(number):
-            await _ask_once(to, body)
-
-    await asyncio.gather(*(some(count // at_once) for _ in range(at_once)))
+    await in_process.ask(to.gateway, body, count, at_once)
     to.gateway.metrics.flush()
-    made = to.gateway
-    for kept in (made.upstream.requests, made.upstream.responses, made.exchanges, made.log):
-        kept.clear()
-
-
-async def _ask_once(to: Subject, body: bytes) -> None:
-    scope: dict[str, Any] = {
-        "type": "http",
-        "http_version": "1.1",
-        "method": "POST",
-        "path": "/v1/chat/completions",
-        "query_string": b"",
-        "headers": [(b"content-type", b"application/json")],
-        "client": ("127.0.0.1", 1),
-        "server": ("127.0.0.1", 8080),
-        "scheme": "http",
-        "state": {},
-    }
-    given = [{"type": "http.request", "body": body, "more_body": False}]
-    status = 0
-
-    async def receive() -> MutableMapping[str, Any]:
-        return given.pop() if given else await asyncio.Event().wait()  # type: ignore[return-value]
-
-    async def send(message: MutableMapping[str, Any]) -> None:
-        nonlocal status
-        status = message.get("status", status)
-
-    await to.gateway.app(scope, receive, send)
-    if status != 200:
-        raise SystemExit(f"status {status}: {to.gateway.exchanges[-1].reason}")
 
 
 Costs = dict[str, list[float]]
@@ -260,24 +213,13 @@ async def _requests(name: str, count: int, events: int) -> None:
 
 def _instructions(name: str, events: int = 0) -> float:
     """Instructions per request, as valgrind counts them."""
-    totals = []
-    numbers = (10, 30) if events else (100, 300)
-    for count in numbers:
-        run = subprocess.run(
-            [
-                *("valgrind", "--tool=cachegrind", "--cache-sim=no"),
-                *("--cachegrind-out-file=/dev/null", sys.executable, "-P"),
-                *("-m", "bench.observability", "--run", name, str(count), str(events)),
-            ],
-            env={**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": str(Path.cwd())},
-            capture_output=True,
-            text=True,
-        )
-        found = _COUNTED.search(run.stderr)
-        if run.returncode or found is None:
-            raise SystemExit(run.stderr[-2000:])
-        totals.append(int(found[1].replace(",", "")))
-    return (totals[1] - totals[0]) / (numbers[1] - numbers[0])
+    few, many = (10, 30) if events else (100, 300)
+    return in_process.instructions(
+        "bench.observability",
+        lambda count: ["--run", name, str(count), str(events)],
+        few,
+        many,
+    )
 
 
 def _print_times(count: int, rounds: int) -> None:

@@ -14,19 +14,19 @@ import argparse
 import asyncio
 import gc
 import json
-import os
-import re
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
 import uvloop
+
+from . import in_process
 
 _PLAN = {
     "id": "bench",
@@ -62,7 +62,6 @@ _BODY = json.dumps(
         "messages": [{"role": "user", "content": "Hello, who are you? " * 4}],
     }
 ).encode()
-_COUNTED = re.compile(r"I +refs: +([\d,]+)")
 _FEW, _MANY = 100, 300
 _AT_ONCE = 32
 _WARM = 200
@@ -116,17 +115,7 @@ async def subject(team: bool, url: str) -> Subject:
     made = ScriptedGateway(
         Scripted(answer),
         document={
-            "models": [
-                {
-                    "id": "m1",
-                    "targets": ["oai/x"],
-                    "context": 200_000,
-                    "price": {"input": "1.00", "output": "2.00"},
-                }
-            ],
-            "upstreams": [
-                {"name": "oai", "dialect": "openai", "base_url": "http://127.0.0.1:9/v1"}
-            ],
+            **in_process.DOCUMENT,
             "plans": [_PLAN],
             "auth": {"mode": "keys"},
             "limits": {"safety_net": "600M/min"},
@@ -141,43 +130,7 @@ async def subject(team: bool, url: str) -> Subject:
 
 async def ask(to: Subject, count: int, at_once: int) -> None:
     """Send so many requests, `at_once` of them at a time."""
-
-    async def some(number: int) -> None:
-        for _ in range(number):
-            await _ask_once(to)
-
-    each = count // at_once
-    await asyncio.gather(*(some(each) for _ in range(at_once)))
-    made = to.gateway
-    for kept in (made.upstream.requests, made.upstream.responses, made.exchanges, made.log):
-        kept.clear()
-
-
-async def _ask_once(to: Subject) -> None:
-    scope: dict[str, Any] = {
-        "type": "http",
-        "http_version": "1.1",
-        "method": "POST",
-        "path": "/v1/chat/completions",
-        "query_string": b"",
-        "headers": [(b"content-type", b"application/json"), (b"x-api-key", to.secret)],
-        "client": ("127.0.0.1", 1),
-        "scheme": "http",
-        "state": {},
-    }
-    given = [{"type": "http.request", "body": _BODY, "more_body": False}]
-    status = 0
-
-    async def receive() -> MutableMapping[str, Any]:
-        return given.pop() if given else await asyncio.Event().wait()  # type: ignore[return-value]
-
-    async def send(message: MutableMapping[str, Any]) -> None:
-        nonlocal status
-        status = message.get("status", status)
-
-    await to.gateway.app(scope, receive, send)
-    if status != 200:
-        raise SystemExit(f"status {status}: {to.gateway.exchanges[-1].reason}")
+    await in_process.ask(to.gateway, _BODY, count, at_once, [(b"x-api-key", to.secret)])
 
 
 async def _cpu(url: str, count: int, rounds: int, at_once: int) -> list[tuple[float, float]]:
@@ -210,23 +163,10 @@ async def _requests(team: bool, count: int) -> None:
 
 def _instructions(team: bool) -> float:
     """Instructions per request, as valgrind counts them."""
-    totals = []
-    for count in (_FEW, _MANY):
-        run = subprocess.run(
-            [
-                *("valgrind", "--tool=cachegrind", "--cache-sim=no"),
-                *("--cachegrind-out-file=/dev/null", sys.executable, "-P", "-m", "bench.teams"),
-                *("--run", str(count), *(["--team"] if team else [])),
-            ],
-            env={**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": str(Path.cwd())},
-            capture_output=True,
-            text=True,
-        )
-        found = _COUNTED.search(run.stderr)
-        if run.returncode or found is None:
-            raise SystemExit(run.stderr[-2000:])
-        totals.append(int(found[1].replace(",", "")))
-    return (totals[1] - totals[0]) / (_MANY - _FEW)
+    whose = ["--team"] if team else []
+    return in_process.instructions(
+        "bench.teams", lambda count: ["--run", str(count), *whose], _FEW, _MANY
+    )
 
 
 def main() -> None:
