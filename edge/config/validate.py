@@ -260,6 +260,7 @@ def _model_faults(configuration: Configuration, plans: set[str]) -> Iterator[str
         for key, sentence in (
             *_target_faults(model, upstreams),
             *_fallback_faults(model, owners),
+            *_embedder_faults(model, owners),
             *_list_faults(model),
             *_price_faults(model),
             *_dropped_faults(model),
@@ -308,6 +309,17 @@ def _fallback_faults(model: ModelConfig, owners: Collection[str]) -> Iterator[tu
             yield f"fallbacks[{m}]", f"unknown model {fallback}; {_A_NAME}"
         elif fallback == model.id or fallback in model.aliases:
             yield f"fallbacks[{m}]", f"{fallback} is this model itself; expected another"
+
+
+def _embedder_faults(model: ModelConfig, owners: Collection[str]) -> Iterator[tuple[str, str]]:
+    if model.embeddings is None:
+        return
+    if model.id.endswith("*"):
+        yield "embeddings", "an id that ends in * has none; remove it"
+    elif model.embeddings not in owners or model.embeddings.endswith("*"):
+        yield "embeddings", f"unknown model {model.embeddings}; {_A_NAME} that ends in no *"
+    elif model.embeddings in (model.id, *model.aliases):
+        yield "embeddings", f"{model.embeddings} is this model itself; remove it"
 
 
 def _price_faults(model: ModelConfig) -> Iterator[tuple[str, str]]:

@@ -73,6 +73,7 @@ class Model(msgspec.Struct, frozen=True):
     prices: the same, ready to count with. None when it costs nothing.
     on_hangup: in candidate of the plan's, None where that decides.
     added: members that upstreams of its targets put into bodies (`extra_body`).
+    embedder: the model that makes embeddings under its name, as `id` says it; None is itself.
     """
 
     id: str
@@ -97,6 +98,7 @@ class Model(msgspec.Struct, frozen=True):
     created: int
     added: Mapping[str, msgspec.Raw] = {}
     voices: tuple[str, ...] = ()
+    embedder: "Model | None" = None
 
     def family_of(self, target: Target) -> str:
         """The model family of `target`, one of its targets."""
@@ -137,6 +139,10 @@ class Catalog:
             if option.id.endswith("*"):
                 wild.append(model)
             else:
+                exact.update(dict.fromkeys((model.id, *model.aliases), model))
+        for option in settings.models:
+            if option.embeddings is not None and option.id in exact:
+                model = _with_embedder(exact[option.id], exact[option.embeddings])
                 exact.update(dict.fromkeys((model.id, *model.aliases), model))
         for name, model in list(exact.items()):
             exact.setdefault(prefix + name, model)
@@ -293,6 +299,12 @@ def _model(option: ModelConfig, extra: Mapping[str, Mapping[str, Any]]) -> Model
             for name, value in extra.get(upstream, {}).items()
         },
     )
+
+
+def _with_embedder(model: Model, embedder: Model) -> Model:
+    """`model` with `embedder` under its name."""
+    candidates = tuple(replace(one, served=model.id) for one in embedder.candidates)
+    return replace(model, embedder=replace(embedder, id=model.id, candidates=candidates))
 
 
 def _families(option: ModelConfig) -> tuple[str, ...]:

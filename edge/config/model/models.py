@@ -164,6 +164,13 @@ class ModelConfig(Struct, frozen=True, kw_only=True):
             "caller's own `models` replace them."
         ),
     ] = ()
+    embeddings: Annotated[
+        str | None,
+        Meta(
+            description="Model that answers /v1/embeddings under this name, at its own price. "
+            "Keys need to be allowed this model only."
+        ),
+    ] = None
     drop_params: Annotated[
         tuple[str, ...],
         Meta(

@@ -274,6 +274,16 @@ from .documents import CANARY, MODEL, UPSTREAM, faults, model, upstream
             model(fallbacks=["m"]),
             "models[0].fallbacks[0]: m is this model itself; expected another",
         ),
+        (
+            model(embeddings="n"),
+            "models[0].embeddings: unknown model n; expected an id or alias of models that ends in "
+            "no *",
+        ),
+        (model(embeddings="m"), "models[0].embeddings: m is this model itself; remove it"),
+        (
+            model(id="m-*", embeddings="n"),
+            "models[0].embeddings: an id that ends in * has none; remove it",
+        ),
         (model(plans=["pro"]), "models[0].plans[0]: unknown plan pro; known: none"),
         (
             model(weights=[1]),

@@ -273,3 +273,22 @@ def test_family_of_target_is_given_or_its_name(given: dict[str, Any], families: 
     assert [small.family_of(target) for target in small.targets] == families
     names = families if given else ["prod-7", "x-prod-7"]
     assert [wild.family_of(target) for target in wild.targets] == names
+
+
+def test_catalog_model_with_embeddings_has_an_embedder_under_its_own_name() -> None:
+    both = catalog(
+        [
+            {"id": "text", "aliases": ["t"], "targets": ["a/m"], "embeddings": "vectors"},
+            {"id": "vectors", "targets": ["b/e"], "plans": ["pro"], "price": {"input": "0.02"}},
+        ]
+    )
+    for name in ("text", "t", "acme/text"):
+        model = both.find(name)
+        assert model is not None and model.embedder is not None
+        embedder = model.embedder
+        assert (embedder.id, embedder.entry) == ("text", "vectors")
+        (candidate,) = embedder.candidates
+        assert (candidate.served, candidate.target) == ("text", Target("b", "e"))
+        assert candidate.prices is not None and candidate.prices == embedder.prices
+        assert [one.target for one in model.candidates] == [Target("a", "m")]
+    assert [model.id for model in both.visible(caller())] == ["text"]
