@@ -63,7 +63,7 @@ class ModelsApp:
 
     def _one(self, name: str, principal: Principal, exchange: Exchange) -> dict[str, Any]:
         model = self._catalog.find(name)
-        if model is None or not self._catalog.allows(principal, model):
+        if model is None or model.internal or not self._catalog.allows(principal, model):
             said = not_found(self._catalog, principal, name[:200], exchange.dialect)
             raise Problem("model_not_found", message=said, param="model")
         return self._describe(model)

@@ -255,7 +255,7 @@ class IntakeMiddleware:
         """The model of that name. Raises Problem if this principal has none."""
         model = self._catalog.find(name)
         principal = exchange.principal
-        if model is None:
+        if model is None or model.internal:
             message = not_found(self._catalog, principal, name, exchange.dialect)
             raise Problem("model_not_found", message=message, param=param)
         if principal is not None and not self._catalog.allows(principal, model):

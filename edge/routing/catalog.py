@@ -74,6 +74,7 @@ class Model(msgspec.Struct, frozen=True):
     on_hangup: in candidate of the plan's, None where that decides.
     added: members that upstreams of its targets put into bodies (`extra_body`).
     embedder: the model that makes embeddings under its name, as `id` says it; None is itself.
+    internal: whether it is for requests of the gateway itself; no caller may name it.
     """
 
     id: str
@@ -99,6 +100,7 @@ class Model(msgspec.Struct, frozen=True):
     added: Mapping[str, msgspec.Raw] = {}
     voices: tuple[str, ...] = ()
     embedder: "Model | None" = None
+    internal: bool = False
 
     def family_of(self, target: Target) -> str:
         """The model family of `target`, one of its targets."""
@@ -232,7 +234,9 @@ class Catalog:
 
         Entries whose id ends in `*` match any number of names and are not listed.
         """
-        return [model for model in self._listed if self.allows(principal, model)]
+        return [
+            model for model in self._listed if not model.internal and self.allows(principal, model)
+        ]
 
 
 def _undressed(name: str, prefixes: Iterable[str]) -> str:
@@ -293,6 +297,7 @@ def _model(option: ModelConfig, extra: Mapping[str, Mapping[str, Any]]) -> Model
         on_hangup=option.on_hangup,
         created=option.created,
         voices=option.voices,
+        internal=option.internal,
         added={
             name: msgspec.Raw(msgspec.json.encode(value))
             for upstream in sorted({target.upstream for target in targets})

@@ -212,6 +212,14 @@ class ModelConfig(Struct, frozen=True, kw_only=True):
     plans: Annotated[
         tuple[str, ...], Meta(description="Plans whose keys may use the model. All unless given.")
     ] = ()
+    internal: Annotated[
+        bool,
+        Meta(
+            description="Callers cannot name the model, and no list shows it. The gateway itself "
+            "uses it: to describe media (`media`), for `embeddings` of another model, as a "
+            "fallback."
+        ),
+    ] = False
 
 
 class ImagesConfig(Struct, frozen=True, kw_only=True):

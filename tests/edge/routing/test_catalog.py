@@ -292,3 +292,15 @@ def test_catalog_model_with_embeddings_has_an_embedder_under_its_own_name() -> N
         assert candidate.prices is not None and candidate.prices == embedder.prices
         assert [one.target for one in model.candidates] == [Target("a", "m")]
     assert [model.id for model in both.visible(caller())] == ["text"]
+
+
+def test_catalog_internal_model_is_found_but_listed_for_none() -> None:
+    some = catalog(
+        [
+            {"id": "text", "targets": ["a/m"]},
+            {"id": "eye", "targets": ["b/e"], "internal": True},
+        ]
+    )
+    model = some.find("eye")
+    assert model is not None and model.internal
+    assert [model.id for model in some.visible(caller())] == ["text"]
