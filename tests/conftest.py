@@ -85,7 +85,7 @@ def takes_no_process(item: pytest.Item) -> bool:
     """Long files are run first, so that short ones keep all workers busy until the end. Which are
     long is seen by their folder: those whose tests are about processes."""
     folder = item.path.relative_to(Path(__file__).parent).parts[0]
-    return folder not in ("browser", "clients", "e2e", "helm")
+    return folder not in ("browser", "clients", "e2e", "helm", "profiles")
 
 
 def has_a_size(item: pytest.Item) -> bool:
