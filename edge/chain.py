@@ -134,6 +134,22 @@ def _address_limit(app: ASGIApp, parts: Parts) -> ASGIApp:
     )
 
 
+def _auth(app: ASGIApp, parts: Parts) -> ASGIApp:
+    settings = parts.settings
+    shared = any(route.dialect == "auto" for route in settings.routes)
+    return AuthMiddleware(
+        app,
+        keys=parts.keys,
+        mode=settings.auth.mode,
+        undecided=_depends_on_body if shared else None,
+    )
+
+
+def _depends_on_body(exchange: Exchange) -> bool:
+    row: Endpoint = exchange.row
+    return row.rules is not None and len(row.rules.rows) > 1
+
+
 def _request_limit(app: ASGIApp, parts: Parts) -> ASGIApp:
     return RateLimitMiddleware(
         app,
@@ -293,7 +309,7 @@ LAYERS: tuple[Layer, ...] = (
     Layer(
         "auth",
         "no layer inside spends memory or a store call on an unknown caller",
-        lambda app, p: AuthMiddleware(app, keys=p.keys, mode=p.settings.auth.mode),
+        _auth,
     ),
     Layer(
         "rate_limit",

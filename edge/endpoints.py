@@ -5,7 +5,7 @@ measured, simulated and documented as the row says. Code is needed only for a `h
 that no row has yet.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final, Literal, get_args
 
 import msgspec
@@ -60,6 +60,23 @@ class FormRules(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """Whether a JSON body is read too."""
 
 
+class PathRules(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """What a configured path adds to the endpoints there.
+
+    rows: the endpoint of each dialect that the path speaks. With several, the shape of a request
+        decides (`edge.requests.dialect_signs`); the layer that reads the body replaces the row.
+        Empty for endpoints that answer every dialect themselves.
+    entries: the same rows with these rules: those of a request whose body is not read yet.
+    prefer: the dialect of a request whose shape does not decide.
+    max_tokens: of requests in Anthropic's dialect that have none; None: they are refused.
+    """
+
+    rows: "Mapping[Dialect, Endpoint]" = {}
+    entries: "Mapping[Dialect, Endpoint]" = {}
+    prefer: Dialect = "openai"
+    max_tokens: int | None = None
+
+
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """One endpoint. The defaults are the careful ones; `billed` has none."""
 
@@ -101,6 +118,10 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     open: bool = False
     """Whether it needs no key: its app checks something else, and no layer inside auth is passed.
     `Parts.open_apps` has the app by the name of the row."""
+    serves: frozenset[str] = frozenset()
+    """Endpoints whose answers lead to an open row: it is offered with any of them."""
+    rules: PathRules | None = None
+    """Rules of the configured path; None at most paths, and once the body is read."""
 
     def __post_init__(self) -> None:
         for kind, value in (
@@ -589,6 +610,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         handler="links",
         limited=False,
         open=True,
+        serves=frozenset(("files", "images.generations", "images.edits")),
         documented="a file by a signed link of this gateway: `exp` and `sig`",
     ),
 )
@@ -596,6 +618,16 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
 
 NAMES: Final[frozenset[str]] = frozenset(row.name for row in ENDPOINTS if not row.open)
 """Names that the allow-list of a key may contain."""
+
+
+def offered_rows(names: Collection[str], endpoints: Iterable[Endpoint]) -> list[Endpoint]:
+    """The rows of `endpoints` that a gateway with these names offers; all of them without names."""
+    return [
+        row
+        for row in endpoints
+        if not names or not row.serves.isdisjoint(names) or (row.name in names and not row.open)
+    ]
+
 
 BY_NAME: Final[Mapping[str, Endpoint]] = {row.name: row for row in reversed(ENDPOINTS)}
 """The first row of each name."""

@@ -12,7 +12,7 @@ from middlewares.stores.keys.directory import KeyDirectory
 from middlewares.stores.keys.known_grants import Grant
 
 from .asgi import ASGIApp, Header, Receive, Scope, Send, refuse_scope, subscriber, within
-from .exchange import Principal, client_of, exchange_of
+from .exchange import Exchange, Principal, client_of, exchange_of
 from .problem import Problem
 
 _AMBIGUOUS = re.compile(r"(?:^|/)\.\.?(?:/|$)|\\|//")
@@ -29,6 +29,8 @@ class AuthMiddleware:
     with a key; the log has the reason. In mode "none" no header is read, and the principal is the
     address, or its /64 for IPv6.
 
+    undecided: whether the endpoint of a request depends on its body; the layer that decides it
+        checks the allow-list of the key. None: it never does.
     exempt: paths that need no key, compared with `scope["path"]`; a path that ends in `/*` exempts
         all below it. A request to one has no principal.
 
@@ -39,7 +41,7 @@ class AuthMiddleware:
     Cost:    one SHA-256 and one lookup; a query for a key that is not cached
     """
 
-    __slots__ = ("_clock", "_exempt", "_exempt_prefixes", "_keys", "app")
+    __slots__ = ("_clock", "_exempt", "_exempt_prefixes", "_keys", "_undecided", "app")
 
     def __init__(
         self,
@@ -48,6 +50,7 @@ class AuthMiddleware:
         keys: KeyDirectory | None = None,
         mode: Literal["keys", "none"] = "keys",
         exempt: Collection[str] = (),
+        undecided: Callable[[Exchange], bool] | None = None,
         clock: Callable[[], float] = time,
     ) -> None:
         if mode not in ("keys", "none"):
@@ -60,6 +63,7 @@ class AuthMiddleware:
         self._exempt = frozenset(exempt)
         self._exempt_prefixes = tuple(path[:-1] for path in exempt if path.endswith("/*"))
         self._keys = keys if mode == "keys" else None
+        self._undecided = undecided
         self._clock = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -89,7 +93,10 @@ class AuthMiddleware:
             if grant is None:
                 return await _invalid("no such key")(scope, receive, send)
         client = "" if grant.networks is None else client_of(exchange, scope)
-        refused = refusal(grant, digest, client, exchange.endpoint, self._clock())
+        endpoint: str | None = exchange.endpoint
+        if self._undecided is not None and self._undecided(exchange):
+            endpoint = None
+        refused = refusal(grant, digest, client, endpoint, self._clock())
         if refused is not None:
             return await refused(scope, receive, send)
         exchange.principal = grant.principal

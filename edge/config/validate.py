@@ -9,10 +9,10 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from urllib.parse import urlsplit
 
-from edge.endpoints import TAILS
+from edge.endpoints import BY_NAME, CONVERSATIONS, TAILS
 from middlewares.webhooks import secret_key
 
-from .model import AllowanceConfig, Configuration, ModelConfig
+from .model import AllowanceConfig, Configuration, ModelConfig, RouteConfig
 from .upstream_checks import BOUNDS, NEEDED, is_visible, upstream_faults
 from .urls import ESCAPED, is_postgresql, is_redis
 
@@ -69,9 +69,39 @@ def faults_of(configuration: Configuration) -> Iterator[str]:
     yield from _model_faults(configuration, plans)
     yield from _twice("routes", "path", (route.path for route in configuration.routes))
     for n, route in enumerate(configuration.routes):
-        if route.endpoint is None and endpoint_of(route.path) is None:
-            known = ", ".join(TAILS)
-            yield f"routes[{n}].endpoint: is missing; {route.path} ends in none of {known}"
+        for key, sentence in _route_faults(route, configuration.endpoints):
+            yield f"routes[{n}].{key}: {sentence}"
+
+
+def _route_faults(route: RouteConfig, offered: Collection[str]) -> Iterator[tuple[str, str]]:
+    """offered: names of endpoints; empty for all of them."""
+    name = route.endpoint or endpoint_of(route.path)
+    if name is None:
+        yield "endpoint", f"is missing; {route.path} ends in none of {', '.join(TAILS)}"
+        return
+    if offered and name not in offered:
+        yield "endpoint", f"endpoints does not have {name}; add it there or remove the route"
+        return
+    own = BY_NAME[name]
+    speaks = own in CONVERSATIONS.values()
+    reached = route.prefer if route.dialect == "auto" else route.dialect
+    if speaks and reached is not None and offered and CONVERSATIONS[reached].name not in offered:
+        key = "prefer" if route.dialect == "auto" else "dialect"
+        yield key, f"endpoints does not have {CONVERSATIONS[reached].name}, which speaks {reached}"
+    if route.prefer is not None:
+        if route.dialect != "auto":
+            yield "prefer", 'is used only with dialect = "auto"; set that or remove it'
+        elif not speaks and own.dialect is not None:
+            yield "prefer", f"{name} has one dialect; remove it"
+        elif route.prefer == "responses" and (own.dialect is None or own.codec == "chat"):
+            yield "prefer", f'expected "openai" or "anthropic" for {name}'
+    if route.default_max_tokens is not None and (
+        not speaks or route.dialect not in ("anthropic", "auto")
+    ):
+        yield (
+            "default_max_tokens",
+            "is only for conversations in Anthropic's dialect; remove it",
+        )
 
 
 def _alert_faults(configuration: Configuration) -> Iterator[str]:

@@ -86,7 +86,7 @@ PUBLIC: Mapping[str, frozenset[str]] = {
     ),
     "fetch": frozenset(("enabled", "allow_http", "ports")),
     "audio": frozenset(("max_size",)),
-    "routes": frozenset(("path", "dialect", "endpoint")),
+    "routes": frozenset(("path", "dialect", "prefer", "default_max_tokens", "endpoint")),
     "errors": frozenset(("details",)),
     "log": frozenset(("level", "format", "requests")),
 }

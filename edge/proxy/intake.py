@@ -1,6 +1,6 @@
 """Request intake: read the body once, decode the members that the gateway uses, find the model."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from math import inf
 from time import perf_counter
@@ -8,12 +8,13 @@ from time import perf_counter
 import msgspec
 
 from edge.billing.token_estimate import Estimator
-from edge.endpoints import ENDPOINTS, Codec, Endpoint, FileSize
+from edge.endpoints import ENDPOINTS, Codec, Endpoint, FileSize, PathRules
 from edge.media.audio_length import AudioLength, AudioMeter
 from edge.media.forms import Form
 from edge.media.parts import has_media
 from edge.proxy.attachments.named_files import check_with_files
 from edge.requests.body_limits import FEW, SMALL, check_all, check_few, is_large
+from edge.requests.dialect_signs import row_of
 from edge.requests.json_body import members_of, read_json_headers
 from edge.requests.member_names import check_names
 from edge.requests.tags import tags_of
@@ -21,7 +22,7 @@ from edge.routing.catalog import Catalog, Model
 from edge.routing.unknown_model import not_allowed, not_found
 from edge.runtime.worker_thread import run_in_thread
 from edge.upstreams.provider import check_forwarded_headers
-from middlewares.asgi import BODILESS, ASGIApp, Receive, Scope, Send, subscriber
+from middlewares.asgi import BODILESS, ASGIApp, Header, Receive, Scope, Send, subscriber
 from middlewares.body import read_body, refuse
 from middlewares.exchange import Exchange, exchange_of
 from middlewares.problem import Problem, expected
@@ -35,6 +36,7 @@ _decode_bool = msgspec.json.Decoder(bool | None).decode
 
 MAX_NAME = 256
 MAX_MODELS = 16
+_NULL = b"null"
 _EMPTY_VALUES = (b"null", b"[]", b'""')
 _MAX_EMPTY_LENGTH = max(map(len, _EMPTY_VALUES))
 
@@ -62,11 +64,11 @@ class IntakeMiddleware:
     endpoints: those whose requests pass this layer.
 
     Reads:   row, dialect, client, principal
-    Writes:  tags, body_read, fields, form, audio_ms, whole, upload, model, models, resolved,
-             stream, large, size, estimate, media, upload_seconds
-    Rejects: invalid_request, model_not_allowed, model_not_found, rate_limited,
-             request_headers_too_large, request_timeout, request_too_large, unsupported_media_type,
-             upstream_unavailable
+    Writes:  row, dialect, endpoint, tags, body_read, fields, form, audio_ms, whole, upload, model,
+             models, resolved, stream, large, size, estimate, media, upload_seconds
+    Rejects: endpoint_not_allowed, invalid_request, model_not_allowed, model_not_found,
+             rate_limited, request_headers_too_large, request_timeout, request_too_large,
+             unsupported_media_type, upstream_unavailable
     Order:   inside auth, so that no stranger's body is read, and inside the limits that can be
              decided without it; outside all that acts on the model
     Cost:    one receive for most bodies; two msgspec decodes that leave values as they are, of the
@@ -142,9 +144,9 @@ class IntakeMiddleware:
                 return await refuse(problem, scope, receive, send)
             exchange.large = is_large(body)
             if exchange.large:
-                await self._read_large(exchange, body)
+                await self._read_large(scope, exchange, body)
             else:
-                self._read(exchange, body)
+                self._read(scope, exchange, body)
             exchange.upload = upload
             del body  # the exchange holds its members until they are sent
             await self.app(scope, receive, send)
@@ -191,25 +193,39 @@ class IntakeMiddleware:
                 form.close()
             upload.close()
 
-    def _read(self, exchange: Exchange, body: bytes) -> None:
+    def _read(self, scope: Scope, exchange: Exchange, body: bytes) -> None:
         """Set the members, the model and the estimate of the exchange. Raises Problem."""
         fields = members_of(body)
+        row: Endpoint = exchange.row
+        rules = row.rules
+        if rules is not None:
+            row = row_of(rules, scope["headers"], fields)
+            _set_row(exchange, row)
         if not FEW.isdisjoint(fields):
             check_few(fields)
-        row: Endpoint = exchange.row
         check_names(fields, row.codec)
         exchange.whole = check_with_files(row, fields)
-        entry = self._resolve(exchange, fields).entry
+        model = self._resolve(exchange, fields)
+        if rules is not None:
+            _add_max_tokens(rules, exchange, model)
+        entry = model.entry
         principal = exchange.principal
         who = "" if principal is None else principal.id
         exchange.size, exchange.estimate, exchange.media = self._estimate_body(entry, body, who)
         if not exchange.whole and not exchange.media:  # small media, and media that are not here
             exchange.media = has_media(fields)
 
-    async def _read_large(self, exchange: Exchange, body: bytes) -> None:
+    async def _read_large(self, scope: Scope, exchange: Exchange, body: bytes) -> None:
         """The same for a large body, with long steps in a thread."""
-        fields, exchange.whole = await run_in_thread(partial(_members_of_large, exchange.row, body))
-        entry = self._resolve(exchange, fields).entry
+        rules = exchange.row.rules
+        reading = partial(_members_of_large, exchange.row, scope["headers"], body)
+        row, fields, exchange.whole = await run_in_thread(reading)
+        if rules is not None:
+            _set_row(exchange, row)
+        model = self._resolve(exchange, fields)
+        if rules is not None:
+            _add_max_tokens(rules, exchange, model)
+        entry = model.entry
         principal = exchange.principal
         who = "" if principal is None else principal.id
         estimating = partial(self._estimate_body, entry, body, who)
@@ -275,11 +291,37 @@ def _estimate_fields(
     return estimate(entry, msgspec.json.encode(fields), who)
 
 
-def _members_of_large(row: Endpoint, body: bytes) -> tuple[dict[str, msgspec.Raw], bool]:
+def _members_of_large(
+    row: Endpoint, headers: Iterable[Header], body: bytes
+) -> tuple[Endpoint, dict[str, msgspec.Raw], bool]:
+    """The row that the body chose, its members, and whether the size of all its input is known."""
     fields = members_of(body)
     check_all(row, fields)
+    if row.rules is not None:
+        row = row_of(row.rules, headers, fields)
     check_names(fields, row.codec)
-    return fields, check_with_files(row, fields)
+    return row, fields, check_with_files(row, fields)
+
+
+def _set_row(exchange: Exchange, row: Endpoint) -> None:
+    """Make `row` the endpoint of the exchange. Raises Problem if its key may not use it."""
+    assert row.dialect is not None
+    exchange.dialect = row.dialect
+    exchange.endpoint = row.name
+    exchange.row = row
+    principal = exchange.principal
+    allowed = None if principal is None else principal.endpoints
+    if allowed is not None and row.name not in allowed:
+        raise Problem("endpoint_not_allowed", reason=f"the key may not use {row.name!r}")
+
+
+def _add_max_tokens(rules: PathRules, exchange: Exchange, model: Model) -> None:
+    """Give a request of Anthropic's dialect the `max_tokens` of its path if it has none."""
+    tokens, fields = rules.max_tokens, exchange.fields
+    if tokens is None or exchange.dialect != "anthropic":
+        return
+    if bytes(fields.get("max_tokens", _NULL)) == _NULL:
+        fields["max_tokens"] = msgspec.Raw(b"%d" % min(tokens, model.max_output or tokens))
 
 
 def _string(fields: dict[str, msgspec.Raw], name: str) -> str:

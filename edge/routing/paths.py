@@ -3,15 +3,16 @@
 Only `scope["path"]` decides, never the Host header or the query.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final, Self
 
 import msgspec
 
 from edge.config.load import Settings
-from edge.endpoints import CONVERSATIONS, ENDPOINTS, Endpoint
+from edge.config.model import RouteConfig
+from edge.endpoints import CONVERSATIONS, ENDPOINTS, Endpoint, PathRules, offered_rows
 from middlewares.asgi import Scope
-from middlewares.exchange import Exchange
+from middlewares.exchange import Dialect, Exchange
 
 _GET = ("GET", "HEAD")
 
@@ -49,23 +50,26 @@ class Paths:
 
     @classmethod
     def of(cls, settings: Settings, endpoints: Sequence[Endpoint] = ENDPOINTS) -> Self:
-        """The table with the paths that the configuration adds or maps to another endpoint.
+        """The table of the endpoints offered, with the paths that the configuration adds or maps
+        to another endpoint.
 
         With dialect "auto", a conversation gets the endpoint of its caller's dialect.
         """
-        known = {row.path: row for row in endpoints}
+        offered = offered_rows(settings.endpoints, endpoints)
+        known = {row.path: row for row in offered}
         table = dict(known)
         for option in settings.routes:
             row = next(row for row in endpoints if row.name == option.endpoint)
-            if row.dialect is not None and row is CONVERSATIONS[row.dialect]:
+            if row.dialect is not None and row is CONVERSATIONS.get(row.dialect):
+                table[option.path] = _conversation(row, option, offered)
                 if option.dialect == "auto":
-                    table[option.path] = msgspec.structs.replace(row, dialect=None)
                     continue
                 row = CONVERSATIONS[option.dialect]
-            table[option.path] = row
+            else:
+                table[option.path] = _with_dialect(row, option)
             below = known.get(f"{row.path}/*")
             if below is not None and below.name == row.name:
-                table[f"{option.path}/*"] = below
+                table[f"{option.path}/*"] = _with_dialect(below, option)
         return cls(table)
 
     def find(self, path: str) -> Endpoint | None:
@@ -92,6 +96,48 @@ def route_of(scope: Scope, exchange: Exchange) -> str:
     if exchange.endpoint == "dashboard":
         return "/" if scope["path"] == "/" else f"{DASHBOARD}/*"
     return ""
+
+
+def _conversation(own: Endpoint, option: RouteConfig, offered: Collection[Endpoint]) -> Endpoint:
+    """The row of a path of conversations.
+
+    own: the endpoint that the path names. At that of Chat Completions a body of Responses, as
+    Cursor sends it, is answered as one of Chat Completions.
+    """
+    if option.dialect != "auto":
+        row = CONVERSATIONS[option.dialect]
+        if option.default_max_tokens is None or row.dialect is None:
+            return row
+        rows = {row.dialect: row}
+    else:
+        rows = {
+            dialect: row
+            for dialect, row in CONVERSATIONS.items()
+            if row in offered and (dialect != "responses" or own.codec != "chat")
+        }
+    preferred = option.prefer or own.dialect
+    prefer = preferred if preferred in rows else next(iter(rows))
+    entries: dict[Dialect, Endpoint] = {}
+    rules = PathRules(
+        rows=rows, entries=entries, prefer=prefer, max_tokens=option.default_max_tokens
+    )
+    for dialect, row in rows.items():
+        entries[dialect] = msgspec.structs.replace(row, rules=rules)
+    if len(entries) == 1:
+        return entries[prefer]
+    return msgspec.structs.replace(own, dialect=None, rules=rules)
+
+
+def _with_dialect(row: Endpoint, option: RouteConfig) -> Endpoint:
+    """The row of another path: it answers every dialect as before, unless the path has one."""
+    if row.dialect is not None:
+        return row
+    if option.dialect != "auto":
+        dialect: Dialect = "anthropic" if option.dialect == "anthropic" else "openai"
+        return msgspec.structs.replace(row, dialect=dialect)
+    if option.prefer is None:
+        return row
+    return msgspec.structs.replace(row, rules=PathRules(prefer=option.prefer))
 
 
 def _around(path: str) -> tuple[str, str]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from ipaddress import ip_address
 
-from edge.endpoints import CONVERSATIONS
+from edge.requests.dialect_signs import dialect_of_headers
 from middlewares.asgi import ASGIApp, Network, Receive, Scope, Send, header, refuse_scope, within
 from middlewares.exchange import Dialect, Exchange, exchange_of
 from middlewares.problem import Problem
@@ -42,9 +42,12 @@ class RouterMiddleware:
             return await self.app(_unrouted(exchange, scope), receive, send)
         dialect = row.dialect
         if dialect is None:
-            dialect = _dialect_of(scope)
-            if row.conversation:
-                row = CONVERSATIONS[dialect]
+            rules = row.rules
+            if rules is None:
+                dialect = _dialect_of(scope)
+            else:
+                dialect = dialect_of_headers(scope["headers"], rules)
+                row = rules.entries.get(dialect, row)
         exchange.dialect = dialect
         exchange.endpoint = row.name
         exchange.row = row

@@ -17,6 +17,7 @@ from .fetch import FetchConfig
 from .files import FilesConfig
 from .jobs import JobsConfig, JobVendor
 from .models import ImagesConfig, MediaConfig, ModelConfig, PriceConfig
+from .names import OfferedName
 from .oidc import AutoCreateConfig, OidcConfig
 from .plans import AllowanceConfig, PlanConfig, WindowConfig
 from .resilience import AffinityConfig, BreakerConfig, FallbackConfig
@@ -89,6 +90,14 @@ class Configuration(Struct, frozen=True, kw_only=True):
     fetch: FetchConfig = FetchConfig()
     audio: AudioConfig = AudioConfig()
     routes: tuple[RouteConfig, ...] = ()
+    endpoints: Annotated[
+        tuple[OfferedName, ...],
+        Meta(
+            min_length=1,
+            description="Endpoints that this gateway offers, by the names that keys have them by; "
+            "all unless given. The others answer as unknown paths do.",
+        ),
+    ] = ()
     errors: ErrorsConfig = ErrorsConfig()
     log: LogConfig = LogConfig()
     tracing: TracingConfig = TracingConfig()

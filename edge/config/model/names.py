@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from msgspec import Meta
 
-from edge.endpoints import TAILS
+from edge.endpoints import NAMES, TAILS
 
 UpstreamDialect = Literal[
     "openai", "responses", "anthropic", "claude-cli", "local-media", "simulator"
@@ -12,7 +12,9 @@ UpstreamDialect = Literal[
 Modality = Literal["text", "image", "audio", "video", "file", "embedding"]
 if TYPE_CHECKING:
     EndpointName = str
+    OfferedName = str
 else:
+    OfferedName = Literal[tuple(sorted(NAMES))]
     EndpointName = Literal[tuple(TAILS.values())]
 Positive = Annotated[int, Meta(ge=1, le=10**9)]
 _WORD = r"!#-)+-\[\]-~"  # visible ASCII less the quote, the backslash and the star

@@ -7,7 +7,7 @@ from msgspec import Meta, Struct
 from edge.config.secrets import HttpUrl
 from edge.config.units import Duration, Network, Size, network
 
-from .names import EndpointName, RoutePath
+from .names import EndpointName, Positive, RoutePath
 
 PRIVATE_NETWORKS: tuple[Network, ...] = tuple(
     network(text)
@@ -166,6 +166,20 @@ class RouteConfig(Struct, frozen=True, kw_only=True):
         Literal["openai", "anthropic", "responses", "auto"],
         Meta(description='Dialect of the path; "auto" takes it from the shape of each request.'),
     ]
+    prefer: Annotated[
+        Literal["openai", "anthropic", "responses"] | None,
+        Meta(
+            description='Dialect of a request whose shape does not decide, with dialect "auto". '
+            "Unless given, that of the endpoint."
+        ),
+    ] = None
+    default_max_tokens: Annotated[
+        Positive | None,
+        Meta(
+            description="`max_tokens` of requests in Anthropic's dialect that have none, at most "
+            "the model's `max_output`. They are refused unless it is given."
+        ),
+    ] = None
     endpoint: Annotated[
         EndpointName | None,
         Meta(description="Endpoint of the path. The end of the path decides unless given."),
