@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from math import ceil
 from typing import Any, NamedTuple, Protocol
 
 from edge.config.units import Duration
@@ -180,7 +181,8 @@ class UsageReport:
                     "used": decimal(level.used - jobs),
                     "reserved": decimal(held + jobs),
                     "remaining": decimal(max(0, level.cap - level.used - held)),
-                    "resets_at": moment(level.reset),
+                    # Rounded up to the second, as in a refusal: then it has reset for certain.
+                    "resets_at": None if level.reset is None else moment(ceil(level.reset)),
                 }
             )
         if not budget.credits:

@@ -51,6 +51,8 @@ def request_line(scope: Scope, exchange: Exchange, now: float) -> dict[str, Any]
     if exchange.problem:
         line["problem"] = exchange.problem
         line["reason"] = shown(exchange.reason, LONGEST_REASON)
+    if exchange.queue_seconds:
+        line["queue_ms"] = _ms(exchange.queue_seconds)
     if exchange.attempts:
         attempt = exchange.attempts[-1]
         line["served"] = exchange.served
