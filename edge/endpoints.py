@@ -174,7 +174,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         upstream_path=b"/chat/completions",
         translated=True,
         downgradable=True,
-        documented="OpenAI Chat, plain or streamed, on an upstream of any dialect",
+        documented="OpenAI Chat, plain or streamed, with any model",
     ),
     Endpoint(
         name="completions",
@@ -190,7 +190,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         bounds=frozenset(("max_tokens",)),
         translated=True,
         downgradable=True,
-        documented="OpenAI's legacy completions, one prompt, on an upstream of any dialect",
+        documented="OpenAI's legacy completions, one prompt, with any model",
     ),
     Endpoint(
         name="responses",
@@ -208,7 +208,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         upstream_path=b"/responses",
         translated=True,
         downgradable=True,
-        documented="OpenAI Responses, plain or streamed, on an upstream of any dialect; `store` "
+        documented="OpenAI Responses, plain or streamed, with any model; `store` "
         "and `previous_response_id` are kept here",
     ),
     Endpoint(
@@ -269,7 +269,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         upstream_path=b"/messages",
         translated=True,
         downgradable=True,
-        documented="Anthropic Messages, plain or streamed, on an upstream of any dialect",
+        documented="Anthropic Messages, plain or streamed, with any model",
     ),
     Endpoint(
         name="messages.count_tokens",

@@ -35,6 +35,8 @@ DESCRIBERS = {
     "document": frozenset(("image",)),
 }
 """Settings of `media` that name a model, and the modalities of which it needs one."""
+_MOST_LINKS = 8
+_LONGEST_LABEL = 40
 _A_NAME = "expected an id or alias of models"
 
 
@@ -60,6 +62,7 @@ def faults_of(configuration: Configuration) -> Iterator[str]:
             f"auth.default_plan: unknown plan {configuration.auth.default_plan}; known: "
             f"{_known(plans)}"
         )
+    yield from _landing_faults(configuration, plans)
     yield from _alert_faults(configuration)
     yield from _twice("plans", "id", (plan.id for plan in configuration.plans))
     yield from _twice("upstreams", "name", (one.name for one in configuration.upstreams))
@@ -102,6 +105,25 @@ def _route_faults(route: RouteConfig, offered: Collection[str]) -> Iterator[tupl
             "default_max_tokens",
             "is only for conversations in Anthropic's dialect; remove it",
         )
+
+
+def _landing_faults(configuration: Configuration, plans: set[str]) -> Iterator[str]:
+    landing = configuration.landing
+    for n, plan in enumerate(landing.plans):
+        if plan not in plans:
+            yield f"landing.plans[{n}]: unknown plan {plan}; known: {_known(plans)}"
+    if len(landing.links) > _MOST_LINKS:
+        yield f"landing.links: expected at most {_MOST_LINKS} links"
+    texts = (
+        *((f"landing.{name}", getattr(landing, name)) for name in ("lead", "pricing", "currency")),
+        *((f"landing.links.{label}", label) for label in landing.links),
+    )
+    for path, text in texts:
+        if not text.isprintable():
+            yield f"{path}: expected printable text on one line"
+    for label in landing.links:
+        if not 0 < len(label.strip()) <= _LONGEST_LABEL:
+            yield f"landing.links.{label}: expected a text of 1 to {_LONGEST_LABEL} characters"
 
 
 def _alert_faults(configuration: Configuration) -> Iterator[str]:

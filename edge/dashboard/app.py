@@ -12,7 +12,6 @@ from starlette.responses import Response
 
 from edge.billing.period import PeriodRefused
 from edge.management.fields import Refused
-from edge.routing.router import allowed_from
 from middlewares.asgi import Header, Message, Receive, Scope, Send, header
 from middlewares.exchange import exchange_of
 from middlewares.problem import Problem, invalid_value
@@ -25,6 +24,7 @@ from .public_url import dashboard_url
 from .request import DashboardRequest
 from .sessions.cross_site import cross_site_fault
 from .sessions.sessions import Sessions, sign_in_path
+from .sign_in_ways import has_dashboard
 from .static_files import PREFIX, static_files
 from .templating import compile_all
 from .visitor import Visitor
@@ -87,12 +87,8 @@ class DashboardApp:
 
     def _admit(self, scope: Scope) -> None:
         """Raises Problem where the dashboard does not exist for this client."""
-        dashboard = self._settings.dashboard
-        client = exchange_of(scope).client
-        if not dashboard.enabled:
-            raise Problem("not_found", reason="dashboard.enabled is off")
-        if dashboard.networks and not allowed_from(client, dashboard.networks):
-            raise Problem("not_found", reason="outside dashboard.networks")
+        if not has_dashboard(self._parts, scope):
+            raise Problem("not_found", reason="dashboard.enabled is off, or dashboard.networks")
 
     async def _answer(self, scope: Scope, receive: Receive) -> Response:
         """The response, whatever happens."""
@@ -112,11 +108,11 @@ class DashboardApp:
                 message = f"The form was not accepted: {fault}."
                 raise Problem("endpoint_not_allowed", message=message, reason="cross-site")
             visitor = await self._visitor(scope, page)
-            if page.roles != ANYONE:
-                if visitor is None:
+            if visitor is None:
+                if "anyone" not in page.roles:
                     return self._to_sign_in(request)
-                if visitor.role not in page.roles:
-                    raise Problem("not_found", reason=f"a page for {', '.join(page.roles)}")
+            elif page.roles != ANYONE and visitor.role not in page.roles:
+                raise Problem("not_found", reason=f"a page for {', '.join(page.roles)}")
             request = self._request(scope, receive, params, visitor)
             return await page.handler(request)
         except Exception as raised:
@@ -151,7 +147,7 @@ class DashboardApp:
         try:
             return await self._sessions.visitor(scope)
         except StoreUnavailable:
-            if page.roles != ANYONE:
+            if "anyone" not in page.roles:
                 raise
             return None
 

@@ -36,6 +36,7 @@ PUBLIC: Mapping[str, frozenset[str]] = {
         )
     ),
     "dashboard": frozenset(("enabled", "public_url", "insecure_http", "self_service")),
+    "landing": frozenset(("lead", "pricing", "currency", "plans", "links")),
     "alerts": frozenset(("at", "credits_below")),
     "plans": frozenset(
         (

@@ -15,6 +15,7 @@ Handler = Callable[["DashboardRequest"], Awaitable[Response]]
 ANYONE: tuple[Allowed, ...] = ("anyone",)
 HOLDERS: tuple[Allowed, ...] = ("holder",)
 ADMINS: tuple[Allowed, ...] = ("admin",)
+EVERYONE: tuple[Allowed, ...] = ("anyone", "holder", "admin")
 SIGNED_IN: tuple[Allowed, ...] = ("holder", "admin")
 
 

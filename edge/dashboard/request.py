@@ -23,6 +23,7 @@ from .parts import DashboardParts
 from .preferences import Preferences, preferences_of
 from .public_url import dashboard_url
 from .sessions.sessions import Sessions
+from .sign_in_ways import sign_in_ways
 from .templating import rendered
 from .visitor import Visitor
 
@@ -241,10 +242,11 @@ class DashboardRequest:
         return preferences_of(self.scope)
 
     def render(self, template: str, status: int = 200, **values: Any) -> Response:
-        """A page or a fragment. Templates know `brand`, `visitor`, `nav`, `path`, `now`, `note`,
-        `preferences`, `key_id` and `values`."""
+        """A page or a fragment. Templates know `brand`, `ways` to sign in, `visitor`, `nav`,
+        `path`, `now`, `note`, `preferences`, `key_id` and `values`."""
         common = {
             "brand": self.parts.settings.brand,
+            "ways": sign_in_ways(self.parts, self.sessions, self.scope),
             "visitor": self._visitor,
             "nav": self.nav,
             "path": self.path,

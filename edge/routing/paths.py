@@ -72,6 +72,11 @@ class Paths:
                 table[f"{option.path}/*"] = _with_dialect(below, option)
         return cls(table)
 
+    @property
+    def rows(self) -> Mapping[str, Endpoint]:
+        """The endpoint at each path; a `*` in a path stands for one or more characters."""
+        return self._exact
+
     def find(self, path: str) -> Endpoint | None:
         """The endpoint at `path`, or None."""
         row = self._exact.get(path)

@@ -16,6 +16,7 @@ from .dashboard import DashboardConfig
 from .fetch import FetchConfig
 from .files import FilesConfig
 from .jobs import JobsConfig, JobVendor
+from .landing import LandingConfig
 from .models import ImagesConfig, MediaConfig, ModelConfig, PriceConfig
 from .names import OfferedName
 from .oidc import AutoCreateConfig, OidcConfig
@@ -43,6 +44,7 @@ __all__ = [
     "ImagesConfig",
     "JobVendor",
     "JobsConfig",
+    "LandingConfig",
     "LimitsConfig",
     "LogConfig",
     "MediaConfig",
@@ -76,6 +78,7 @@ class Configuration(Struct, frozen=True, kw_only=True):
     auth: AuthConfig = AuthConfig()
     limits: LimitsConfig = LimitsConfig()
     dashboard: DashboardConfig = DashboardConfig()
+    landing: LandingConfig = LandingConfig()
     plans: tuple[PlanConfig, ...] = ()
     alerts: AlertsConfig = AlertsConfig()
     upstreams: tuple[UpstreamConfig, ...] = ()

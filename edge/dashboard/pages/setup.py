@@ -5,10 +5,10 @@ from functools import partial
 
 from starlette.responses import Response
 
-from edge.dashboard.page import SIGNED_IN, Page
+from edge.dashboard.page import EVERYONE, Page
 from edge.dashboard.request import DashboardRequest
 from edge.dashboard.setup_values import models_of, setup_of
-from edge.dashboard.snippets.guides import GUIDES, key_block
+from edge.dashboard.snippets.guides import guides_of, key_block
 from edge.routing.catalog import Model
 from edge.runtime.worker_thread import run_in_thread
 
@@ -33,11 +33,11 @@ def _render(request: DashboardRequest, models: Sequence[Model]) -> Response:
         models=models,
         choosers=_CHOOSERS,
         chosen={name: getattr(made, name).id for name, _, _ in _CHOOSERS},
-        base=made.url,
         openai_base=made.openai_url,
-        key_block=key_block(made),
-        guides=[guide(made) for guide in GUIDES] if models else [],
+        anthropic_base=made.anthropic_url,
+        key_block=key_block(made) if made.needs_key else None,
+        guides=guides_of(made) if models else [],
     )
 
 
-PAGES = (Page("/app/setup", ("GET",), SIGNED_IN, setup, "Set-up"),)
+PAGES = (Page("/app/setup", ("GET",), EVERYONE, setup, "Set-up"),)

@@ -12,17 +12,13 @@ WRONG_KEY = "This key does not open the dashboard: it is wrong, expired, revoked
 
 
 def _shown(request: DashboardRequest, next_: str, wrong: str = "", status: int = 200) -> Response:
-    settings = request.parts.settings
-    by_password = settings.dashboard.admin_password is not None
     return request.render(
         "sign_in.html",
         status,
         next=next_,
         wrong=wrong,
         fault=request.sessions.fault(request.scope),
-        by_oidc=settings.dashboard.oidc,
-        by_key=request.parts.directory is not None,
-        by_password=by_password and request.sessions.admin_allowed(request.scope),
+        keyless=request.parts.directory is None,
     )
 
 

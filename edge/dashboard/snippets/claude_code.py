@@ -6,16 +6,17 @@ from .setup import Block, Guide, Setup
 
 def guide(setup: Setup) -> Guide:
     """The shell's lines, or the project's file."""
+    key = f'"${setup.variable}"' if setup.needs_key else word(setup.key)
     shell = [
-        setup.export,
-        f"export ANTHROPIC_BASE_URL={word(setup.url)}",
-        f'export ANTHROPIC_AUTH_TOKEN="${setup.variable}"',
+        *((setup.export,) if setup.needs_key else ()),
+        f"export ANTHROPIC_BASE_URL={word(setup.anthropic_url)}",
+        f"export ANTHROPIC_AUTH_TOKEN={key}",
         'export ANTHROPIC_API_KEY=""',
         *(f"export {name}={word(value)}" for name, value in _models(setup).items()),
     ]
     settings = {
         "env": {
-            "ANTHROPIC_BASE_URL": setup.url,
+            "ANTHROPIC_BASE_URL": setup.anthropic_url,
             "ANTHROPIC_AUTH_TOKEN": setup.key,
             "ANTHROPIC_API_KEY": "",
             **_models(setup),

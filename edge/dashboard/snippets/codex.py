@@ -14,7 +14,7 @@ def guide(setup: Setup) -> Guide:
         "",
         f"[model_providers.{setup.provider}]",
         f"name = {string(setup.brand)}",
-        f"base_url = {string(f'{setup.url}/v1')}",
+        f"base_url = {string(setup.responses_url)}",
         f"env_key = {string(setup.variable)}",
         'wire_api = "responses"',
     ]

@@ -1,14 +1,25 @@
 """What set-up text is made from, and what it is made of."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
 import msgspec
 
+from edge.endpoints import BY_NAME
+
 from .literals import word
+
+USUAL_PATHS: Final[Mapping[str, str]] = MappingProxyType(
+    {name: row.path for name, row in BY_NAME.items() if "*" not in row.path}
+)
 
 
 class Offered(msgspec.Struct, frozen=True):
     """A model that a client may use.
 
     context, max_output: tokens, None if unknown. images: whether it reads images.
+    voices: of a model that speaks.
     """
 
     id: str
@@ -16,6 +27,7 @@ class Offered(msgspec.Struct, frozen=True):
     context: int | None = None
     max_output: int | None = None
     images: bool = False
+    voices: tuple[str, ...] = ()
 
 
 class Setup(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,7 +36,8 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
     slug: the brand in `[a-z0-9-]`. url: of the gateway, without a version.
     key: the key, or a placeholder. variable: the environment variable that holds it.
     needs_key: False where the gateway takes requests without one.
-    openai_prefix: of the path at which Chat Completions speaks OpenAI's dialect.
+    paths: where the endpoints are that this gateway offers, by their names.
+    by_shape: those whose path speaks another dialect unless the request has a sign of theirs.
     large, model, small: the models for hard, usual and background work; Claude Code calls them
         opus, sonnet and haiku. Clients with one model use `model`.
     models: all that a client's list of models should have.
@@ -40,12 +53,29 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
     small: Offered
     models: tuple[Offered, ...]
     needs_key: bool = True
-    openai_prefix: str = "/v1"
+    paths: Mapping[str, str] = USUAL_PATHS
+    by_shape: frozenset[str] = frozenset()
+
+    def base(self, endpoint: str, added: str) -> str:
+        """The base URL of clients that add the path `added` for an endpoint; "" if none leads
+        there."""
+        path = self.paths.get(endpoint, "")
+        return f"{self.url}{path.removesuffix(added)}" if path.endswith(added) else ""
+
+    @property
+    def anthropic_url(self) -> str:
+        """The base URL for clients of Anthropic's dialect; "" where they cannot be used."""
+        return self.base("messages", "/v1/messages")
+
+    @property
+    def responses_url(self) -> str:
+        """The base URL for clients of OpenAI Responses; "" where they cannot be used."""
+        return self.base("responses", "/responses")
 
     @property
     def openai_url(self) -> str:
-        """Base URL of clients that speak OpenAI Chat Completions."""
-        return f"{self.url}{self.openai_prefix}"
+        """The base URL for clients of Chat Completions; "" where they cannot be used."""
+        return self.base("chat.completions", "/chat/completions")
 
     @property
     def provider(self) -> str:

@@ -114,7 +114,7 @@ class Site:
             plans=plans,
             keys=keys,
             teams=keys.teams,
-            directory=directory,
+            directory=directory if settings.auth.mode == "keys" else None,
             sessions=sessions,
             sealing=Sealing(MemorySecretStore()),
             audit=MemoryAuditStore(),
