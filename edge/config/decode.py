@@ -19,6 +19,8 @@ Parsers = Mapping[Any, Callable[[object], object]]
 """Type → parser of one value; raises ValueError with what it expected."""
 
 _FAULTY: Final = object()
+_FEW = 8
+"""Choices of which all are named, even where one is near to what was found."""
 _SILENT = (Secret, PasswordHash, Location, HttpUrl)
 """Types whose written form may hold a credential: messages do not repeat the value."""
 
@@ -56,7 +58,7 @@ class ConfigDecoder:
         try:
             return msgspec.convert(value, kind.declared)
         except msgspec.ValidationError as error:
-            return self._fault(path, f"{_expected(error, kind)}{_found(value)}")
+            return self._fault(path, f"{_expected(error, kind, value)}{_found(value)}")
 
     def _table(self, table: type[msgspec.Struct], value: object, path: str) -> object:
         if not isinstance(value, Mapping):
@@ -105,9 +107,13 @@ def _unknown(key: str, known: Mapping[str, Field]) -> str:
     return f"unknown key; {hint}"
 
 
-def _expected(error: msgspec.ValidationError, kind: FieldKind) -> str:
+def _expected(error: msgspec.ValidationError, kind: FieldKind, value: object) -> str:
     """What was expected, from msgspec's message, without what was found."""
     if kind.choices:
+        if isinstance(value, str) and len(kind.choices) > _FEW:
+            near = get_close_matches(value, kind.choices, n=1, cutoff=0.5)
+            if near:
+                return f'did you mean "{near[0]}"?'
         return "expected one of " + ", ".join(f'"{choice}"' for choice in kind.choices)
     if "matching regex" in str(error) and (form := kind.note("expected")):
         return f"expected {form}"

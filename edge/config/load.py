@@ -16,6 +16,8 @@ from typing import Any
 
 import msgspec
 
+from edge.endpoints import NAMES
+
 from .decode import ConfigDecoder
 from .model import AllowanceConfig, Configuration, StoreConfig
 from .secrets import HttpUrl, Location, PasswordHash, References, Secret
@@ -48,6 +50,11 @@ class Settings(Configuration, frozen=True, kw_only=True):
         if self.store.responses_ttl is not None:
             return self.store.responses_ttl
         return 0.0 if self.auth.mode == "none" else _RESPONSES_TTL
+
+    @property
+    def offered(self) -> frozenset[str]:
+        """Names of the endpoints that this gateway offers."""
+        return frozenset(self.endpoints) or NAMES
 
     @property
     def slug(self) -> str:

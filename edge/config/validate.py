@@ -71,6 +71,9 @@ def faults_of(configuration: Configuration) -> Iterator[str]:
             yield f"upstreams[{n}].{key}: {sentence}"
     yield from _model_faults(configuration, plans)
     yield from _twice("routes", "path", (route.path for route in configuration.routes))
+    for name, count in Counter(configuration.endpoints).items():
+        if count > 1:
+            yield f'endpoints: "{name}" is named twice; expected once'
     for n, route in enumerate(configuration.routes):
         for key, sentence in _route_faults(route, configuration.endpoints):
             yield f"routes[{n}].{key}: {sentence}"

@@ -47,7 +47,51 @@ def notes(settings: Settings) -> list[str]:
         *_nameless(settings),
         *_oidc(settings),
         *_multiplied(settings),
+        *_endpoints(settings),
     ]
+
+
+_LED_TO = {
+    "videos.generations": ("videos.jobs",),
+    "videos": ("videos.jobs",),
+    "music.generations": ("music.jobs",),
+    "uploads": ("files",),
+    "responses.compact": ("responses",),
+    "responses.input_tokens": ("responses",),
+    "messages.count_tokens": ("messages",),
+}
+"""Endpoints that are of use only beside others."""
+_MAKING = {
+    "image": ("images.generations", "images.edits"),
+    "audio": ("audio.speech", "music.generations"),
+    "video": ("videos.generations", "videos"),
+    "embedding": ("embeddings",),
+    "text": (
+        *("chat.completions", "messages", "responses", "completions"),
+        *("audio.transcriptions", "audio.translations"),
+    ),
+}
+"""Endpoints that answer with a modality."""
+
+
+def _endpoints(settings: Settings) -> Iterator[str]:
+    """Notes about endpoints that are offered without those they lead to, and about models that no
+    endpoint calls. The gateway calls internal models itself."""
+    offered = settings.offered
+    for name, others in _LED_TO.items():
+        missing = [other for other in others if other not in offered]
+        if name in offered and missing:
+            yield f"endpoints: {name} is offered without {', '.join(missing)}, which it leads to"
+    if not settings.endpoints:
+        return
+    for n, model in enumerate(settings.models):
+        reached = {name for kind in model.output_modalities for name in _MAKING.get(kind, ())}
+        if not model.internal and reached and offered.isdisjoint(reached):
+            names = " or ".join(sorted(reached))
+            yield (
+                f"models[{n}]: no endpoint that is offered calls {model.id}; add {names} to "
+                "endpoints, or set internal = true"
+            )
 
 
 def _multiplied(settings: Settings) -> Iterator[str]:

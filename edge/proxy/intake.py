@@ -8,12 +8,13 @@ from time import perf_counter
 import msgspec
 
 from edge.billing.token_estimate import Estimator
-from edge.endpoints import ENDPOINTS, Codec, Endpoint, FileSize, PathRules
+from edge.endpoints import ENDPOINTS, Codec, Endpoint, FileSize
 from edge.media.audio_length import AudioLength, AudioMeter
 from edge.media.forms import Form
 from edge.media.parts import has_media
 from edge.proxy.attachments.named_files import check_with_files
 from edge.requests.body_limits import FEW, SMALL, check_all, check_few, is_large
+from edge.requests.default_max_tokens import add_max_tokens
 from edge.requests.dialect_signs import row_of
 from edge.requests.json_body import members_of, read_json_headers
 from edge.requests.member_names import check_names
@@ -36,7 +37,6 @@ _decode_bool = msgspec.json.Decoder(bool | None).decode
 
 MAX_NAME = 256
 MAX_MODELS = 16
-_NULL = b"null"
 _EMPTY_VALUES = (b"null", b"[]", b'""')
 _MAX_EMPTY_LENGTH = max(map(len, _EMPTY_VALUES))
 
@@ -206,8 +206,8 @@ class IntakeMiddleware:
         check_names(fields, row.codec)
         exchange.whole = check_with_files(row, fields)
         model = self._resolve(exchange, fields)
-        if rules is not None:
-            _add_max_tokens(rules, exchange, model)
+        if rules is not None and rules.max_tokens is not None and row.dialect == "anthropic":
+            add_max_tokens(fields, rules.max_tokens, model.max_output)
         entry = model.entry
         principal = exchange.principal
         who = "" if principal is None else principal.id
@@ -223,8 +223,8 @@ class IntakeMiddleware:
         if rules is not None:
             _set_row(exchange, row)
         model = self._resolve(exchange, fields)
-        if rules is not None:
-            _add_max_tokens(rules, exchange, model)
+        if rules is not None and rules.max_tokens is not None and row.dialect == "anthropic":
+            add_max_tokens(fields, rules.max_tokens, model.max_output)
         entry = model.entry
         principal = exchange.principal
         who = "" if principal is None else principal.id
@@ -313,15 +313,6 @@ def _set_row(exchange: Exchange, row: Endpoint) -> None:
     allowed = None if principal is None else principal.endpoints
     if allowed is not None and row.name not in allowed:
         raise Problem("endpoint_not_allowed", reason=f"the key may not use {row.name!r}")
-
-
-def _add_max_tokens(rules: PathRules, exchange: Exchange, model: Model) -> None:
-    """Give a request of Anthropic's dialect the `max_tokens` of its path if it has none."""
-    tokens, fields = rules.max_tokens, exchange.fields
-    if tokens is None or exchange.dialect != "anthropic":
-        return
-    if bytes(fields.get("max_tokens", _NULL)) == _NULL:
-        fields["max_tokens"] = msgspec.Raw(b"%d" % min(tokens, model.max_output or tokens))
 
 
 def _string(fields: dict[str, msgspec.Raw], name: str) -> str:

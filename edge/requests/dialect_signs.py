@@ -56,13 +56,16 @@ OPENAI_MEMBERS: Final = frozenset(
         "logit_bias",
         "logprobs",
         "max_completion_tokens",
+        "min_p",
         "modalities",
         "n",
         "parallel_tool_calls",
         "prediction",
         "presence_penalty",
         "prompt_cache_key",
+        "reasoning",
         "reasoning_effort",
+        "repetition_penalty",
         "response_format",
         "safety_identifier",
         "seed",
@@ -75,8 +78,8 @@ OPENAI_MEMBERS: Final = frozenset(
         "web_search_options",
     )
 )
-"""Members of a body that only Chat Completions has. `thinking` and `top_k` are in neither list:
-other servers of that dialect take them too."""
+"""Members of a body that only Chat Completions has, at its vendor or at other servers. `thinking`,
+`top_k` and `metadata` are in neither list: both dialects have them."""
 _ROLES = frozenset((b'"system"', b'"developer"', b'"tool"', b'"function"'))
 """Roles of messages that only Chat Completions has."""
 _BLOCKS = frozenset(
@@ -127,6 +130,7 @@ class _Tool(msgspec.Struct):
     input_schema: msgspec.Raw = _ABSENT
     function: msgspec.Raw = _ABSENT
     custom: msgspec.Raw = _ABSENT
+    parameters: msgspec.Raw = _ABSENT
 
 
 _messages_of = msgspec.json.Decoder(list[_Message]).decode
@@ -249,7 +253,7 @@ def _forms_of_tools(raw: msgspec.Raw) -> Iterator[Vendor]:
     for tool in tools:
         if tool.input_schema is not _ABSENT or _DATED.search(bytes(tool.type)):
             yield "anthropic"
-        elif tool.function is not _ABSENT or tool.custom is not _ABSENT:
+        elif any(one is not _ABSENT for one in (tool.function, tool.custom, tool.parameters)):
             yield "openai"
 
 
@@ -277,11 +281,7 @@ def _forms_of_content(raw: msgspec.Raw) -> Iterator[Vendor]:
     for part in parts:
         if part.source is not _ABSENT or bytes(part.type) in _BLOCKS:
             yield "anthropic"
-        elif (
-            part.image_url is not _ABSENT
-            or part.input_audio is not _ABSENT
-            or part.file is not _ABSENT
-        ):
+        elif any(one is not _ABSENT for one in (part.image_url, part.input_audio, part.file)):
             yield "openai"
 
 

@@ -16,7 +16,6 @@ from edge.dashboard.oidc.identity import allowed_for
 from edge.dashboard.own_limits import limits_text
 from edge.dashboard.page import HOLDERS, Page
 from edge.dashboard.request import DashboardRequest
-from edge.endpoints import NAMES
 from edge.management import keys
 from edge.management.audit import Audit
 from edge.management.fields import Refused
@@ -118,6 +117,7 @@ async def _form(
     fault: Refused | None = None,
 ) -> Response:
     may = principal(parent, None)
+    offered = request.parts.settings.offered
     limits = request.parts.plans.limits(may)
     return request.render(
         "api_key_new.html",
@@ -125,7 +125,7 @@ async def _form(
         parent=parent,
         limits=limits,
         models=[model.id for model in request.parts.catalog.visible(may)],
-        endpoints=sorted(parent.endpoints or NAMES),
+        endpoints=sorted(offered.intersection(parent.endpoints or offered)),
         given=given,
         fault=fault,
         form=token_urlsafe(16),

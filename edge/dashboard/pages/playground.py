@@ -34,6 +34,8 @@ async def send(request: DashboardRequest) -> Response:
     key = await request.key_to_work_with()
     prompt = await _prompt(request)
     row = BY_NAME[DIALECTS[prompt.dialect].endpoint]
+    if row.name not in request.parts.settings.offered:
+        raise Problem("endpoint_not_allowed", reason=f"{row.name!r} is not offered")
     principal = await request.principal(key, row.name)
     inner = request.parts.inner
     if inner is None:
@@ -76,13 +78,14 @@ async def _page(
     request: DashboardRequest, prompt: Prompt, status: int = 200, **shown: Any
 ) -> Response:
     answer = shown.get("answer")
+    offered = request.parts.settings.offered
     chosen = request.visitor.key is not None or bool(request.query.get("key"))
     key = await request.key() if chosen else None
     return request.render(
         "playground.html",
         status,
         prompt=prompt,
-        dialects=DIALECTS,
+        dialects={name: one for name, one in DIALECTS.items() if one.endpoint in offered},
         models=await models_of(request),
         key=key,
         may_work=key is not None and request.may_work_with(key),

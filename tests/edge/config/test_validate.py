@@ -355,6 +355,62 @@ from .documents import CANARY, MODEL, UPSTREAM, faults, model, upstream
             "cost of a job",
         ),
         (
+            {"routes": [{"path": "/x/chat/completions", "dialect": "openai", "prefer": "openai"}]},
+            'routes[0].prefer: is used only with dialect = "auto"; set that or remove it',
+        ),
+        (
+            {"routes": [{"path": "/x/embeddings", "dialect": "auto", "prefer": "openai"}]},
+            "routes[0].prefer: embeddings has one dialect; remove it",
+        ),
+        (
+            {"routes": [{"path": "/x/models", "dialect": "auto", "prefer": "responses"}]},
+            'routes[0].prefer: expected "openai" or "anthropic" for models',
+        ),
+        (
+            {
+                "routes": [
+                    {"path": "/x/chat/completions", "dialect": "openai", "default_max_tokens": 5}
+                ]
+            },
+            "routes[0].default_max_tokens: is only for conversations in Anthropic's dialect; "
+            "remove it",
+        ),
+        (
+            {"routes": [{"path": "/x/models", "dialect": "auto", "default_max_tokens": 5}]},
+            "routes[0].default_max_tokens: is only for conversations in Anthropic's dialect; "
+            "remove it",
+        ),
+        (
+            {
+                "endpoints": ["models"],
+                "routes": [{"path": "/x/messages", "dialect": "anthropic"}],
+            },
+            "routes[0].endpoint: endpoints does not have messages; add it there or remove the "
+            "route",
+        ),
+        (
+            {
+                "endpoints": ["chat.completions"],
+                "routes": [{"path": "/x/chat/completions", "dialect": "anthropic"}],
+            },
+            "routes[0].dialect: endpoints does not have messages, which speaks anthropic",
+        ),
+        (
+            {
+                "endpoints": ["chat.completions"],
+                "routes": [
+                    {"path": "/x/chat/completions", "dialect": "auto", "prefer": "anthropic"}
+                ],
+            },
+            "routes[0].prefer: endpoints does not have messages, which speaks anthropic",
+        ),
+        (
+            {"endpoints": ["models", "chat.completion"]},
+            'endpoints[1]: did you mean "chat.completions"?, found "chat.completion"',
+        ),
+        ({"endpoints": ["models", "models"]}, 'endpoints: "models" is named twice; expected once'),
+        ({"endpoints": []}, "endpoints: expected at least one entry, found none"),
+        (
             {"routes": [{"path": "/x/models", "dialect": "openai"}] * 2},
             'routes: 2 entries have the path "/x/models"; expected one',
         ),

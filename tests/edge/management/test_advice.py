@@ -197,3 +197,26 @@ def test_advice_self_service_with_windows() -> None:
     (sentence,) = said(windows, on=True)
     assert sentence.startswith("dashboard.self_service: is on") and "team" in sentence
     assert said(windows, on=False) == said({}, on=True) == []
+
+
+def test_advice_endpoints() -> None:
+    upstream = {"name": "s", "dialect": "simulator"}
+
+    def said(*names: str, **model: Any) -> list[str]:
+        document = {
+            "endpoints": list(names),
+            "upstreams": [upstream],
+            "models": [{"id": "m", "targets": ["s/x"], **model}],
+        }
+        return [one for one in advice(parse(document)) if one.startswith(("endpoints", "models"))]
+
+    assert said("chat.completions", "models") == []
+    assert said("videos.generations", "videos.jobs", output_modalities=["video"]) == []
+    (sentence,) = said("chat.completions", "videos")
+    assert sentence == "endpoints: videos is offered without videos.jobs, which it leads to"
+    (sentence,) = said("chat.completions", output_modalities=["image"])
+    assert sentence == (
+        "models[0]: no endpoint that is offered calls m; add images.edits or images.generations "
+        "to endpoints, or set internal = true"
+    )
+    assert said("chat.completions", output_modalities=["image"], internal=True) == []

@@ -20,7 +20,6 @@ from edge.dashboard.links import link
 from edge.dashboard.own_limits import limits_text
 from edge.dashboard.page import ADMINS, Page
 from edge.dashboard.request import DashboardRequest
-from edge.endpoints import NAMES
 from edge.management import keys, teams
 from edge.management.fields import Refused
 from edge.management.money import principal
@@ -287,7 +286,9 @@ async def _form(
         fault=fault,
         plan_options=[("", "none"), *((name, name) for name in plan_ids(request))],
         models=[model.id for model in request.parts.settings.models],
-        endpoints=sorted(NAMES),
+        endpoints=sorted(
+            request.parts.settings.offered.union((key.endpoints if key else None) or ())
+        ),
         form=token_urlsafe(16),
     )
 

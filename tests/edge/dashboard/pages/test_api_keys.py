@@ -437,3 +437,12 @@ async def test_names_are_escaped(open_site: OpenSite, name: str) -> None:
         assert "49" not in re.findall(r">(49)<", page.text)
     answer = await create(browser, name=name, models="no such")
     assert answer.status == 400 and "<script>alert" not in answer.text
+
+
+async def test_new_key_is_offered_the_endpoints_of_the_gateway(open_site: OpenSite) -> None:
+    site = await open_site(
+        endpoints=["chat.completions", "models"], dashboard={"self_service": True}
+    )
+    page = (await (await site.signed_in()).get(f"/app/api-keys/new?parent={site.key.id}")).text
+    assert 'value="chat.completions"' in page
+    assert 'value="embeddings"' not in page

@@ -296,3 +296,11 @@ async def test_many_models_are_all_shown(open_site: OpenSite) -> None:
     models = [{"id": f"m-{number}", "targets": ["sim/x"]} for number in range(150)]
     page = await (await open_site(models=models)).browser().get("/")
     assert len(rows(page.text)) == 150
+
+
+async def test_endpoints_that_are_not_offered_are_not_shown(open_site: OpenSite) -> None:
+    site = await open_site(endpoints=["chat.completions", "models"])
+    page = (await site.browser().get("/")).text
+    assert "/v1/chat/completions" in page and "/v1/models/{id}" in page
+    for path in ("/v1/messages", "/v1/responses", "/v1/embeddings", "/v1/files", "/v1/links"):
+        assert path not in page

@@ -177,3 +177,21 @@ async def test_key_that_may_do_more_than_the_one_signed_in_with_is_not_spent(
     wider = await site.signed_in()
     assert (await wider.post(f"/app/playground?key={narrow.id}", **PROMPT)).status == 200
     assert asked == [narrow.id]
+
+
+async def test_dialects_that_are_not_offered_are_not_there(open_site: OpenSite) -> None:
+    site = await open_site(endpoints=["chat.completions", "models"])
+    browser = await site.signed_in()
+    page = (await browser.get("/app/playground")).text
+    assert 'value="chat"' in page
+    assert 'value="messages"' not in page and 'value="responses"' not in page
+    answer = await browser.post("/app/playground", **PROMPT)
+    assert answer.status == 403
+    assert PROMPT["dialect"] == "messages"
+
+
+async def test_gateway_without_conversations_has_no_form(open_site: OpenSite) -> None:
+    site = await open_site(endpoints=["embeddings"])
+    page = (await (await site.signed_in()).get("/app/playground")).text
+    assert "offers no endpoint that answers prompts" in page
+    assert 'id="prompt"' not in page

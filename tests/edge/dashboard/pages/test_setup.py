@@ -4,6 +4,8 @@ import html
 import re
 from typing import Any
 
+import pytest
+
 from edge.dashboard.setup_values import chosen_models
 from edge.routing.catalog import Catalog
 from middlewares.exchange import Principal
@@ -117,6 +119,46 @@ async def test_route_that_reads_the_dialect_keeps_the_usual_path(open_site: Open
     site = await open_site(routes=[{"path": "/v1/chat/completions", "dialect": "auto"}])
     page = text((await (await site.signed_in()).get("/app/setup")).text)
     assert '"baseURL": "http://localhost:8080/v1"' in page
+
+
+@pytest.mark.parametrize(
+    ("routes", "prefix"),
+    [
+        ([("/v1", {"prefer": "openai"})], "/v1"),
+        ([("/v1", {"prefer": "anthropic"})], "/v1"),
+        ([("/v1", {"prefer": "anthropic"}), ("/openai/v1", {"dialect": "openai"})], "/openai/v1"),
+        ([("/v1", {"dialect": "anthropic"}), ("/any/v1", {"prefer": "anthropic"})], "/any/v1"),
+        ([("/v1", {"dialect": "anthropic"}), ("/any/v1", {})], "/any/v1"),
+        (
+            [
+                *(("/v1", {"dialect": "anthropic"}), ("/any/v1", {"prefer": "anthropic"})),
+                ("/openai/v1", {"dialect": "openai"}),
+            ],
+            "/openai/v1",
+        ),
+    ],
+)
+async def test_prefix_of_openai_is_where_a_plain_request_is_one_of_openai(
+    open_site: OpenSite, routes: list[tuple[str, dict[str, str]]], prefix: str
+) -> None:
+    given = [
+        {"path": f"{start}/chat/completions", "dialect": "auto", **option}
+        for start, option in routes
+    ]
+    site = await open_site(routes=given)
+    page = text((await (await site.signed_in()).get("/app/setup")).text)
+    assert f'"baseURL": "http://localhost:8080{prefix}"' in page
+
+
+async def test_clients_of_endpoints_that_are_not_offered_have_no_guide(
+    open_site: OpenSite,
+) -> None:
+    site = await open_site(endpoints=["chat.completions", "models"])
+    page = (await (await site.signed_in()).get("/app/setup")).text
+    assert 'id="opencode"' in page
+    assert 'id="codex"' not in page and 'id="claude-code"' not in page
+    assert "/v1/chat/completions" in page
+    assert "/v1/messages" not in page and "/v1/responses" not in page
 
 
 async def test_list_of_a_client_is_bounded(open_site: OpenSite) -> None:
