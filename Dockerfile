@@ -17,6 +17,8 @@ RUN python3 -m venv tools \
     && python3 -m venv /opt/penstock \
     && /opt/penstock/bin/python -m pip install --no-deps --only-binary :all: --require-hashes -r constraints-image.txt
 COPY pyproject.toml README.md LICENSE ./
+COPY config/profiles/*.toml config/profiles/
+COPY config/profiles/tours config/profiles/tours
 COPY middlewares middlewares
 COPY edge edge
 RUN tools/bin/python -m pip wheel --no-deps --no-build-isolation --no-index --wheel-dir dist . \

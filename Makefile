@@ -11,6 +11,8 @@ NODE := tests/clients/node
 CLIENTS := $(NODE)/node_modules/ready
 PROMETHEUS := $(VENV)/prometheus/ready
 TESTS ?=
+# A profile for the demos: claudin, claude-code-proxy, claudexia, multimodal, capio.
+PROFILE ?=
 # Tests wait for processes and for time as often as they compute: three workers keep two cores busy.
 WORKERS ?= 3
 SPREAD = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
@@ -33,11 +35,11 @@ help:  ## this list
 	  || sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1: \2/p' Makefile
 
 demo: SMALL := yes
-demo: $(RUNS)  ## a gateway with a simulated model, one streamed call shown, then it keeps serving
-	PYTHONDONTWRITEBYTECODE=1 $(BIN)/penstock demo
+demo: $(RUNS)  ## a gateway with a simulated model, one streamed call shown, then it keeps serving (PROFILE=capio)
+	PYTHONDONTWRITEBYTECODE=1 $(BIN)/penstock demo $(PROFILE:%=--profile %)
 
 demo-local: $(READY)  ## the same with real models on this machine: text, speech, transcription, pictures, a film
-	$(BIN)/penstock demo --local
+	$(BIN)/penstock demo --local $(PROFILE:%=--profile %)
 
 test: check $(CLIENTS) $(PROMETHEUS)  ## everything that has to hold: check, then all tests, none skipped
 	$(BIN)/python -m pytest $(SPREAD) --no-skips $(TESTS)

@@ -57,6 +57,7 @@ def _command() -> Callable[..., object]:
 def _explain(error: Exception) -> int | None:
     """Print what went wrong. Returns the exit status; None for an error of Penstock itself."""
     from edge.config.load import SettingsError
+    from edge.config.profiles import UnknownProfile
     from edge.management.fields import Refused
     from edge.upstreams.local_media.upstream import LocalMediaUnavailable
     from edge.upstreams.local_model.model import LocalModelUnavailable
@@ -67,6 +68,9 @@ def _explain(error: Exception) -> int | None:
     if isinstance(error, SettingsError):
         for fault in error.faults:
             say(fault)
+        return 2
+    if isinstance(error, UnknownProfile):
+        say(f"error: {error}")
         return 2
     if isinstance(
         error,

@@ -6,6 +6,8 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
+from functools import partial
+from itertools import chain
 from time import time
 
 import httpx
@@ -13,6 +15,7 @@ import msgspec
 
 from edge.config.demo import demo_settings
 from edge.config.load import Settings
+from edge.config.profiles import text
 from edge.management import keys
 from edge.runtime.run_folder import HeldFolder
 from edge.server.serve import AddressInUse, serve
@@ -23,12 +26,14 @@ from middlewares.stores.keys.sql import SqlKeyStore
 from middlewares.stores.sql.database import Database
 
 from .demo_media import media_tour
+from .demo_profile import ProfileDemo, local_models
+from .streamed_call import streamed_call
 
-_PORT = 8080
 _DRAIN = 5.0
 _PROMPT = "Say in a few words what a penstock does. [[sim rate=25]]"
 _LOCAL_PROMPT = "Say in a few words what water is."
 _LOCAL_TOKENS = 100
+_STAMPED = ("x-request-id", "x-model-used", "server-timing")
 
 _HELLO = '"messages": [{"role": "user", "content": "Hello"}]'
 
@@ -36,36 +41,49 @@ _HELLO = '"messages": [{"role": "user", "content": "Hello"}]'
 def run(
     port: int | None = None,
     *,
+    profile: str | None = None,
     local: bool = False,
     media: bool = False,
     say: Callable[[str], object] = sys.stdout.write,
 ) -> None:
     """Serve the demo until interrupted. Its database is deleted at the end.
 
-    port: None takes 8080, or any free one when that is in use.
+    port: None takes that of the configuration, or any free one when that is in use.
+    profile: serve that profile instead of the built-in configuration.
     local: also serve a model that runs on this machine, and show that one.
     media: also serve speech, transcription and reading of pictures on this machine, and show them.
-    Raises AddressInUse for a given port, LocalModelUnavailable, LocalMediaUnavailable.
+    Raises AddressInUse for a given port, UnknownProfile, LocalModelUnavailable,
+    LocalMediaUnavailable.
     """
     with ExitStack() as stack:
         folder = HeldFolder("demo")
         stack.callback(folder.close)
-        settings = demo_settings(os.environ, folder.path)
         if media:
             check_installed()
-            settings = served_by(settings)
-        if local:
-            settings = stack.enter_context(local_model()).served_by(settings)
-        key = asyncio.run(_key(settings))
+        if profile is not None:
+            text(profile)  # an unknown one is refused before a model starts
+        model = stack.enter_context(local_model()) if local else None
+        if profile is not None:
+            models = local_models(model, media=media)
+            demo = ProfileDemo(profile, os.environ, folder.path, models)
+            settings, key, tour = demo.settings, demo.key(), demo.show
+        else:
+            settings = demo_settings(os.environ, folder.path)
+            if media:
+                settings = served_by(settings)
+            if model is not None:
+                settings = model.served_by(settings)
+            key = asyncio.run(_key(settings))
+            tour = partial(_tour, settings=settings, local=local, media=media)
 
         def show(url: str) -> None:
             with suppress(httpx.HTTPError):  # stopped while it was streaming
-                for text in _tour(url, key, settings, local=local, media=media):
-                    say(text)
+                for piece in chain(tour(url, key), [_serving(url)]):
+                    say(piece)
                     sys.stdout.flush()
 
         try:
-            serve(_at(settings, _PORT if port is None else port), on_ready=show)
+            serve(_at(settings, settings.server.port if port is None else port), on_ready=show)
         except AddressInUse:
             if port is not None:
                 raise
@@ -88,40 +106,24 @@ def _at(settings: Settings, port: int) -> Settings:
     return msgspec.structs.replace(settings, server=server)
 
 
+def _serving(url: str) -> str:
+    return f"\nready {url}\nServing until Ctrl-C.\n"
+
+
 def _tour(url: str, key: str, settings: Settings, *, local: bool, media: bool) -> Iterator[str]:
     """Pieces of what the demo prints, as the call proceeds."""
     model = settings.models[0].id
     yield f"\n{settings.brand} is up at {url}\nA key for you:  {key}\n"
     yield f"\nA streamed chat completion from {model}, through the gateway:\n\n  "
-    prompt = _LOCAL_PROMPT if local else _PROMPT
     body = {
         "model": model,
         "stream": True,
-        "messages": [{"role": "user", "content": prompt}],
+        "messages": [{"role": "user", "content": _LOCAL_PROMPT if local else _PROMPT}],
         **({"max_tokens": _LOCAL_TOKENS} if local else {}),
     }
-    with (
-        httpx.Client(trust_env=False, timeout=60) as client,
-        client.stream(
-            "POST",
-            f"{url}/v1/chat/completions",
-            json=body,
-            headers={"authorization": f"Bearer {key}"},
-        ) as response,
-    ):
-        if response.status_code != 200:
-            response.read()
-            yield f"{response.status_code} {response.text}\n"
-            return
-        for line in response.iter_lines():
-            if line.startswith("data: {"):
-                for choice in msgspec.json.decode(line[6:])["choices"]:
-                    yield choice["delta"].get("content") or ""
-        yield "\n\nStamped on the response:\n\n"
-        for name in ("x-request-id", "x-model-used", "server-timing"):
-            yield f"  {name}: {response.headers[name]}\n"
+    headers = {"authorization": f"Bearer {key}"}
+    yield from streamed_call(f"{url}/v1/chat/completions", body, headers, _STAMPED)
     if media:
-        headers = {"authorization": f"Bearer {key}"}
         with httpx.Client(trust_env=False, timeout=120, headers=headers) as client:
             yield from media_tour(client, url, model)
     yield textwrap.dedent(f"""
@@ -141,6 +143,4 @@ def _tour(url: str, key: str, settings: Settings, *, local: bool, media: bool) -
         Models:  {", ".join(one.id for one in settings.models)}
         Page:    {url}/
         Sign in: {url}/app (with the key)
-
         """)
-    yield f"ready {url}\nServing until Ctrl-C.\n"

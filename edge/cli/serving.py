@@ -12,7 +12,7 @@ Port = Annotated[int | None, typer.Option(min=0, max=65535, help="TCP port; 0 fo
 
 def add_to(app: typer.Typer) -> None:
     """Add these commands."""
-    for command in (serve, demo, simulate, migrate, schema):
+    for command in (serve, demo, profile, simulate, migrate, schema):
         app.command()(command)
     app.command("accept-store")(accept_store)
     app.command("print-chain")(print_chain)
@@ -58,11 +58,31 @@ def demo(
             "machine; show all of them.",
         ),
     ] = False,
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            "--profile", metavar="NAME", help="Serve this profile: see `penstock profile`."
+        ),
+    ] = None,
 ) -> None:
-    """Serve the built-in configuration, show one streamed call, and keep serving."""
+    """Serve the built-in configuration or a profile, show one streamed call, and keep serving."""
     from .demo import run
 
-    run(port, local=local_model or local, media=local)
+    run(port, profile=profile, local=local_model or local, media=local)
+
+
+def profile(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="Its name; all are listed without one.")
+    ] = None,
+) -> None:
+    """Print a profile, a configuration to start from; without a name, list the profiles."""
+    from edge.config import profiles
+
+    if name is None:
+        typer.echo("\n".join(profiles.names()))
+    else:
+        typer.echo(profiles.text(name), nl=False)
 
 
 def simulate(

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -38,31 +39,40 @@ class LocalModel(msgspec.Struct, frozen=True):
     key: str
     pid: int
 
+    def upstreams(self) -> list[dict[str, Any]]:
+        """Tables of upstreams of a configuration, one for each dialect."""
+        return [
+            {
+                "name": f"local-{dialect}",
+                "dialect": dialect,
+                "base_url": f"{self.url}/v1",
+                "api_key": self.key,
+            }
+            for dialect in _MODELS.values()
+        ]
+
+    def targets(self) -> dict[str, str]:
+        """Where a configuration with these upstreams finds the model, by the dialect spoken."""
+        return {dialect: f"local-{dialect}/{NAME}" for dialect in _MODELS.values()}
+
     def served_by(self, settings: Settings) -> Settings:
         """`settings` with this model added first, once for each dialect."""
+        targets = self.targets()
         own = parse(
             {
-                "upstreams": [
-                    {
-                        "name": f"local-{dialect}",
-                        "dialect": dialect,
-                        "base_url": f"{self.url}/v1",
-                        "api_key": "env:KEY",
-                    }
-                    for dialect in _MODELS.values()
-                ],
+                "upstreams": self.upstreams(),
                 "models": [
                     {
                         "id": id_,
                         "display_name": f"SmolLM2 135M, asked in the {dialect} dialect",
                         "context": _CONTEXT,
                         "modalities": ["text"],
-                        "targets": [f"local-{dialect}/{NAME}"],
+                        "targets": [targets[dialect]],
                     }
                     for id_, dialect in _MODELS.items()
                 ],
             },
-            env={"KEY": self.key},
+            env={},
         )
         return msgspec.structs.replace(
             settings,
