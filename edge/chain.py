@@ -20,7 +20,7 @@ from edge.proxy.quote import Quoter
 from edge.routing.candidates import Candidates
 from edge.routing.catalog import Catalog, Model
 from edge.routing.paths import UNROUTED, Paths
-from edge.routing.router import RouterMiddleware
+from edge.routing.router import RouterMiddleware, allowed_from
 from edge.routing.unrouted import UnroutedMiddleware
 from edge.runtime.admission import Admission, AdmissionMiddleware
 from middlewares import (
@@ -119,15 +119,27 @@ def _tracing(app: ASGIApp, parts: Parts) -> ASGIApp:
     return TracingMiddleware(app, spans=parts.spans, sampling=sampling, watch=False)
 
 
+def _for_operators(parts: Parts) -> Callable[[Exchange], bool]:
+    """Whether a request is a health check or a scrape from the operator's own networks."""
+    networks = parts.settings.server.ops_networks
+    return lambda exchange: exchange.endpoint == "ops" and allowed_from(exchange.client, networks)
+
+
+def _request_log(app: ASGIApp, parts: Parts) -> ASGIApp:
+    if not parts.settings.log.requests:
+        return app
+    return RequestLogMiddleware(app, log=parts.log, quiet=_for_operators(parts))
+
+
 def _address_limit(app: ASGIApp, parts: Parts) -> ASGIApp:
     rate = parts.settings.limits.safety_net
     limits = Limits(requests=Rate(rate.count, rate.seconds))
+    free = _for_operators(parts)
     return RateLimitMiddleware(
         app,
         counters=parts.counters,
-        limits=lambda _exchange: limits,
+        limits=lambda exchange: None if free(exchange) else limits,
         subject=by_address,
-        exempt=("ops",),
         name="address",
         report=False,
         body_unread=True,
@@ -251,7 +263,7 @@ LAYERS: tuple[Layer, ...] = (
     Layer(
         "request_log",
         "one line per request, with the status that left",
-        lambda app, p: RequestLogMiddleware(app, log=p.log) if p.settings.log.requests else app,
+        _request_log,
     ),
     Layer(
         "headers",

@@ -110,6 +110,8 @@ def _attempt(attempt: Attempt) -> dict[str, Any]:
 class RequestLogMiddleware:
     """Log one line per request when it has ended.
 
+    quiet: whether a finished exchange gets no line.
+
     Reads:   every field
     Writes:  nothing
     Rejects: never
@@ -124,7 +126,7 @@ class RequestLogMiddleware:
         app: ASGIApp,
         *,
         log: Callable[..., Any],
-        quiet: frozenset[str] = frozenset(("ops",)),
+        quiet: Callable[[Exchange], bool] = lambda _exchange: False,
     ) -> None:
         self.app = app
         self._log = log
@@ -137,5 +139,5 @@ class RequestLogMiddleware:
         try:
             await self.app(scope, receive, send)
         finally:
-            if exchange.endpoint not in self._quiet:
+            if not self._quiet(exchange):
                 self._log("request", **request_line(scope, exchange, perf_counter()))

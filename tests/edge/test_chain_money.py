@@ -296,9 +296,23 @@ async def test_the_management_api_is_not_there_without_a_token(gateway: Make) ->
 
 
 @pytest.mark.parametrize("path", ["/v1/nothing", "/wp-admin", "/admin/v1/keys", CHAT])
-async def test_the_safety_net_is_under_everything_but_the_open_paths(path: str) -> None:
+async def test_the_safety_net_is_under_everything_but_health_checks_of_operators(path: str) -> None:
     one = ScriptedGateway(Scripted(whole()), document={"limits": {"safety_net": "2/min"}})
     statuses = [(await request(one.app, "POST", path, body=b"{}")).status for _ in range(3)]
     assert statuses[0] == statuses[1] != 429 == statuses[2]
     assert (await request(one.app, "GET", "/health")).status == 200
     assert (await request(one.app, "POST", path, client=("192.0.2.9", 1))).status != 429
+
+
+@pytest.mark.parametrize("path", ["/health", "/api/hello", "/metrics", "/livez"])
+async def test_safety_net_counts_open_paths_but_for_the_networks_of_operators(path: str) -> None:
+    document = {"limits": {"safety_net": "2/min"}, "server": {"ops_networks": ["10.0.0.0/8"]}}
+    one = ScriptedGateway(Scripted(whole()), document=document)
+
+    async def statuses(address: str) -> list[int]:
+        asked = [await request(one.app, "GET", path, client=(address, 1)) for _ in range(3)]
+        return [answer.status for answer in asked]
+
+    public = await statuses("192.0.2.9")
+    assert public[0] == public[1] != 429 == public[2]
+    assert 429 not in await statuses("10.1.2.3")

@@ -60,9 +60,10 @@ class LimitsConfig(Struct, frozen=True, kw_only=True):
     safety_net: Annotated[
         RateSetting,
         Meta(
-            description="Request rate of one client address over all paths that need a key, "
-            "counted before the key is checked. Name a reverse proxy in `server.trusted_proxies`, "
-            "or all its clients count as one address."
+            description="Request rate of one client address over all paths, counted before the "
+            "key is checked. Health checks and scrapes from `server.ops_networks` do not count. "
+            "Name a reverse proxy in `server.trusted_proxies`, or all its clients count as one "
+            "address."
         ),
     ] = RateSetting(5000, 600)
     throttle_max_wait: Annotated[

@@ -60,7 +60,10 @@ def _part(part: dict[str, Any], path: str) -> Block:
         case "input_audio":
             return _audio(part, path)
         case "file":
-            return _file(part, path)
+            where = f"{path}.file"
+            return _file(part, mapping(part.get("file"), where), where, path)
+        case "input_file":
+            return _file(part, part, path, path)
         case "image":
             return _source_image(part, path)
         case "document":
@@ -144,9 +147,8 @@ def _audio(part: dict[str, Any], path: str) -> Audio:
     )
 
 
-def _file(part: dict[str, Any], path: str) -> Document | Image:
-    where = f"{path}.file"
-    file = mapping(part.get("file"), where)
+def _file(part: dict[str, Any], file: dict[str, Any], where: str, path: str) -> Document | Image:
+    """file: the members of the file, which the part of Responses has itself."""
     name = string(file.get("filename") or "", f"{where}.filename")
     cache = cache_of(part)
     if file.get("file_id") is not None:

@@ -20,6 +20,8 @@ Part = dict[str, Any]
 
 _MESSAGES = frozenset(("image", "document"))
 _RESPONSES = frozenset(("input_image", "input_file", "computer_screenshot"))
+_CHATS = "messages"
+"""The member that holds the turns of a chat, in which upstreams know no parts of Responses."""
 _KEPT: Mapping[Form, tuple[str, ...]] = {
     "chat": (),
     "responses": (),
@@ -45,6 +47,8 @@ def form_of(part: MediaPart) -> Form:
     """The form that a part is written in."""
     if part.form in _MESSAGES:
         return "messages"
+    if part.form in _RESPONSES and part.location[0] == _CHATS:
+        return "chat"
     if part.form in _RESPONSES or part.text_type == "input_text":
         return "responses"
     return "chat"

@@ -8,7 +8,7 @@ from edge.untyped_json import number
 
 from .directives import directives_of
 from .prompt import UNREADABLE, Prompt, PromptRejected, PromptTool, rejected, schema_of, sign
-from .turns import Content, Message, marked_tokens, weights
+from .turns import Content, Message, marked_tokens, text_of, weights
 
 
 class _MessagesTool(msgspec.Struct):
@@ -52,6 +52,7 @@ class _Messages(msgspec.Struct):
     cache_control: Any = None
 
 
+_JSON_MODE = "a single JSON object and nothing else."
 _decode_messages = msgspec.json.Decoder(_Messages, float_hook=number).decode
 
 
@@ -96,11 +97,17 @@ def read_messages(body: bytes, *, counting: bool = False) -> Prompt:
         stops=tuple(filter(None, asked.stop_sequences or ())),
         thinks=asked.thinking is not None and asked.thinking.type in ("enabled", "adaptive"),
         shows=asked.thinking is None or asked.thinking.display != "omitted",
-        schema=schema_of(config.format) if config else None,
+        schema=schema_of(config.format if config and config.format else _json_mode(asked)),
         tokens=tokens,
         cached=cached,
         written=marked - cached,
     )
+
+
+def _json_mode(asked: _Messages) -> dict[str, Any] | None:
+    """The format that the end of the system prompt asks for: Messages has no JSON mode."""
+    system = text_of(asked.system).rstrip()
+    return {"type": "json_object"} if system.endswith(_JSON_MODE) else None
 
 
 def _check_signatures(messages: list[Message]) -> None:

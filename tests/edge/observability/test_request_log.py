@@ -211,11 +211,15 @@ async def test_request_line_escapes_control_characters() -> None:
     assert path["path"] == r"/no\u001b[2J\u0085/there"
 
 
-async def test_request_log_skips_ops_and_can_be_off() -> None:
-    gateway = ScriptedGateway(Scripted(Answer()))
+async def test_request_log_skips_ops_of_operators_and_can_be_off() -> None:
+    document = {"server": {"ops_networks": ["10.0.0.0/8"]}}
+    gateway = ScriptedGateway(Scripted(Answer()), document=document)
     for path in ("/health", "/metrics"):
-        await request(gateway.app, "GET", path)
+        await request(gateway.app, "GET", path, client=("10.1.2.3", 1))
     assert gateway.log == []
+    for path, status in (("/health", 200), ("/metrics", 404)):
+        await request(gateway.app, "GET", path, client=("192.0.2.9", 1))
+        assert (gateway.log[-1]["path"], gateway.log[-1]["status"]) == (path, status)
     silent = ScriptedGateway(Scripted(Answer()), document={"log": {"requests": False}})
     await request(silent.app, "GET", "/v1/models")
     assert silent.log == []
@@ -309,7 +313,9 @@ async def test_request_log_quiet_endpoints_are_skipped() -> None:
         Exchange.of(scope).endpoint = scope["path"][1:]
 
     log = RequestLogMiddleware(
-        app, log=lambda _, **line: seen.append(line["path"]), quiet=frozenset(("hush",))
+        app,
+        log=lambda _, **line: seen.append(line["path"]),
+        quiet=lambda exchange: exchange.endpoint == "hush",
     )
     for path in ("/hush", "/loud"):
         async with Call(log, http_scope("GET", path)) as call:

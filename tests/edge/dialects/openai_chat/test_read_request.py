@@ -297,6 +297,8 @@ def test_files_and_sound() -> None:
         {"type": "file", "file": {"file_data": f"data:image/jpeg;base64,{PNG}"}},
         {"type": "document", "title": "t", "source": {"type": "text", "data": "x"}},
         {"type": "input_audio", "input_audio": {"data": "eA==", "format": "wav"}},
+        {"type": "input_file", **pdf},
+        {"type": "input_file", "file_id": "f"},
     ) == [
         Document(media_type="application/pdf", data=PDF, name="a.pdf", at="messages[0].content[0]"),
         Document(media_type="application/pdf", data=PDF, at="messages[0].content[1]"),
@@ -305,6 +307,8 @@ def test_files_and_sound() -> None:
         Image(media_type="image/png", data=PNG, at="messages[0].content[4]"),
         Document(media_type="text/plain", text="x", name="t", at="messages[0].content[5]"),
         Audio(data="eA==", format="wav", at="messages[0].content[6]"),
+        Document(media_type="application/pdf", data=PDF, name="a.pdf", at="messages[0].content[7]"),
+        Document(file_id="f", at="messages[0].content[8]"),
     ]
 
 

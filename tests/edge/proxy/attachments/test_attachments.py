@@ -169,6 +169,18 @@ INLINE: list[tuple[Dialect, str, dict[str, Any], dict[str, Any]]] = [
         {"type": "text", "text": "n.txt\ngrößer\n"},
     ),
     (
+        "openai",
+        "png",
+        {"type": "input_image", "file_id": "ID", "detail": "high"},
+        {"type": "image_url", "image_url": {"url": IMAGE, "detail": "high"}},
+    ),
+    (
+        "openai",
+        "pdf",
+        {"type": "input_file", "file_id": "ID"},
+        {"type": "file", "file": {"filename": "a.pdf", "file_data": DOCUMENT}},
+    ),
+    (
         "responses",
         "png",
         {"type": "input_image", "file_id": "ID", "detail": "high"},

@@ -324,6 +324,15 @@ def test_a_structured_answer_fits_its_schema() -> None:
     assert json.loads(block["text"]) == {"ok": True}
 
 
+def test_messages_answers_an_object_when_its_system_prompt_ends_with_that_wish() -> None:
+    wish = "Reply with a single JSON object and nothing else."
+    for system in (f"Be brief. {wish}", [{"type": "text", "text": wish}]):
+        block = ask_json(post(MESSAGES, messages(system=system)))["content"][0]
+        assert isinstance(json.loads(block["text"]), dict)
+    block = ask_json(post(MESSAGES, messages(system=f"{wish} Or not.")))["content"][0]
+    assert not block["text"].startswith("{")
+
+
 def test_every_text_event_carries_the_canary() -> None:
     canary = "c" * 64
     data = events(whole(ask(post(CHAT, chat(f"{canary} [[sim canary=1 tokens=5]]", stream=True)))))
