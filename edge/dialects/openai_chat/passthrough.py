@@ -65,6 +65,7 @@ from .wire import NULL, usage_in
 from .write_answer import DONE
 
 _NULL_USAGE = b',"usage":null'
+_SPACED_NULL_USAGE = re.compile(rb',\s*"usage"\s*:\s*null')
 _TEXT = b'"content":"'
 _NAMED = b'"model"'
 _MARKED, _UNMARKED = b'"system_fingerprint":', b'"system_fingerprint":null'
@@ -321,6 +322,8 @@ class ChatRelay:
                 if not choices:
                     return b""
                 drop = (*drop, "usage")
+        elif self._strip and b'"usage"' in event:
+            event, data = (_SPACED_NULL_USAGE.sub(b"", part) for part in (event, data))
         if interrupted is not None:
             broke = UpstreamError.by(interrupted)
             if any(map(_has_content, choices)):

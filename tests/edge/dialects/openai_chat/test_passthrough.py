@@ -437,6 +437,23 @@ def test_relay_does_not_name_the_upstream(members: Json, asks: Json) -> None:
         ) is bool(asks)
 
 
+@pytest.mark.parametrize("members", [{}, TELLING])
+@pytest.mark.parametrize("spaced", [False, True])
+def test_relay_null_usage_that_was_not_asked_for_is_in_no_chunk(
+    spaced: bool, members: Json
+) -> None:
+    """Also in the first chunk, and in others that are written again."""
+    stream = [event(said(""), usage=None, **members)]
+    stream += [event(said(word), usage=None, **members) for word in ("Hel", "lo")]
+    stream += [event(STOP, usage=None, **members), event(usage=USAGE, **members), DONE]
+    if spaced:
+        stream = [each.replace(b',"usage":null', b', "usage" : null') for each in stream]
+    for blocks in ways(*stream):
+        relayed = Relayed(blocks)
+        assert relayed.text == "Hello"
+        assert not [chunk for chunk in relayed.chunks if "usage" in chunk]
+
+
 def test_relay_a_name_that_comes_late_does_not_pass() -> None:
     stream = [event(said("a")), event(said("b")), event(said("c"), provider="vendor-secret")]
     for blocks in ways(*stream, event(STOP), DONE):
