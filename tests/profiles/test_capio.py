@@ -386,11 +386,11 @@ def _short(tokens: int) -> str:
 
 def test_prices_per_million_tokens_are_on_the_landing_page(gateway: Gateway, ann: Customer) -> None:
     page = ask(gateway, "/").text
-    assert "per million" in page
-    rows = re.findall(r"<tr>(.*?)</tr>", page, re.DOTALL)
+    (prices,) = re.findall(r'<table id="models">(.*?)</table>', page, re.DOTALL)
+    assert "per million" in prices
     shown = {
         re.findall(r"<code>(.*?)</code>", row)[0]: re.findall(r"<td.*?>(.*?)</td>", row)
-        for row in rows
+        for row in re.findall(r"<tr>(.*?)</tr>", prices, re.DOTALL)
         if "<code>" in row
     }
     listed = ask(gateway, "/v1/models", None, ann.bearer).json()["data"]
