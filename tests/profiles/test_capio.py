@@ -266,11 +266,11 @@ def test_key_from_the_dashboard_is_shown_once(gateway: Gateway) -> None:
         (path,) = set(re.findall(r'href="(/app/api-keys/key_[0-9a-z]{20})">Done', made.text))
         again = visitor.post("/app/api-keys", data={"name": "laptop", **fields})
         pages = [visitor.get(page).text for page in (path, "/app/api-keys", "/app/setup", "/app")]
-        told = visitor.get(again.headers["location"])
+        note = visitor.get(again.headers["location"])
     key = {"authorization": f"Bearer {secret}"}
     until(lambda: ask(gateway, "/v1/models", None, key).status_code == 200, what="the new key")
     management = [admin(gateway, "GET", name) for name in ("keys", f"keys/{path[14:]}", "audit")]
-    for text in (*pages, again.text, told.text, json.dumps(management)):
+    for text in (*pages, again.text, note.text, json.dumps(management)):
         assert secret not in text
         assert secret.removeprefix("sk-capio-live-")[8:] not in text
 
@@ -332,8 +332,8 @@ def test_curl_line_of_a_stream_has_openais_wire_format(
     answer = snippets.curl(capio_snippets.CURL_STREAM, replaced, tmp_path, CAPIO_API_KEY=ann.secret)
     assert answer.status == 200, answer.text
     assert answer.headers["content-type"].startswith("text/event-stream")
-    told = check_stream("chat", answer.text.encode())
-    assert "Tell me a story" in told.text
+    answered = check_stream("chat", answer.text.encode())
+    assert "Tell me a story" in answered.text
     assert answer.text.rstrip().endswith("data: [DONE]")
     assert {chunk["model"] for chunk in answer.events()} == {"deepseek-v4-flash"}
 
