@@ -275,6 +275,7 @@ class Gateway:
         self._services.broken_models.adopt(snapshot.settings)
         self._services.alerts.adopt(snapshot.settings)
         self._services.fetcher.adopt(FetchRules.of(snapshot.settings.fetch))
+        self._services.jobs.errors.adopt(snapshot.settings.error_style)
         self._services.jobs.fetcher.adopt(FetchRules.of(snapshot.settings.fetch))
         self._services.jobs.traces.adopt(Sampling(snapshot.settings.tracing.ratio))
         sweeper = self._services.sweeper

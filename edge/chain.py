@@ -9,6 +9,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from edge.billing.plans import Plans
 from edge.billing.token_estimate import Estimator
+from edge.config.error_checks import kind_changes
 from edge.config.load import Settings
 from edge.media.audio_length import AudioMeter
 from edge.media.decode.sandbox import Sandbox
@@ -282,6 +283,8 @@ LAYERS: tuple[Layer, ...] = (
             app,
             brand=p.settings.brand,
             details=p.settings.errors.details,
+            kinds=kind_changes(p.settings.errors),
+            unchanged=("admin", "dashboard", "ops"),
             stopped=p.stopped,
         ),
     ),

@@ -25,7 +25,7 @@ from edge.media.fetch.rules import FetchLimits, FetchRules
 from edge.media.jobs.engine import JobEngine
 from edge.media.jobs.notices import Notices, Signer
 from edge.media.jobs.results import Results
-from edge.media.jobs.service import Jobs, NewestProviders
+from edge.media.jobs.service import Jobs, NewestErrorStyle, NewestProviders
 from edge.media.jobs.steps import JobTimes, Steps
 from edge.media.library import Files
 from edge.media.objects import Objects
@@ -378,6 +378,7 @@ def jobs_of(
     the reservation of a job that has ended."""
     option = settings.jobs
     store, providers = SqlJobStore(database), NewestProviders()
+    errors = NewestErrorStyle(settings.error_style)
     # Videos are large, and read once.
     fetcher = Fetcher(
         FetchRules.of(settings.fetch),
@@ -400,7 +401,7 @@ def jobs_of(
             first=option.first_poll,
             longest=option.longest_poll,
         ),
-        brand=settings.brand,
+        errors=errors,
         traces=traces,
     )
     engine = JobEngine(store, steps, at_once=option.at_once, lease=option.lease, keep=option.keep)
@@ -408,7 +409,7 @@ def jobs_of(
         metrics.sample(metrics.jobs.labels(state), partial(engine.count, state))
     metrics.sample(metrics.jobs_overdue, lambda: engine.figures.overdue)
     metrics.sample(metrics.job_steps, lambda: engine.busy)
-    return Jobs(store, engine, results, signer, providers, fetcher, traces)
+    return Jobs(store, engine, results, signer, providers, errors, fetcher, traces)
 
 
 def objects_of(store: StoreConfig) -> Objects:

@@ -22,10 +22,11 @@ if TYPE_CHECKING:
     from .auth import AuthMiddleware
     from .budget import BudgetMiddleware, Quote, credits_used
     from .downgrade import DowngradeMiddleware
+    from .error_kinds import KINDS, KindChange
     from .errors import ErrorsMiddleware
     from .exchange import Attempt, Candidate, ErrorStyle, Exchange, Principal, Target, Usage
     from .headers import HeaderStampMiddleware
-    from .problem import KINDS, Problem
+    from .problem import Problem
     from .request_id import RequestIDMiddleware
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "FallbackMiddleware",
     "HeaderStampMiddleware",
     "IdempotencyMiddleware",
+    "KindChange",
     "Metrics",
     "MetricsMiddleware",
     "Principal",
@@ -60,7 +62,8 @@ __all__ = [
 ]
 
 _HOMES = {
-    "KINDS": "problem",
+    "KINDS": "error_kinds",
+    "KindChange": "error_kinds",
     "Attempt": "exchange",
     "AuthMiddleware": "auth",
     "Quote": "budget",

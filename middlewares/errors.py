@@ -2,11 +2,12 @@
 
 import logging
 from asyncio import CancelledError
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from .asgi import ASGIApp, Message, Receive, Scope, Send
 from .body import discard_unread
+from .error_kinds import KindChange, changed_kinds
 from .exchange import ErrorStyle, exchange_of
 from .problem import Problem
 
@@ -32,6 +33,8 @@ class ErrorsMiddleware:
     A cancellation is raised, unless `stopped` says that the service is stopping: then the answer is
     `upstream_unavailable`, in a stream that has begun an error event.
 
+    kinds: changes of statuses, types, codes and texts, by the name of a kind in the table.
+    unchanged: endpoints (`Exchange.endpoint`) for which these do not hold.
     stopped: called at each cancellation. If the service stops, it calls `Task.uncancel` and returns
         true. A further cancellation while the answer is written ends the answer.
 
@@ -56,12 +59,14 @@ class ErrorsMiddleware:
         *,
         brand: str = _STYLE.brand,
         details: bool = False,
+        kinds: Mapping[str, KindChange] | None = None,
+        unchanged: Iterable[str] = (),
         stopped: Callable[[], bool] = lambda: False,
     ) -> None:
         if not brand:
             raise ValueError("brand '': expected the name that public messages carry")
         self.app = app
-        self._style = ErrorStyle(brand, details)
+        self._style = ErrorStyle(brand, details, changed_kinds(kinds or {}), frozenset(unchanged))
         self._stopped = stopped
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 from .asgi import Scope
+from .error_kinds import KINDS, Kind
 from .limits import Level, OnHangup
 
 Dialect = Literal["openai", "anthropic", "responses"]
@@ -33,11 +34,19 @@ MAX_OUTPUT = 1 << 53
 class ErrorStyle(msgspec.Struct, frozen=True):
     """The operator's settings for error responses.
 
-    brand: name in public messages. details: adds `{"field", "issue"}` to the OpenAI envelope.
+    brand: name in public messages. details: adds `{"field", "issue"}` to each error.
+    kinds: the table of error kinds, with what the operator changed in it.
+    unchanged: endpoints whose errors keep the table's own.
     """
 
     brand: str = "This service"
     details: bool = False
+    kinds: Mapping[str, Kind] = KINDS
+    unchanged: frozenset[str] = frozenset()
+
+    def kind(self, name: str, endpoint: str = "") -> Kind:
+        """The row of a kind in the errors of an endpoint."""
+        return KINDS[name] if endpoint in self.unchanged else self.kinds[name]
 
 
 class Team(msgspec.Struct, frozen=True):

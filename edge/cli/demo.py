@@ -94,7 +94,7 @@ async def _key(settings: Settings) -> str:
     database = await Database.open(settings.store.sql)
     try:
         _, secret = await keys.create(
-            SqlKeyStore(database), settings.brand, name="demo", now=time()
+            SqlKeyStore(database), settings.key_prefixes, name="demo", now=time()
         )
         return secret
     finally:

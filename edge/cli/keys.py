@@ -134,7 +134,7 @@ def create_key(
     async def create(stores: Stores) -> "tuple[Key, str]":
         return await keys.create(
             stores.audited("key.create"),
-            settings.slug,
+            settings.key_prefixes,
             now=time.time(),
             name=name,
             owner=owner,
@@ -283,7 +283,9 @@ def rotate_key(
     async def rotate(stores: Stores) -> "tuple[Key, str]":
         key = await keys.show(stores.keys, which)
         audited = stores.audited("key.rotate")
-        return await keys.rotate(audited, settings.slug, key.id, now=time.time(), grace=length)
+        return await keys.rotate(
+            audited, settings.key_prefixes, key.id, now=time.time(), grace=length
+        )
 
     _show_secret(*with_stores(settings, rotate), quiet)
 

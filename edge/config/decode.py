@@ -56,7 +56,11 @@ class ConfigDecoder:
                     found = "" if kind.bare in _SILENT else _found(value)
                     return self._fault(path, f"{error}{found}")
         try:
-            return msgspec.convert(value, kind.declared)
+            found = msgspec.convert(value, kind.declared)
+            if isinstance(value, str) and value.endswith("\n") and _pattern(kind):
+                # `$` of a pattern matches in front of it; and schemas know no other end of a text.
+                raise msgspec.ValidationError("Expected no line break at the end")
+            return found
         except msgspec.ValidationError as error:
             return self._fault(path, f"{_expected(error, kind, value)}{_found(value)}")
 
@@ -115,13 +119,19 @@ def _expected(error: msgspec.ValidationError, kind: FieldKind, value: object) ->
             if near:
                 return f'did you mean "{near[0]}"?'
         return "expected one of " + ", ".join(f'"{choice}"' for choice in kind.choices)
-    if "matching regex" in str(error) and (form := kind.note("expected")):
+    if ("matching regex" in str(error) or "line break" in str(error)) and (
+        form := kind.note("expected")
+    ):
         return f"expected {form}"
     text = str(error).partition(", got ")[0].replace("`", "").replace(" | null", "")
     names = {"Expected int": "expected a whole number", "Expected str": "expected a text"}
     for theirs, ours in {**names, "Expected bool": "expected true or false"}.items():
         text = text.replace(theirs, ours)
     return text
+
+
+def _pattern(kind: FieldKind) -> bool:
+    return any(meta.pattern for meta in kind.metas)
 
 
 def _found(value: object) -> str:

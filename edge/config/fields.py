@@ -104,11 +104,13 @@ def fields_of(table: type[msgspec.Struct]) -> Mapping[str, Field]:
 
 def walk_settings(table: type[msgspec.Struct], path: str = "") -> Iterator[tuple[str, Field]]:
     """Path and field of every setting in `table` and the tables in it: `server.port`,
-    `plans[].windows[].length`."""
+    `plans[].windows[].length`, `errors.kinds.*.status`."""
     for name, field in fields_of(table).items():
         kind, here = field.kind, f"{path}{name}"
         if kind.form == "list" and kind.inner is not None:
             kind, here = (kind.inner, f"{here}[]") if kind.inner.form == "table" else (kind, here)
+        if kind.form == "map" and kind.inner is not None and kind.inner.form == "table":
+            kind, here = kind.inner, f"{here}.*"
         if kind.form == "table":
             yield from walk_settings(kind.bare, f"{here}.")
         else:

@@ -17,8 +17,12 @@ from typing import Any
 import msgspec
 
 from edge.endpoints import NAMES
+from middlewares.error_kinds import changed_kinds
+from middlewares.exchange import ErrorStyle
+from middlewares.stores.keys.base import KeyPrefixes
 
 from .decode import ConfigDecoder
+from .error_checks import kind_changes
 from .model import AllowanceConfig, Configuration, StoreConfig
 from .secrets import HttpUrl, Location, PasswordHash, References, Secret
 from .units import Credits, Duration, Network, RateSetting, Size, Span, network
@@ -60,6 +64,18 @@ class Settings(Configuration, frozen=True, kw_only=True):
     def slug(self) -> str:
         """The brand as part of keys and model prefixes."""
         return slug(self.brand)
+
+    @property
+    def key_prefixes(self) -> KeyPrefixes:
+        """What new keys begin with."""
+        prefix = self.auth.key_prefix
+        return KeyPrefixes.of_brand(self.slug) if prefix is None else KeyPrefixes.of(prefix)
+
+    @property
+    def error_style(self) -> ErrorStyle:
+        """The style of errors outside a request."""
+        kinds = changed_kinds(kind_changes(self.errors))
+        return ErrorStyle(self.brand, self.errors.details, kinds)
 
 
 class SettingsError(ValueError):

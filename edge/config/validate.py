@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from edge.endpoints import BY_NAME, CONVERSATIONS, TAILS
 from middlewares.webhooks import secret_key
 
+from .error_checks import error_faults
 from .model import AllowanceConfig, Configuration, ModelConfig, RouteConfig
 from .upstream_checks import BOUNDS, NEEDED, is_visible, upstream_faults
 from .urls import ESCAPED, is_postgresql, is_redis
@@ -64,6 +65,7 @@ def faults_of(configuration: Configuration) -> Iterator[str]:
         )
     yield from _landing_faults(configuration, plans)
     yield from _alert_faults(configuration)
+    yield from error_faults(configuration.errors)
     yield from _twice("plans", "id", (plan.id for plan in configuration.plans))
     yield from _twice("upstreams", "name", (one.name for one in configuration.upstreams))
     for n, upstream in enumerate(configuration.upstreams):

@@ -180,7 +180,7 @@ def refused(request: DashboardRequest, problem: Problem) -> Response:
     """A problem as a page, or as a fragment for htmx."""
     exchange = request.exchange
     problem.answered(exchange)
-    status = problem.row.status
+    status = problem.status(exchange)
     response = request.render(
         "fragments/error.html" if request.fragment else "error.html",
         status,

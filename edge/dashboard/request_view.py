@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from middlewares.problem import KINDS
+from middlewares.exchange import ErrorStyle
 from middlewares.stores.ledger.base import Ended, Entry
 
 _SHORTEST = 0.6
@@ -84,9 +84,9 @@ class RequestView(msgspec.Struct, frozen=True):
     problem: str
 
 
-def request_view(entry: Entry, children: Sequence[Entry], brand: str) -> RequestView:
+def request_view(entry: Entry, children: Sequence[Entry], style: ErrorStyle) -> RequestView:
     """Arrange a row of kind use."""
-    steps = list(_steps(entry, brand))
+    steps = list(_steps(entry, style))
     failed = entry.ended in ("failed", "cut") and steps
     return RequestView(
         entry=entry,
@@ -100,15 +100,15 @@ def request_view(entry: Entry, children: Sequence[Entry], brand: str) -> Request
     )
 
 
-def public_problem(kind: str, brand: str) -> str:
+def public_problem(kind: str, style: ErrorStyle) -> str:
     """The public text of a kind of problem; "" for none."""
-    row = KINDS.get(kind)
+    row = style.kinds.get(kind)
     if row is None:
         return "It did not answer." if kind else ""
-    return row.message.format(brand=brand, retry_after=row.retry_after)
+    return row.message.format(brand=style.brand, retry_after=row.retry_after)
 
 
-def _steps(entry: Entry, brand: str) -> Sequence[Step]:
+def _steps(entry: Entry, style: ErrorStyle) -> Sequence[Step]:
     steps, before, whole = [], 0.0, entry.duration_ms
     for attempt in entry.attempts:
         start = min(_percent(before, whole), 100 - _SHORTEST)
@@ -117,7 +117,7 @@ def _steps(entry: Entry, brand: str) -> Sequence[Step]:
             Step(
                 model=attempt.served or entry.model,
                 ms=attempt.ms,
-                problem=public_problem(attempt.problem, brand),
+                problem=public_problem(attempt.problem, style),
                 kind=attempt.problem,
                 start=start,
                 length=length,

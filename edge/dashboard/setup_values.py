@@ -86,7 +86,7 @@ def setup_of(
         brand=settings.brand,
         slug=settings.slug,
         url=public_url(request.scope, server.public_url, server.trusted_proxies),
-        key=f"sk-{settings.slug}-live-..." if needs_key else "unused",
+        key=f"{settings.key_prefixes.live}..." if needs_key else "unused",
         variable=key_variable(settings.slug),
         needs_key=needs_key,
         paths=paths,

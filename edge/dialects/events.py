@@ -108,8 +108,8 @@ class Stopped(Struct, gc=False):
 class Failed(Struct, gc=False):
     """The upstream failed.
 
-    kind: of `middlewares.problem.KINDS`. reason: for the log. upstream_message: the upstream's own
-    words, for callers to whom it is disclosed. wait: seconds that the upstream asked to wait.
+    kind: of `middlewares.error_kinds.KINDS`. reason: for the log. upstream_message: the upstream's
+    own words, for callers to whom it is disclosed. wait: seconds that the upstream asked to wait.
     """
 
     reason: str

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from edge.config.load import SettingsError, read_key_limits
+from middlewares.secret_form import names_key
 
 _LONGEST = 200
 _MOST_PAIRS = 16
@@ -35,7 +36,7 @@ def new_id(prefix: str) -> str:
 
 def looks_secret(text: str) -> bool:
     """Whether `text` may be or contain a secret, of Penstock or another vendor."""
-    return any(
+    return names_key(text) or any(
         (mark := _MARK.search(word)) is not None and _RANDOM.search(word, mark.end()) is not None
         for word in text.split()
     )

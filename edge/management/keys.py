@@ -4,7 +4,6 @@ Each takes a `KeyStore` and the time as Unix seconds, and prints nothing. Only `
 return a raw secret, as the second member of their result.
 """
 
-import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from ipaddress import ip_network
@@ -17,6 +16,7 @@ from edge.endpoints import NAMES
 from middlewares.stores.keys.base import (
     ACCEPTABLE,
     Key,
+    KeyPrefixes,
     KeyStore,
     Mode,
     UnknownKey,
@@ -33,8 +33,6 @@ from .fields import Refused, looks_secret
 from .teams import get as get_team
 
 _CENTURY = 36525 * 86400.0
-_MADE = re.compile(r"sk-.*-(live|test)-[0-9A-Za-z]*")
-"""Display prefix of a secret that Penstock generated."""
 
 
 class KeyRefused(Refused):
@@ -43,7 +41,7 @@ class KeyRefused(Refused):
 
 async def create(
     store: KeyStore,
-    brand: str,
+    begin: str | KeyPrefixes,
     *,
     now: float,
     name: str,
@@ -65,15 +63,15 @@ async def create(
 ) -> tuple[Key, str]:
     """Create a key. Returns it and its secret, which cannot be read again.
 
-    expires_in: seconds from `now`. secret: an existing one, such as a key of another gateway;
-    generated unless given. team: id of a team in `teams`. plans: ids of the known plans; None does
-    not check. key_id: a new random id; made unless given. check: called with the key before it is
-    stored. Raises Refused, StoreUnavailable, and what `check` raises.
+    begin: as in `mint`. expires_in: seconds from `now`. secret: an existing one, such as a key of
+    another gateway; generated unless given. team: id of a team in `teams`. plans: ids of the known
+    plans; None does not check. key_id: a new random id; made unless given. check: called with the
+    key before it is stored. Raises Refused, StoreUnavailable, and what `check` raises.
     """
     if mode not in ("live", "test"):
         raise KeyRefused("mode", f"expected live or test, not {mode!r}")
     if secret is None:
-        secret = mint(brand, mode)
+        secret = mint(begin, mode)
     elif not is_acceptable(secret):
         raise KeyRefused("secret", f"expected {ACCEPTABLE}")
     elif await store.find(digest(secret)) is not None:
@@ -129,7 +127,7 @@ async def every(store: KeyStore) -> list[Key]:
 
 async def rotate(
     store: KeyStore,
-    brand: str,
+    begin: str | KeyPrefixes,
     key_id: str,
     *,
     now: float,
@@ -139,7 +137,7 @@ async def rotate(
     """Give a key a new secret; identity, plan, limits and usage stay.
 
     The previous secret works for `grace` more seconds; the one before it stops at once.
-    revision: refuse a key that was changed after it. Raises KeyRefused.
+    begin: as in `mint`. revision: refuse a key that was changed after it. Raises KeyRefused.
     """
     if not 0 <= grace <= _CENTURY:
         raise KeyRefused("grace", f"expected 0 seconds to a century, not {grace:g}")
@@ -158,8 +156,8 @@ async def rotate(
             previous_until=now + grace if grace else None,
         )
 
-    made = _MADE.fullmatch((await get(store, key_id)).prefix)  # None: an imported secret
-    secret = mint(brand, "test" if made is not None and made[1] == "test" else "live")
+    prefixes = KeyPrefixes.of_brand(begin) if isinstance(begin, str) else begin
+    secret = mint(prefixes, prefixes.mode_of((await get(store, key_id)).prefix))
     return await _update(store, key_id, change), secret
 
 

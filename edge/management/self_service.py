@@ -16,7 +16,7 @@ from edge.billing.plans import Plans
 from middlewares.limits import Limits, PlanLimits, Rate
 from middlewares.pricing import decimal
 from middlewares.problem import Problem
-from middlewares.stores.keys.base import Key, KeyStore, KeysWanted
+from middlewares.stores.keys.base import Key, KeyPrefixes, KeyStore, KeysWanted
 from middlewares.stores.teams.base import TeamStore
 
 from . import keys
@@ -47,7 +47,7 @@ class ChildKey(msgspec.Struct, frozen=True, kw_only=True):
 async def create_child(
     store: KeyStore,
     teams: TeamStore,
-    brand: str,
+    begin: str | KeyPrefixes,
     parent: Key,
     asked: ChildKey,
     plans: Plans,
@@ -75,7 +75,7 @@ async def create_child(
 
     return await keys.create(
         store,
-        brand,
+        begin,
         now=now,
         name=asked.name,
         owner=parent.owner,
@@ -96,7 +96,7 @@ async def create_child(
 async def create_for_owner(
     store: KeyStore,
     teams: TeamStore,
-    brand: str,
+    begin: str | KeyPrefixes,
     owner: str,
     *,
     name: str,
@@ -120,7 +120,7 @@ async def create_for_owner(
         raise full
     key, secret = await keys.create(
         store,
-        brand,
+        begin,
         now=now,
         name=name,
         owner=owner,

@@ -5,6 +5,7 @@ fill a disk, control a terminal, forge a line or leak a key.
 """
 
 from edge.vendors.errors.redact import redacted
+from middlewares.secret_form import may_hold_key
 
 LONGEST_NAME = 256
 """Characters of a path, a name or an id."""
@@ -15,6 +16,7 @@ LONGEST_MESSAGE = 4000
 LONGEST_EXCEPTION = 16_000
 """Characters of a traceback; the middle is cut."""
 LONGEST_METHOD = 32
+_LONGEST_KEY = 300
 _CUT = "…"
 _KEPT = frozenset("\n\t")
 
@@ -24,15 +26,18 @@ def shown(text: str, most: int = LONGEST_NAME) -> str:
 
     A shortened text ends in "…".
     """
-    if len(text) <= most and text.isprintable() and "sk-" not in text:
+    if len(text) <= most and text.isprintable() and not may_hold_key(text):
         return text
     cut = len(text) > most
     if cut:
+        text = text[: most + _LONGEST_KEY]
+        if may_hold_key(text):  # before it is cut, since a part of one is not recognised
+            text = redacted(text)
         text = text[:most]
     if not text.isprintable():
         text = "".join([c if c.isprintable() else _escaped(c) for c in text])
         cut = cut or len(text) > most
-    if "sk-" in text:
+    if may_hold_key(text):
         text = redacted(text)
     return text[: most - 1] + _CUT if cut else text
 

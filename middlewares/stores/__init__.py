@@ -5,7 +5,16 @@ Import the SQL stores from their modules, such as `middlewares.stores.keys.sql` 
 `middlewares.stores.responses.sql`: a program that does not use them does not load SQLAlchemy.
 """
 
-from middlewares.stores.keys.base import Key, KeyStore, Mode, UnknownKey, digest, mint, prefix
+from middlewares.stores.keys.base import (
+    Key,
+    KeyPrefixes,
+    KeyStore,
+    Mode,
+    UnknownKey,
+    digest,
+    mint,
+    prefix,
+)
 from middlewares.stores.keys.directory import KeyDirectory
 from middlewares.stores.keys.known_grants import Grant
 from middlewares.stores.responses.base import Kept, KeptTurn, ResponseStore
@@ -20,6 +29,7 @@ __all__ = [
     "KeptTurn",
     "Key",
     "KeyDirectory",
+    "KeyPrefixes",
     "KeyStore",
     "MemoryKeyStore",
     "MemoryResponseStore",

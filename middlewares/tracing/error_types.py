@@ -1,6 +1,6 @@
 """`error.type` of spans: a closed list, so that nothing an upstream wrote can be a value.
 
-kinds of `middlewares.problem.KINDS`   the answer, or the failure of an attempt
+kinds of `middlewares.error_kinds.KINDS`   the answer, or the failure of an attempt
 500 to 599, 400 to 499                 a status without a kind
 internal                               the app raised an exception
 service_stopped                        the process ended before the request did
@@ -8,8 +8,8 @@ cut                                    the answer broke off for another reason
 _OTHER                                 a kind that is not in the table, of another application
 """
 
+from middlewares.error_kinds import KINDS
 from middlewares.exchange import Attempt, Exchange
-from middlewares.problem import KINDS
 
 STOPPED = "service_stopped"
 CUT = "cut"

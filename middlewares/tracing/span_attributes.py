@@ -5,6 +5,7 @@ import re
 from middlewares.asgi import Scope
 from middlewares.exchange import Exchange, Usage
 from middlewares.pricing import NANO
+from middlewares.secret_form import may_hold_key
 
 from . import genai
 from .request_attributes import Attributes
@@ -49,7 +50,7 @@ def http_attributes(scope: Scope, method: str, route: str, status: int) -> Attri
     path = scope["path"]
     if route:
         attributes["http.route"] = route
-        if _PATH.fullmatch(path) and "sk-" not in path:
+        if _PATH.fullmatch(path) and not may_hold_key(path):
             attributes["url.path"] = path
     if status:
         attributes["http.response.status_code"] = status

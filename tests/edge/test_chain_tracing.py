@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from edge.upstreams import ConnectFailed, Disconnected
-from middlewares.problem import KINDS
+from middlewares.error_kinds import KINDS
 from middlewares.tracing import genai
 from tests.asgi import Recorded, request
 from tests.edge.scripted import JSON, Answer, Scripted, ScriptedGateway, Step

@@ -263,7 +263,7 @@ def test_example_errors(start: Start) -> None:
     stream = client.get("/stream")
     begun, broken, rest = stream.text.split("\n\n", 2)
     assert (begun, rest) == ('data: {"text": "Hel"}', "")
-    assert "Example made a mistake" in broken
+    assert "Example is sorry. Please retry." in broken
     assert "10.0.0.7" not in stream.text
 
 

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from middlewares import KINDS, ErrorStyle, Exchange, Problem
+from middlewares import KINDS, ErrorStyle, Exchange, KindChange, Problem
+from middlewares.error_kinds import changed_kinds
 from middlewares.exchange import Attempt, Dialect, Target
 from tests.asgi import request
 
@@ -96,6 +97,43 @@ def test_details_and_extras() -> None:
     assert reported["details"] == {"field": "model", "issue": "too dear"}
     bare = Problem("internal", message="m").content(exchange(details=True))["error"]
     assert bare["details"] == {"field": None, "issue": "m"}
+
+
+@pytest.mark.parametrize("dialect", ["openai", "anthropic", "responses"])
+def test_details_are_in_every_dialect_and_short_where_the_kind_is(dialect: Dialect) -> None:
+    problem = Problem("model_not_found", message="The model `x` is not there.", param="model")
+    error = problem.content(exchange(dialect, details=True))["error"]
+    assert error["details"] == {"field": "model", "issue": "Model not found"}
+    assert error["message"] == "The model `x` is not there."
+    assert "details" not in problem.content(exchange(dialect))["error"]
+
+
+@KIND
+@pytest.mark.parametrize("dialect", ["openai", "anthropic", "responses"])
+async def test_a_changed_kind_is_in_the_answer_and_in_the_event(
+    kind: str, dialect: Dialect
+) -> None:
+    change = KindChange(status=499, type="own_type", code="own_code", message="{brand}!{{}}")
+    kinds = changed_kinds({kind: change})
+    ours = exchange(dialect, kinds=kinds)
+    answer = await request(Problem(kind), state={"penstock.exchange": ours})
+    error = answer.json()["error"]
+    assert (answer.status, error["type"], error["message"]) == (499, "own_type", "Acme!{}")
+    assert error.get("code") == (None if dialect == "anthropic" else "own_code")
+    assert ours.problem == kind  # for the log and the metrics
+    event = Problem(kind).event(ours).partition(b"data: ")[2]
+    assert json.loads(event)["error"] == error
+    case = Problem(kind, message="This case.").content(ours)["error"]
+    assert (case["message"], case["type"]) == ("This case.", "own_type")
+
+
+def test_a_changed_kind_does_not_hold_for_endpoints_that_keep_the_table() -> None:
+    kinds = changed_kinds({"not_found": KindChange(status=410, type="gone", code="")})
+    ours = exchange(kinds=kinds, unchanged=frozenset(("admin",)))
+    assert Problem("not_found").status(ours) == 410
+    ours.endpoint = "admin"
+    assert Problem("not_found").status(ours) == 404
+    assert Problem("not_found").content(ours)["error"]["code"] == "not_found"
 
 
 async def test_headers_of_its_own_and_none_of_the_body_for_head() -> None:

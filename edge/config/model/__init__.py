@@ -13,6 +13,7 @@ from .access import AuthConfig, LimitsConfig
 from .alerts import AlertsConfig
 from .audio import AudioConfig
 from .dashboard import DashboardConfig
+from .errors import ErrorKindConfig, ErrorsConfig
 from .fetch import FetchConfig
 from .files import FilesConfig
 from .jobs import JobsConfig, JobVendor
@@ -22,7 +23,7 @@ from .names import OfferedName
 from .oidc import AutoCreateConfig, OidcConfig
 from .plans import AllowanceConfig, PlanConfig, WindowConfig
 from .resilience import AffinityConfig, BreakerConfig, FallbackConfig
-from .server import ErrorsConfig, LogConfig, RouteConfig, ServerConfig
+from .server import LogConfig, RouteConfig, ServerConfig
 from .store import StoreConfig
 from .tracing import TracingConfig
 from .upstreams import UpstreamConfig
@@ -37,6 +38,7 @@ __all__ = [
     "BreakerConfig",
     "Configuration",
     "DashboardConfig",
+    "ErrorKindConfig",
     "ErrorsConfig",
     "FallbackConfig",
     "FetchConfig",

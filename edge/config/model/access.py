@@ -29,6 +29,24 @@ class AuthConfig(Struct, frozen=True, kw_only=True):
             extra={"renamed_from": "plan"},
         ),
     ] = None
+    key_prefix: Annotated[
+        Annotated[
+            str,
+            Meta(
+                pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,38}[_-]$",
+                extra={
+                    "expected": "2 to 40 ASCII letters, digits, - and _, beginning with a letter "
+                    "and ending in - or _"
+                },
+            ),
+        ]
+        | None,
+        Meta(
+            description='What new keys begin with: "sk_example_". Test keys have "test" and its '
+            "last character behind it. `sk-BRAND-live-` and `sk-BRAND-test-` unless given. Keys "
+            "that exist stay as they are."
+        ),
+    ] = None
     admin_token: Annotated[
         Secret | None,
         Meta(

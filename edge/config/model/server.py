@@ -1,4 +1,4 @@
-"""Tables of the process: how it listens, its paths, its errors and its log."""
+"""Tables of the process: how it listens, its paths and its log."""
 
 from typing import Annotated, Literal
 
@@ -184,15 +184,6 @@ class RouteConfig(Struct, frozen=True, kw_only=True):
         EndpointName | None,
         Meta(description="Endpoint of the path. The end of the path decides unless given."),
     ] = None
-
-
-class ErrorsConfig(Struct, frozen=True, kw_only=True):
-    """What error answers show."""
-
-    details: Annotated[
-        bool,
-        Meta(description="Add `details` with field and issue to errors in the OpenAI dialects."),
-    ] = False
 
 
 class LogConfig(Struct, frozen=True, kw_only=True):

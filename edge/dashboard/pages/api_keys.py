@@ -145,7 +145,7 @@ async def create(request: DashboardRequest) -> Response:
         key, secret = await create_child(
             _audit(request).keys(request.parts.keys, "key.create"),
             request.parts.teams,
-            request.parts.settings.slug,
+            request.parts.settings.key_prefixes,
             parent,
             asked,
             request.parts.plans,
@@ -173,7 +173,7 @@ async def create_own(request: DashboardRequest) -> Response:
         key, secret = await create_for_owner(
             _audit(request).keys(parts.keys, "key.create"),
             parts.teams,
-            parts.settings.slug,
+            parts.settings.key_prefixes,
             owner,
             name=await request.field("name"),
             plan=allowed.plan,
@@ -271,7 +271,7 @@ async def rotate(request: DashboardRequest) -> Response:
     try:
         turned, secret = await keys.rotate(
             _audit(request).keys(request.parts.keys, "key.rotate"),
-            request.parts.settings.slug,
+            request.parts.settings.key_prefixes,
             key.id,
             now=request.now,
             grace=grace,

@@ -56,7 +56,7 @@ async def _collect(request: DashboardRequest, response: Response) -> tuple[int, 
         await collected.of(response, request.scope, request.receive)
     except Problem as problem:
         problem.answered(request.exchange)
-        return problem.row.status, Answer(fault=problem.text(request.exchange))
+        return problem.status(request.exchange), Answer(fault=problem.text(request.exchange))
     return collected.status, read_answer(collected)
 
 

@@ -146,7 +146,7 @@ async def detail_page(
     path = request.path.rpartition("/")[0]
     return request.render(
         "request.html",
-        view=request_view(entry, children, request.parts.settings.brand),
+        view=request_view(entry, children, request.exchange.error_style),
         entry=entry,
         operator=operator,
         back=link(path, _kept(request)),

@@ -76,7 +76,7 @@ class Keys:
         audit: AuditStore,
         clock: Callable[[], float],
     ) -> None:
-        self._brand = settings.slug
+        self._prefixes = settings.key_prefixes
         self._plans = frozenset(plan.id for plan in settings.plans)
         self._catalog = catalog
         self._store = store
@@ -102,7 +102,7 @@ class Keys:
         body = await request.body(NewKey)
         key, secret = await keys.create(
             self._audit.keys(self._store, "key.create"),
-            self._brand,
+            self._prefixes,
             now=self._clock(),
             name=body.name,
             owner=body.owner,
@@ -149,7 +149,7 @@ class Keys:
         grace = _seconds("grace", body.grace) or 0.0
         audited = self._audit.keys(self._store, "key.rotate")
         key, secret = await keys.rotate(
-            audited, self._brand, key.id, now=self._clock(), grace=grace
+            audited, self._prefixes, key.id, now=self._clock(), grace=grace
         )
         return 200, {**keys.described(key, self._clock()), "secret": secret}
 

@@ -8,6 +8,7 @@ import msgspec
 
 from edge.media.fetch.fetcher import Fetcher
 from edge.upstreams.provider import Provider
+from middlewares.exchange import ErrorStyle
 from middlewares.stores.jobs.base import Job, JobStore
 from middlewares.tracing.step_traces import StepTraces
 
@@ -33,6 +34,20 @@ class NewestProviders:
         return self._providers
 
 
+class NewestErrorStyle:
+    """The style of errors of the newest configuration."""
+
+    def __init__(self, style: ErrorStyle) -> None:
+        self._style = style
+
+    def adopt(self, style: ErrorStyle) -> None:
+        """Take that of a configuration."""
+        self._style = style
+
+    def __call__(self) -> ErrorStyle:
+        return self._style
+
+
 class Jobs(msgspec.Struct, frozen=True):
     """What the API and the lifespan use."""
 
@@ -41,6 +56,7 @@ class Jobs(msgspec.Struct, frozen=True):
     results: Results
     signer: Signer
     providers: NewestProviders
+    errors: NewestErrorStyle
     fetcher: Fetcher
     traces: StepTraces
 

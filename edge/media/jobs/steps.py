@@ -32,7 +32,8 @@ from edge.upstreams.provider import Provider
 from edge.upstreams.refusal import problem_of
 from edge.vendors.errors.retry_after import retry_after
 from middlewares.backoff import doubled
-from middlewares.problem import KINDS, Problem
+from middlewares.exchange import ErrorStyle
+from middlewares.problem import Problem
 from middlewares.stores.errors import CountersUnavailable, StoreUnavailable
 from middlewares.stores.jobs.base import Job, JobError, JobStore, Result, State
 from middlewares.stores.ledger.base import MAX_COST, Entry
@@ -94,7 +95,7 @@ class Steps:
         charged: Callable[[str, int], Any] = lambda _model, _cost: None,
         lost: Callable[[], Any] = lambda: None,
         times: JobTimes | None = None,
-        brand: str = "Penstock",
+        errors: Callable[[], ErrorStyle] = ErrorStyle,
         traces: StepTraces | None = None,
         clock: Callable[[], float] = time,
         random: Callable[[], float] = random,
@@ -107,7 +108,7 @@ class Steps:
         self._charged = charged
         self._lost = lost
         self._times = times or JobTimes()
-        self._brand = brand
+        self._errors = errors
         self._traces = traces or StepTraces()
         self._clock = clock
         self._random = random
@@ -418,14 +419,20 @@ class Steps:
 
     async def _fail(self, job: Job, kind: str, reason: str, problem: Problem | None = None) -> None:
         kind = kind if kind in _AS_THEY_ARE else "upstream_error"
-        row = KINDS[kind]
-        message = row.message.format(brand=self._brand, retry_after=1)
+        style = self._errors()
+        row = style.kind(kind)
+        message = row.message.format(brand=style.brand, retry_after=1)
         if problem is not None and problem.kind == kind and problem.message is not None:
             message = problem.message
         error = JobError(
-            kind, message, row.openai_type, problem.param if problem is not None else None
+            row.code or kind,
+            message,
+            row.openai_type,
+            problem.param if problem is not None else None,
         )
-        await self._end(job, "failed", cost=0, error=error, reason=reason, status=row.status)
+        await self._end(
+            job, "failed", cost=0, error=error, problem=kind, reason=reason, status=row.status
+        )
 
     async def _end(
         self,
@@ -434,6 +441,7 @@ class Steps:
         *,
         cost: int,
         error: JobError | None = None,
+        problem: str = "",
         reason: str = "",
         status: int = 200,
         seconds: float | None = None,
@@ -446,7 +454,7 @@ class Steps:
             cost=cost,
             now=now,
             status=status,
-            problem="" if error is None else error.code,
+            problem=problem,
             reason=_short(reason),
             seconds=seconds or 0.0,
             measured=measured,

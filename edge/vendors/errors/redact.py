@@ -2,6 +2,8 @@
 
 import re
 
+from middlewares.secret_form import SECRET_RUN
+
 _SECRET = re.compile(
     r"(\b(?:sk|pk|rk|gsk|xai)[-_]|\bAIza|\bBearer\s+"
     r"|key\b(?:\W{1,3}[a-z]+){0,2}\W{1,3}(?=[\w.*-]*[\d*]))[\w.*-]{6,}",
@@ -23,8 +25,9 @@ _MOST = 1000
 
 
 def redacted(text: str) -> str:
-    """`text` for the log, without anything like a credential: upstreams echo them."""
-    return _SECRET.sub(r"\1***", text)
+    """`text` for the log, without anything like a credential: upstreams echo them. Keys of callers
+    are known by their form, whatever they begin with."""
+    return SECRET_RUN.sub("***", _SECRET.sub(r"\1***", text))
 
 
 def disclosed(text: str) -> str:

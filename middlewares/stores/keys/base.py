@@ -1,8 +1,9 @@
 """API keys: what a key is, how its secret is made, and what a store of keys must do. No I/O.
 
-A secret is `sk-<brand>-<live|test>-<43 base62 characters>`. 62^43 is a little more than 2^256, so
-a guess is hopeless and one round of SHA-256 is enough to store it by; a slow password hash would
-buy nothing and cost every request. Look-up is by digest: no code compares raw secrets.
+A secret is `sk-<brand>-<live|test>-<43 base62 characters>`, or begins as the operator has it
+(`KeyPrefixes`). 62^43 is a little more than 2^256, so a guess is hopeless and one round of SHA-256
+is enough to store it by; a slow password hash would buy nothing and cost every request. Look-up is
+by digest: no code compares raw secrets.
 """
 
 import re
@@ -11,20 +12,47 @@ import string
 from collections.abc import Callable
 from hashlib import sha256
 from math import inf
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, Self
 
 import msgspec
 
+from middlewares.secret_form import RANDOM_LENGTH, parts_of
 from middlewares.stores.teams.base import TeamRecord
 
 Mode = Literal["live", "test"]
 
 _BASE62 = string.digits + string.ascii_letters
-_LENGTH = 43
 _SHOWN = 4
 LONGEST_SECRET = 300
 """Bytes of a key; a longer one is no key."""
-_MINTED = re.compile(rf"(sk-[a-z0-9-]+-(?:live|test)-)([0-9A-Za-z]{{{_LENGTH}}})")
+_OF_BRAND = re.compile(r"sk-.*-(live|test)-[0-9A-Za-z]*")
+"""Display prefix of a secret that begins with a brand."""
+
+
+class KeyPrefixes(NamedTuple):
+    """What new secrets begin with, by mode."""
+
+    live: str
+    test: str
+
+    @classmethod
+    def of_brand(cls, brand: str) -> Self:
+        """`sk-<brand>-live-` and `sk-<brand>-test-`."""
+        slug = _slug(brand)
+        return cls(f"sk-{slug}-live-", f"sk-{slug}-test-")
+
+    @classmethod
+    def of(cls, prefix: str) -> Self:
+        """`prefix` itself, which ends in `-` or `_`, and with "test" behind it: `sk_cdx_` and
+        `sk_cdx_test_`."""
+        return cls(prefix, f"{prefix}test{prefix[-1]}")
+
+    def mode_of(self, shown: str) -> Mode:
+        """The mode of the secret with this display prefix; "live" for an imported one."""
+        if shown.startswith(self.test):
+            return "test"
+        match = _OF_BRAND.fullmatch(shown)
+        return "test" if match is not None and match[1] == "test" else "live"
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True):
@@ -226,20 +254,24 @@ def digest(secret: str | bytes) -> bytes:
     return sha256(secret if isinstance(secret, bytes) else secret.encode()).digest()
 
 
-def mint(brand: str, mode: Mode = "live") -> str:
-    """A new secret, with 256 bits from the system's randomness. The caller shows it once."""
+def mint(begin: str | KeyPrefixes, mode: Mode = "live") -> str:
+    """A new secret, with 256 bits from the system's randomness. The caller shows it once.
+
+    begin: what it begins with, or the brand that this is made of.
+    """
     if mode not in ("live", "test"):
         raise ValueError(f"mode {mode!r}: expected 'live' or 'test'")
-    body = "".join(secrets.choice(_BASE62) for _ in range(_LENGTH))
-    return f"sk-{_slug(brand)}-{mode}-{body}"
+    body = "".join(secrets.choice(_BASE62) for _ in range(RANDOM_LENGTH))
+    prefixes = KeyPrefixes.of_brand(begin) if isinstance(begin, str) else begin
+    return f"{prefixes.test if mode == 'test' else prefixes.live}{body}"
 
 
 def prefix(secret: str) -> str:
     """What may be shown of a secret: all in front of its random part, and 4 characters of that; of
-    one that `mint` did not make, its first 4. ValueError for what `is_acceptable` refuses."""
-    match = _MINTED.fullmatch(secret)
-    if match is not None:
-        return match[1] + match[2][:_SHOWN]
+    one without the form of `mint`, its first 4. ValueError for what `is_acceptable` refuses."""
+    parts = parts_of(secret)
+    if parts is not None:
+        return parts[0] + parts[1][:_SHOWN]
     if not is_acceptable(secret):
         raise ValueError(f"expected {ACCEPTABLE}")
     return secret[:_SHOWN]
@@ -264,7 +296,7 @@ def is_acceptable(secret: str) -> bool:
 
 def is_secret(text: str) -> bool:
     """Whether `text` has the form of a whole secret, which must not be repeated to anyone."""
-    return _MINTED.fullmatch(text) is not None
+    return parts_of(text) is not None
 
 
 def _slug(brand: str) -> str:

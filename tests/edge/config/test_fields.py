@@ -22,6 +22,7 @@ class Room(Struct, frozen=True, kw_only=True):
     shelf: Shelf | None = None
     shelves: tuple[Shelf, ...] = ()
     keys: dict[str, Secret] = {}
+    named: dict[str, Shelf] = {}
     plan: Path | None = None
     note: Any = None
 
@@ -41,6 +42,7 @@ def test_kind_of_each_annotation_has_its_form() -> None:
         "shelf": "table",
         "shelves": "list",
         "keys": "map",
+        "named": "map",
         "plan": "value",
         "note": "value",
     }
@@ -63,6 +65,8 @@ def test_walk_settings_goes_into_tables_and_lists_of_tables() -> None:
         "shelves[].label",
         "shelves[].colour",
         "keys",
+        "named.*.label",
+        "named.*.colour",
         "plan",
         "note",
     ]

@@ -5,8 +5,10 @@ from typing import Any, get_args
 import pytest
 
 from edge.dashboard.request_view import OUTCOMES, request_view
-from middlewares.problem import KINDS
+from middlewares import KINDS, ErrorStyle
 from middlewares.stores.ledger.base import AttemptRecord, Ended, Entry
+
+ACME = ErrorStyle("Acme")
 
 
 def entry(**fields: Any) -> Entry:
@@ -22,7 +24,7 @@ def test_outcomes_are_those_of_the_ledger() -> None:
 
 
 def test_view_steps_follow_each_other() -> None:
-    view = request_view(entry(attempts=[FAILED, GOOD], first_content_ms=2000.0), [], "Acme")
+    view = request_view(entry(attempts=[FAILED, GOOD], first_content_ms=2000.0), [], ACME)
     first, second = view.steps
     assert (first.model, first.start, first.length) == ("opus", 0.0, 25.0)
     assert (second.model, second.start, second.length) == ("haiku", 25.0, 50.0)
@@ -32,7 +34,7 @@ def test_view_steps_follow_each_other() -> None:
 
 
 def test_view_of_a_failed_request_says_the_last_problem() -> None:
-    view = request_view(entry(attempts=[FAILED], ended="failed"), [], "Acme")
+    view = request_view(entry(attempts=[FAILED], ended="failed"), [], ACME)
     assert "Acme is currently overloaded" in view.problem
     assert view.outcome.kind == "bad"
 
@@ -40,7 +42,7 @@ def test_view_of_a_failed_request_says_the_last_problem() -> None:
 @pytest.mark.parametrize("kind", [*KINDS, "a kind of an older version"])
 def test_view_problem_is_in_public_words(kind: str) -> None:
     failed = AttemptRecord("up-secret", "up-model", 500, "opus", kind, 1.0, "raw text of theirs")
-    view = request_view(entry(attempts=[failed], ended="failed"), [], "Acme")
+    view = request_view(entry(attempts=[failed], ended="failed"), [], ACME)
     assert view.problem
     shown = [view.problem, view.outcome.about, *(step.model for step in view.steps)]
     assert not any("secret" in text or "raw" in text or "{" in text for text in shown)
@@ -48,18 +50,18 @@ def test_view_problem_is_in_public_words(kind: str) -> None:
 
 def test_view_cost_includes_what_was_made_for_it() -> None:
     child = entry(parent="req_1", purpose="describe", from_credits=3)
-    view = request_view(entry(), [child, child], "Acme")
+    view = request_view(entry(), [child, child], ACME)
     assert (view.cost, view.from_credits) == (21, 6)
 
 
 def test_view_bars_stay_within_their_row() -> None:
     """Attempts of one request may overlap its measured duration by a little."""
     late = AttemptRecord("u", "m", 200, "opus", "", 9000.0)
-    view = request_view(entry(attempts=[FAILED, late], first_content_ms=8000.0), [], "Acme")
+    view = request_view(entry(attempts=[FAILED, late], first_content_ms=8000.0), [], ACME)
     assert all(step.start + step.length <= 100 for step in view.steps)
     assert view.first_content == 100
 
 
 def test_view_without_attempts_and_duration_has_no_bars() -> None:
-    view = request_view(Entry("req_1", "key_1", 1000.0, 1000.0), [], "Acme")
+    view = request_view(Entry("req_1", "key_1", 1000.0, 1000.0), [], ACME)
     assert (view.steps, view.first_content) == ([], 0.0)

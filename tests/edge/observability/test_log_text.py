@@ -11,6 +11,7 @@ from edge.observability.log_text import (
     shown,
     shown_traceback,
 )
+from middlewares.stores import KeyPrefixes, mint
 from tests.asgi import request
 from tests.edge.scripted import JSON, Answer, Scripted, ScriptedGateway
 
@@ -31,6 +32,27 @@ def test_shown_escapes_control_characters_and_hides_keys() -> None:
     assert text.isprintable()
     assert text.startswith("a\\u000d\\u000a\\u0000\\u001b[31m\\u2028\\u202e")
     assert "secret" not in shown("sk-live-secretsecret")
+
+
+@pytest.mark.parametrize("begin", ["sk_cdx_", "acme-", "Key_Of_Acme_test_"])
+@pytest.mark.parametrize("around", ["{}", "/v1/models/{}", "Bearer {}", "key={}&x=1", "a\n{}\nb"])
+def test_shown_hides_keys_whatever_they_begin_with(begin: str, around: str) -> None:
+    secret = mint(KeyPrefixes.of(begin))
+    for padding in (0, *range(LONGEST_NAME - 70, LONGEST_NAME)):
+        text = shown("é" * padding + " " + around.format(secret))
+        assert not any(secret[n : n + 8] in text for n in range(len(begin), len(secret) - 8)), text
+    assert secret[-43:] not in shown_traceback(around.format(secret))
+
+
+def test_shown_keeps_digests_ids_and_names() -> None:
+    for text in (
+        "0123456789abcdef" * 4,
+        "chatcmpl-9ssVH3gKcPYYRqOwKLk8d5Ux1mQ",
+        "01890f3e-7b1c-7cc3-98c4-dc0c0c07398f",
+        "claude-3-5-sonnet-20241022",
+        "msg_01XFDUDYJgAACzvnptvVoYEL",
+    ):
+        assert shown(text) == text
 
 
 def test_shown_traceback_keeps_lines_and_both_ends() -> None:

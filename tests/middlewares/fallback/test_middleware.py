@@ -14,10 +14,10 @@ import pytest
 
 from middlewares import Candidate, Exchange, FallbackMiddleware, Problem, RetryPolicy, Target
 from middlewares.asgi import Receive, Scope, Send
+from middlewares.error_kinds import KINDS
 from middlewares.exchange import Attempt
 from middlewares.fallback.middleware import STATUSES
 from middlewares.fallback.retry_state import FAILED
-from middlewares.problem import KINDS
 from middlewares.stores.health.base import Verdict
 from middlewares.stores.health.breakers import Breakers
 from tests.asgi import Call, Recorded, http_scope, request

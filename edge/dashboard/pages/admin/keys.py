@@ -112,7 +112,7 @@ async def create(request: DashboardRequest) -> Response:
         given = await _read(request, texts)
         key, secret = await keys.create(
             audit_of(request).keys(parts.keys, "key.create"),
-            parts.settings.slug,
+            parts.settings.key_prefixes,
             now=request.now,
             mode="test" if texts["mode"] == "test" else "live",
             limits=read_limits(texts),
@@ -189,7 +189,7 @@ async def rotate(request: DashboardRequest) -> Response:
         await check_revision(request, key)
         turned, secret = await keys.rotate(
             audit_of(request).keys(request.parts.keys, "key.rotate"),
-            request.parts.settings.slug,
+            request.parts.settings.key_prefixes,
             key.id,
             now=request.now,
             grace=grace,

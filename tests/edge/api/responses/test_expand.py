@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from edge.api.responses import Expanded, expand
 from edge.api.responses.items import history
+from middlewares.exchange import Exchange
 from middlewares.problem import Problem
 from middlewares.stores import Kept, MemoryResponseStore, ResponseStore, StoreUnavailable
 
@@ -133,7 +134,7 @@ async def test_what_refers_to_nothing_stays_as_it_came(store: MemoryResponseStor
 @pytest.mark.parametrize("id_", ["r9", "", "résumé", "\0", "x" * 500, "r1 ", "r1%"])
 async def test_an_unknown_response_is_said(store: MemoryResponseStore, id_: str) -> None:
     found = await problem(store, previous_response_id=id_, input="x")
-    assert (found.kind, found.row.status) == ("previous_response_not_found", 400)
+    assert (found.kind, found.status(Exchange())) == ("previous_response_not_found", 400)
     assert found.param == "previous_response_id"
     assert found.message is not None
     assert found.message.isascii()
@@ -190,7 +191,8 @@ async def test_an_unknown_item_is_named(store: MemoryResponseStore) -> None:
     await keep(store, "r3", [], [answered("bobs")], owner="bob")
     for id_ in ("msg_x", "msg_bobs", "é"):
         found = await problem(store, input=[said("a"), {"type": "item_reference", "id": id_}])
-        assert (found.kind, found.row.status, found.param) == ("not_found", 404, "input[1].id")
+        assert (found.kind, found.param) == ("not_found", "input[1].id")
+        assert found.status(Exchange()) == 404
     assert (await problem(None, input=[{"id": "msg_un"}])).kind == "not_found"
 
 

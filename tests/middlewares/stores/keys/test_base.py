@@ -6,7 +6,7 @@ from math import inf
 import pytest
 
 from middlewares.stores import digest, mint, prefix
-from middlewares.stores.keys.base import is_secret
+from middlewares.stores.keys.base import KeyPrefixes, is_secret
 from tests.middlewares.stores.samples import new_key
 
 
@@ -34,6 +34,27 @@ def test_the_brand_is_in_the_secret(brand: str, slug: str) -> None:
     assert secret.startswith(f"sk-{slug}-test-")
     assert len(secret) == len(f"sk-{slug}-test-") + 43
     assert is_secret(secret)
+
+
+def test_a_prefix_of_ones_own_is_in_the_secret_and_the_mode_behind_it() -> None:
+    prefixes = KeyPrefixes.of("sk_cdx_")
+    live, test = mint(prefixes), mint(prefixes, "test")
+    assert re.fullmatch(r"sk_cdx_[0-9A-Za-z]{43}", live)
+    assert re.fullmatch(r"sk_cdx_test_[0-9A-Za-z]{43}", test)
+    assert (prefix(live), prefix(test)) == (live[:11], test[:16])
+    for secret in (live, test):
+        assert is_secret(secret)
+        assert not is_secret(prefix(secret))
+    assert mint(KeyPrefixes.of("acme-"), "test").startswith("acme-test-")
+
+
+@pytest.mark.parametrize("prefixes", [KeyPrefixes.of("sk_cdx_"), KeyPrefixes.of_brand("Test lab")])
+def test_mode_of_a_display_prefix(prefixes: KeyPrefixes) -> None:
+    assert prefixes.mode_of(prefix(mint(prefixes))) == "live"
+    assert prefixes.mode_of(prefix(mint(prefixes, "test"))) == "test"
+    assert prefixes.mode_of(prefix(mint("Penstock", "test"))) == "test"
+    assert prefixes.mode_of(prefix(mint("Penstock"))) == "live"
+    assert prefixes.mode_of("impo") == "live"
 
 
 def test_an_unknown_mode_is_refused() -> None:
