@@ -275,7 +275,9 @@ class IntakeMiddleware:
             message = not_found(self._catalog, principal, name, exchange.dialect)
             raise Problem("model_not_found", message=message, param=param)
         if principal is not None and not self._catalog.allows(principal, model):
-            raise Problem("model_not_allowed", message=not_allowed(name), param=param)
+            raise Problem(
+                "model_not_allowed", message=not_allowed(self._catalog, name), param=param
+            )
         if model.embedder is not None and exchange.row.codec == "embeddings":
             return model.embedder
         return model

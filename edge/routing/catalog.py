@@ -110,9 +110,12 @@ class Model(msgspec.Struct, frozen=True):
 
 
 class Catalog:
-    """All models of one configuration. Immutable."""
+    """All models of one configuration. Immutable.
 
-    __slots__ = ("_exact", "_listed", "_lower", "_prefix", "_prefixes", "_wild")
+    offered: whether callers can list the models.
+    """
+
+    __slots__ = ("_exact", "_listed", "_lower", "_prefix", "_prefixes", "_wild", "offered")
 
     def __init__(
         self,
@@ -120,7 +123,10 @@ class Catalog:
         wild: Iterable[Model],
         prefix: str,
         upstreams: Iterable[str] = (),
+        *,
+        offered: bool = True,
     ) -> None:
+        self.offered = offered
         self._exact = exact
         self._lower = frozenset(name.lower().strip(_EDGES) for name in exact)
         self._wild = tuple(sorted(wild, key=lambda model: -len(model.entry)))
@@ -148,7 +154,7 @@ class Catalog:
                 exact.update(dict.fromkeys((model.id, *model.aliases), model))
         for name, model in list(exact.items()):
             exact.setdefault(prefix + name, model)
-        return cls(exact, wild, prefix, extra)
+        return cls(exact, wild, prefix, extra, offered="models" in settings.offered)
 
     def find(self, name: str) -> Model | None:
         """The model with the name `name`, or None."""

@@ -15,7 +15,7 @@ from middlewares.exchange import Dialect, Principal
 
 from .catalog import Catalog
 
-_LIST = "GET /v1/models lists the models that this key may use."
+_LIST = " GET /v1/models lists the models that this key may use."
 _MOST_NAMES = 500
 _LONGEST = 100
 """Characters of a name that are compared."""
@@ -39,12 +39,16 @@ def not_found(catalog: Catalog, principal: Principal | None, name: str, dialect:
     near = closest(name, _usable(catalog, principal or Principal(id="")))
     if near is not None:
         said += f" Did you mean `{near}`?"
-    return f"{said} {_LIST}"
+    return said + _list(catalog)
 
 
-def not_allowed(name: str) -> str:
+def not_allowed(catalog: Catalog, name: str) -> str:
     """The message for a `name` that this key may not use."""
-    return f"This key may not use `{name}`. {_LIST}"
+    return f"This key may not use `{name}`.{_list(catalog)}"
+
+
+def _list(catalog: Catalog) -> str:
+    return _LIST if catalog.offered else ""
 
 
 def closest(asked: str, names: Iterable[str]) -> str | None:

@@ -1,11 +1,14 @@
 """Endpoints that are offered, and paths that several dialects share, through the whole chain."""
 
+import asyncio
 import json
 from time import time
 from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from edge.config.load import parse
 from edge.endpoints import BY_NAME, CONVERSATIONS, ENDPOINTS
@@ -35,6 +38,23 @@ SAID = {
     "usage": {"prompt_tokens": 1, "completion_tokens": 1, "input_tokens": 1, "output_tokens": 1},
 }
 """An answer of both vendors."""
+NAMES = st.sampled_from(
+    [
+        *(
+            "model",
+            "messages",
+            "input",
+            "system",
+            "stop",
+            "tools",
+            "tool_choice",
+            "role",
+            "content",
+        ),
+        *("type", "tool_calls", "source", "input_schema", "function", "max_tokens", "thinking"),
+        *("budget_tokens", "stream", "x"),
+    ]
+)
 
 
 def shared(**option: Any) -> dict[str, Any]:
@@ -276,8 +296,41 @@ async def test_allow_list_of_a_key_and_endpoints_intersect() -> None:
     await directory.aclose()
 
 
+async def test_unknown_model_names_the_list_of_models_only_where_it_is_offered() -> None:
+    for names, listed in ((["chat.completions"], False), (["chat.completions", "models"], True)):
+        answer = await post(offering(*names), {**PLAIN, "model": "m2-nothing"})
+        assert answer.status == 404
+        assert ("GET /v1/models" in answer.json()["error"]["message"]) == listed
+
+
 def test_shared_path_has_the_rows_on_offer_only() -> None:
     document = {"endpoints": ["chat.completions", "models"], **shared()}
     row = Paths.of(parse(document, env={})).find(CHAT)
     assert row is not None and row.rules is not None
     assert row.rules.rows == {"openai": BY_NAME["chat.completions"]}
+
+
+# Any body
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=4) | st.just("m1"),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=4),
+    max_leaves=10,
+)
+
+
+@settings(max_examples=60)
+@given(st.dictionaries(NAMES, JSON_VALUES, max_size=6), st.booleans())
+def test_any_body_has_an_answer_in_one_dialect(body: dict[str, Any], sdk: bool) -> None:
+    async def ask() -> tuple[Recorded, str]:
+        home = gateway(shared(prefer="anthropic", default_max_tokens=50))
+        answer = await post(home, {"model": "m1", **body}, OPENAI_SDK if sdk else ())
+        return answer, home.exchanges[-1].dialect
+
+    first, dialect = asyncio.run(ask())
+    assert first.status in (200, 400, 403, 404)
+    if first.status != 200:
+        assert (first.json().get("type") == "error") == (dialect == "anthropic")
+    again, same = asyncio.run(ask())
+    assert (again.status, same) == (first.status, dialect)
