@@ -283,6 +283,8 @@ LAYERS: tuple[Layer, ...] = (
             app,
             brand=p.settings.brand,
             details=p.settings.errors.details,
+            branded=p.settings.errors.branded,
+            openai_members=p.settings.errors.openai_members,
             kinds=kind_changes(p.settings.errors),
             unchanged=("admin", "dashboard", "ops"),
             stopped=p.stopped,

@@ -61,12 +61,21 @@ class ErrorsMiddleware:
         details: bool = False,
         kinds: Mapping[str, KindChange] | None = None,
         unchanged: Iterable[str] = (),
+        branded: bool = False,
+        openai_members: bool = False,
         stopped: Callable[[], bool] = lambda: False,
     ) -> None:
         if not brand:
             raise ValueError("brand '': expected the name that public messages carry")
         self.app = app
-        self._style = ErrorStyle(brand, details, changed_kinds(kinds or {}), frozenset(unchanged))
+        self._style = ErrorStyle(
+            brand,
+            details,
+            changed_kinds(kinds or {}),
+            frozenset(unchanged),
+            branded,
+            openai_members,
+        )
         self._stopped = stopped
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

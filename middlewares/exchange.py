@@ -37,12 +37,20 @@ class ErrorStyle(msgspec.Struct, frozen=True):
     brand: name in public messages. details: adds `{"field", "issue"}` to each error.
     kinds: the table of error kinds, with what the operator changed in it.
     unchanged: endpoints whose errors keep the table's own.
+    branded: begins each message that does not name the brand with it.
+    openai_members: adds `param` and `code` to the Anthropic envelope, as OpenAI's has them.
     """
 
     brand: str = "This service"
     details: bool = False
     kinds: Mapping[str, Kind] = KINDS
     unchanged: frozenset[str] = frozenset()
+    branded: bool = False
+    openai_members: bool = False
+
+    def message(self, text: str) -> str:
+        """A public message as clients get it."""
+        return f"{self.brand}: {text}" if self.branded and self.brand not in text else text
 
     def kind(self, name: str, endpoint: str = "") -> Kind:
         """The row of a kind in the errors of an endpoint."""

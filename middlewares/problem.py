@@ -7,7 +7,8 @@ stream that has begun. The client reads the texts of the table, as the operator 
 Envelopes, by the caller's dialect:
 
 * OpenAI, both dialects: `{"error": {"message", "type", "param", "code"}}`;
-* Anthropic: `{"type": "error", "error": {"type", "message"}, "request_id"}`, without a code.
+* Anthropic: `{"type": "error", "error": {"type", "message"}, "request_id"}`, with `param` and
+  `code` if the operator wants them (`ErrorStyle.openai_members`).
 
 Members of `extra` (window, remaining, reset_at) are inside `error` in both, and so is `details`
 (`{"field", "issue"}`) if the operator wants it (`ErrorStyle.details`).
@@ -91,18 +92,22 @@ class Problem(Exception):
 
     def content(self, exchange: Exchange) -> dict[str, Any]:
         """The error body in the caller's envelope, as JSON-ready data."""
-        row, text = self._row(exchange), self.text(exchange)
-        error: dict[str, Any]
-        if exchange.dialect == "anthropic":
-            error = {"type": row.anthropic_type, "message": text, **(self.extra or {})}
+        row, text, style = self._row(exchange), self.text(exchange), exchange.error_style
+        anthropic = exchange.dialect == "anthropic"
+        error: dict[str, Any] = (
+            {"type": row.anthropic_type, "message": style.message(text)}
+            if anthropic
+            else {"message": style.message(text), "type": row.openai_type}
+        )
+        if not anthropic or style.openai_members:
+            error["param"] = self.param
+            error["code"] = self.kind if row.code is None else row.code or None
+        error.update(self.extra or {})
+        if anthropic and not style.openai_members:
             error.pop("code", None)
-        else:
-            code = self.kind if row.code is None else row.code or None
-            error = {"message": text, "type": row.openai_type, "param": self.param, "code": code}
-            error.update(self.extra or {})
-        if exchange.error_style.details:
+        if style.details:
             error["details"] = {"field": self.param, "issue": self.issue or row.issue or text}
-        if exchange.dialect == "anthropic":
+        if anthropic:
             return {"type": "error", "error": error, "request_id": exchange.request_id}
         return {"error": error}
 

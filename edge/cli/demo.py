@@ -140,7 +140,7 @@ def _tour(url: str, key: str, settings: Settings, *, local: bool, media: bool) -
             -H "Content-Type: application/json" \\
             -d '{{"model": "{model}", "max_tokens": 256, "stream": true, {_HELLO}}}'
 
-        Models:  {", ".join(one.id for one in settings.models)}
+        Models:  {", ".join(one.id for one in settings.models if not one.internal)}
         Page:    {url}/
         Sign in: {url}/app (with the key)
         """)

@@ -75,7 +75,12 @@ class Settings(Configuration, frozen=True, kw_only=True):
     def error_style(self) -> ErrorStyle:
         """The style of errors outside a request."""
         kinds = changed_kinds(kind_changes(self.errors))
-        return ErrorStyle(self.brand, self.errors.details, kinds)
+        errors = self.errors
+        return ErrorStyle(
+            *(self.brand, errors.details, kinds),
+            branded=errors.branded,
+            openai_members=errors.openai_members,
+        )
 
 
 class SettingsError(ValueError):

@@ -13,6 +13,7 @@ from middlewares import ErrorsMiddleware, Exchange, Problem
 from middlewares.asgi import Message, Receive, Scope, Send
 from middlewares.body import read_body
 from middlewares.exchange import Dialect
+from middlewares.problem import expected
 from tests.asgi import Call, Recorded, http_scope
 
 SSE = (b"content-type", b"text/event-stream; charset=utf-8")
@@ -178,6 +179,31 @@ async def test_what_is_no_exception_passes(stop: type[BaseException]) -> None:
     with pytest.raises(stop):
         await ErrorsMiddleware(app)(http_scope(), receive, send)
     assert sent == []
+
+
+@pytest.mark.parametrize("dialect", ["openai", "responses", "anthropic"])
+async def test_errors_are_branded_and_of_one_form_when_the_operator_asks(dialect: Any) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        Exchange.of(scope).dialect = dialect
+        raise expected("model", "a string")
+
+    one_form = ErrorsMiddleware(app, brand="Acme", branded=True, openai_members=True)
+    answer, _, _ = await run(one_form)
+    error = answer.json()["error"]
+    assert error["message"] == "Acme: Invalid value for `model`: expected a string."
+    assert (error["param"], error["code"]) == ("model", "invalid_request")
+    assert error["type"] == "invalid_request_error"
+    plain, _, _ = await run(ErrorsMiddleware(app, brand="Acme"))
+    assert plain.json()["error"]["message"] == "Invalid value for `model`: expected a string."
+    assert ("code" in plain.json()["error"]) == (dialect != "anthropic")
+
+
+async def test_message_that_names_the_brand_is_not_branded_again() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        raise Problem("upstream_error")
+
+    answer, _, _ = await run(ErrorsMiddleware(app, brand="Acme", branded=True))
+    assert answer.json()["error"]["message"].startswith("Acme could not complete")
 
 
 async def test_details_are_shown_when_the_operator_asks() -> None:

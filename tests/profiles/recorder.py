@@ -13,6 +13,8 @@ from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+import httpx
+
 _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 
 
@@ -36,12 +38,17 @@ class Recorder:
         self.asked: list[Asked] = []
         self.once = ""
         self._controls = controls
+        self._simulator = simulator
         place = urlsplit(simulator)
         self._to = (place.hostname, place.port)
 
     def of_model(self, model: str) -> list[Asked]:
         """The requests for a model."""
         return [one for one in self.asked if (one.body or {}).get("model") == model]
+
+    def release(self) -> None:
+        """Let every answer go on that `fault=hold:N` holds."""
+        httpx.get(f"{self._simulator}/release", trust_env=False).raise_for_status()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection of the gateway's."""

@@ -5,6 +5,7 @@ Messages API.
 """
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -126,13 +127,13 @@ def test_python_works_as_pasted(gateway: Gateway, tmp_path: Path) -> None:
     assert "Explain quantum computing in one paragraph." in said
 
 
-def test_python_streams_with_one_argument_more(gateway: Gateway, tmp_path: Path) -> None:
+def test_python_streams_with_one_argument_more(embedded: Gateway, tmp_path: Path) -> None:
     code = PYTHON.replace("    max_tokens=1024,", "    max_tokens=1024,\n    stream=True,")
     code = code.replace(
         "print(response.choices[0].message.content)",
         "for chunk in response:\n    print(chunk.choices[0].delta.content or '', end='')",
     )
-    said = snippets.python(code, {HOST: gateway.url, KEY: gateway.key}, tmp_path)
+    said = snippets.python(code, {HOST: embedded.url, KEY: embedded.key}, tmp_path)
     assert "Explain quantum computing in one paragraph." in said
 
 
@@ -162,6 +163,11 @@ def test_sdk_lists_claude_models_and_each_answers(gateway: Gateway, provider: Re
         assert provider.asked[-1].body["model"].startswith("claude-")
     priced = gateway.get("/v1/models", headers=gateway.bearer).json()["data"]
     assert all(one["price"]["output"] for one in priced)
+
+
+def test_keys_begin_with_sk_cdx(gateway: Gateway) -> None:
+    for key in (gateway.key, gateway.make_key("by the command line")):
+        assert re.fullmatch(r"sk_cdx_[0-9A-Za-z]{43}", key)
 
 
 def test_bearer_is_the_key_and_the_provider_gets_its_own(

@@ -57,6 +57,17 @@ class ErrorsConfig(Struct, frozen=True, kw_only=True):
             "each error."
         ),
     ] = False
+    branded: Annotated[
+        bool,
+        Meta(description="Begin each error message with the brand, unless it names it anyway."),
+    ] = False
+    openai_members: Annotated[
+        bool,
+        Meta(
+            description="Add `param` and `code` to errors in the Anthropic dialect, so that all "
+            "errors have the members of OpenAI's."
+        ),
+    ] = False
     kinds: Annotated[
         dict[str, ErrorKindConfig],
         Meta(
