@@ -180,6 +180,15 @@ _TABLE: Mapping[str, Kind] = {
         anthropic_status=529,
         retry_after=1,
     ),
+    "upstream_signed_out": Kind(
+        503,
+        "server_error",
+        "overloaded_error",
+        "Overloaded: {brand} is currently overloaded. Please try again later.",
+        code="upstream_unavailable",
+        anthropic_status=529,
+        retry_after=1,
+    ),
     "store_unavailable": Kind(
         503,
         "server_error",

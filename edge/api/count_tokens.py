@@ -52,7 +52,10 @@ _UNCOUNTED: Mapping[Dialect, frozenset[str]] = {
 }
 """Members of a prompt that its counter refuses."""
 _NO_ENDPOINT = (404, 405, 501)
-_NOT_FOR_CALLER = ("rate_limited", "upstream_error", "upstream_timeout", "upstream_unavailable")
+_NOT_FOR_CALLER = (
+    *("rate_limited", "upstream_error", "upstream_signed_out"),
+    *("upstream_timeout", "upstream_unavailable"),
+)
 """Kinds of problems that an estimate answers, since the caller cannot solve them."""
 _MAX_BYTES = 64 << 10
 _REASON = 500

@@ -13,6 +13,7 @@ HINTS: Mapping[str, str] = {
     "content_filtered": "The model's provider declined the content; change the request.",
     "request_too_large": "Send a smaller body; upload large files first.",
     "upstream_error": "The provider failed. Send it again, or name a second model.",
+    "upstream_signed_out": "The provider's program is not signed in on the gateway's host.",
     "upstream_timeout": "The provider was too slow. Send it again, or stream the answer.",
     "upstream_unavailable": "The provider is overloaded or away. Send it again later.",
     "invalid_request": "The request is not valid; its answer names the field.",

@@ -28,6 +28,7 @@ from edge.upstreams import (
     Header,
     OutOfDescriptors,
     Response,
+    SignedOut,
     TimedOut,
     UpstreamFailure,
 )
@@ -289,6 +290,8 @@ def _clear_tracebacks(raised: BaseException) -> None:
 def _kind_of(failure: UpstreamFailure) -> str:
     if isinstance(failure, TimedOut):
         return "upstream_timeout"
+    if isinstance(failure, SignedOut):
+        return "upstream_signed_out"
     if isinstance(failure, ConnectFailed):
         return "upstream_unavailable"
     return "upstream_error"

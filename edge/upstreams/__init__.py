@@ -5,6 +5,7 @@ Claude CLI, the in-process simulator. All failures are raised as `UpstreamFailur
 
     UpstreamFailure
     ├── ConnectFailed      no connection: refused, DNS, TLS, pool exhausted
+    │   ├── SignedOut          the upstream's own program is not signed in
     │   └── OutOfDescriptors   this process or machine has no file descriptor left
     ├── Disconnected       the connection broke before the response was complete
     ├── Malformed          not HTTP, or larger than a limit
@@ -131,6 +132,10 @@ class UpstreamFailure(Exception):
 
 class ConnectFailed(UpstreamFailure):
     """No connection could be opened or obtained."""
+
+
+class SignedOut(ConnectFailed):
+    """The upstream's own program is not signed in, or not any more."""
 
 
 class OutOfDescriptors(ConnectFailed):

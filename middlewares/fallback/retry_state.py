@@ -15,6 +15,7 @@ FAILED = frozenset(
         "model_not_found",  # this candidate does not have it; another may
         "rate_limited",
         "upstream_error",
+        "upstream_signed_out",
         "upstream_timeout",
         "upstream_unavailable",
     )

@@ -480,6 +480,8 @@ def test_without_a_client_that_is_signed_in_there_is_no_model(
     assert int(answer.headers["retry-after"]) >= 1
     reported = gateway_without_clients.request_line(answer.headers["x-request-id"])
     assert MISSING[name][2] in reported["reason"]
+    signed_out = name == "not-signed-in"
+    assert reported["problem"] == ("upstream_signed_out" if signed_out else error["code"])
 
 
 REFUSALS = {

@@ -42,7 +42,7 @@ async def test_every_kind_answers(kind: str, dialect: Dialect) -> None:
     ours = exchange(dialect)
     answer = await request(Problem(kind, reason="canary"), state={"penstock.exchange": ours})
     row = KINDS[kind]
-    overloaded = dialect == "anthropic" and kind == "upstream_unavailable"
+    overloaded = dialect == "anthropic" and kind in ("upstream_unavailable", "upstream_signed_out")
     assert answer.status == (529 if overloaded else row.status)
     assert answer.header("content-type") == "application/json"
     assert answer.header("content-length") == str(len(answer.body))

@@ -10,10 +10,11 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import httpx
 
+from edge.upstreams.simulator import SimulatorServer
 from tests.clients.claude import CLIENT
 from tests.e2e.program import DEADLINE, ROOT, Gateway, Program
 
@@ -22,6 +23,11 @@ NAMES = ("claudin", "claude-code-proxy", "claudexia", "multimodal", "capio")
 CANARY = "up-canary"
 """In every key of a provider."""
 ADMIN_TOKEN = "admin-canary-51e0b7aa43"
+
+Claude = Literal["program", "http", "unchanged"]
+"""What an upstream of dialect `claude-cli` is: the real client, signed in to the simulator, which
+costs a second of processor time for each answer; the simulator over HTTP in its place; or what the
+profile names."""
 
 _HTTP = ("openai", "anthropic", "responses")
 _WITHOUT_VERSION = ("fal", "suno")
@@ -66,17 +72,16 @@ def variables(document: object) -> Iterator[str]:
 
 
 def pointed_at(
-    simulator: str, upstream: Mapping[str, Any], home: Path, *, claude: bool = True
+    simulator: str, upstream: Mapping[str, Any], home: Path, *, claude: Claude = "program"
 ) -> dict[str, Any]:
-    """An upstream of a profile that asks a simulator.
-
-    claude: the Claude command-line client is the real one, signed in to the simulator; else what
-    the profile names.
-    """
+    """An upstream of a profile that asks a simulator."""
     if upstream["dialect"] in _HTTP:
         version = "" if upstream.get("jobs") in _WITHOUT_VERSION else "/v1"
         return {**upstream, "base_url": f"{simulator}{version}"}
-    if upstream["dialect"] == "claude-cli" and claude:
+    if upstream["dialect"] == "claude-cli" and claude == "http":
+        url, key = f"{simulator}/v1", "env:CLAUDE_TOKEN"
+        return {**upstream, "dialect": "anthropic", "base_url": url, "api_key": key}
+    if upstream["dialect"] == "claude-cli" and claude == "program":
         home.mkdir(exist_ok=True)
         environment = {
             **upstream.get("environment", {}),
@@ -102,16 +107,16 @@ def merged(document: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
 def serve_profile(
     name: str,
     folder: Path,
-    simulator: Program,
+    simulator: Program | SimulatorServer,
     stores: Stores = EMBEDDED,
     *,
     changes: Mapping[str, Any] | None = None,
-    claude: bool = True,
+    claude: Claude = "program",
     env: Mapping[str, str] | None = None,
 ) -> Gateway:
     """A running gateway with a profile's file. The management API is on, for `new_key`.
 
-    changes: values in place of the profile's, as `merged` has them. claude: see `pointed_at`.
+    changes: values in place of the profile's, as `merged` has them. claude: see `Claude`.
     env: variables besides the providers' keys, or in place of them.
     """
     document = document_of(name)

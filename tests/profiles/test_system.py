@@ -70,7 +70,7 @@ def test_profile_says_which_key_is_missing(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_profile_serves_its_models(name: str, tmp_path: Path, simulator: Program) -> None:
-    gateway = serve_profile(name, tmp_path, simulator, claude=False)
+    gateway = serve_profile(name, tmp_path, simulator, claude="unchanged")
     try:
         listed = gateway.get("/v1/models", headers=gateway.bearer)
         assert listed.status_code == 200, listed.text

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from edge.untyped_json import decode_any, number
-from edge.upstreams import ConnectFailed, Disconnected, Header, Malformed
+from edge.upstreams import ConnectFailed, Disconnected, Header, Malformed, SignedOut
 
 from .input import callers_tool_name
 
@@ -234,7 +234,7 @@ class OutputReader:
         text = _text(said.message.content)
         reason = f"{said.error}: {text[:_REASON_CHARS]}"
         if said.error in _SIGNED_OUT:
-            raise ConnectFailed(f"it is not signed in; {reason}")
+            raise SignedOut(f"it is not signed in; {reason}")
         if said.api_error_status is None:
             if said.api_error == "connection_failed" and not self._begun:
                 raise ConnectFailed(f"it cannot reach its own upstream; {reason}", sent=True)

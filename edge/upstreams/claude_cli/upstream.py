@@ -59,7 +59,8 @@ class ClaudeCLIUpstream:
     async def open(self, request: Request) -> "StreamedAnswer | WholeAnswer":
         """Return when the model begins to answer, or at the end of an unstreamed answer.
 
-        Raises ConnectFailed when the client is missing, is not signed in, or none is free in time.
+        Raises ConnectFailed when the client is missing or none is free in time, SignedOut when it
+        is not signed in.
         Cancelling ends the client.
         """
         path = request.target.partition(b"?")[0]

@@ -61,7 +61,7 @@ def read_messages(body: bytes, *, counting: bool = False) -> Prompt:
     try:
         asked = _decode_messages(body)
     except UNREADABLE as error:
-        raise rejected(error) from None
+        raise _rejected(error) from None
     if asked.max_tokens is None and not counting:
         raise PromptRejected(400, "max_tokens: Field required")
     if not asked.messages:
@@ -102,6 +102,15 @@ def read_messages(body: bytes, *, counting: bool = False) -> Prompt:
         cached=cached,
         written=marked - cached,
     )
+
+
+def _rejected(error: Exception) -> PromptRejected:
+    """The refusal with the path at its head: Messages has no member for it."""
+    refusal = rejected(error)
+    if refusal.param:
+        path = refusal.param.replace("[", ".").replace("]", "")
+        refusal.message = f"{path}: {refusal.message}"
+    return refusal
 
 
 def _json_mode(asked: _Messages) -> dict[str, Any] | None:

@@ -15,6 +15,7 @@ from edge.upstreams import (
     Disconnected,
     Malformed,
     OutOfDescriptors,
+    SignedOut,
     TimedOut,
     UpstreamFailure,
 )
@@ -291,6 +292,7 @@ async def test_stream_options_that_make_no_sense_are_a_400() -> None:
     [
         (ConnectFailed("canary"), {"openai": 503, "anthropic": 529}),
         (OutOfDescriptors("canary"), {"openai": 503, "anthropic": 529}),
+        (SignedOut("canary"), {"openai": 503, "anthropic": 529}),
         (Disconnected("canary"), {"openai": 502, "anthropic": 502}),
         (Malformed("canary"), {"openai": 502, "anthropic": 502}),
         (TimedOut("connect", 1), {"openai": 504, "anthropic": 504}),
