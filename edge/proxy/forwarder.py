@@ -222,7 +222,8 @@ class Forwarder:
             foreign=candidate.foreign,
             disclose=provider.disclose,
             price=prices,
-            vendor_links=self._vendor_links,
+            # Links of an upstream in this process lead nowhere.
+            vendor_links=self._vendor_links and bool(provider.base_url),
             json_edits=provider.json_edits,
             fields=fields,
         )

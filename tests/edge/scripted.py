@@ -263,6 +263,7 @@ class ScriptedGateway:
                 name=name,
                 upstream=self.others.get(name, self.upstream),
                 dialects=frozenset(dialects),
+                base_url="https://upstream.example/v1",
                 base_path=b"/v1",
                 headers=((b"authorization", b"Bearer " + UPSTREAM_KEY),),
                 first_content=self.first_content,

@@ -129,7 +129,7 @@ def test_decoding_without_a_decoder_is_left_to_operators_and_texts() -> None:
         if "msgspec.json.decode(" in path.read_text()
     }
     assert found == {
-        "cli/demo.py",
+        "cli/streamed_call.py",
         "dialects/filters.py",
         "management/http/admin_request.py",
         "runtime/status.py",

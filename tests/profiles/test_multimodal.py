@@ -766,4 +766,10 @@ def test_address_may_send_5000_requests_in_ten_minutes(gateway: Gateway, new_add
     refilled = (time.monotonic() - begun) * 5000 / 600
     passed = statuses.index(429)
     assert 5000 <= passed <= 5000 + refilled + 1
+    with client_from(gateway, new_address) as client:
+        while (refused := client.get("/nowhere/else")).status_code == 404:
+            pass  # one more is free every 120 ms
+        assert refused.status_code == 429
+        assert int(refused.headers["retry-after"]) >= 1
+        assert UUID(refused.headers["x-request-id"])
     assert gateway.get("/health").status_code == 200, "another address is free"

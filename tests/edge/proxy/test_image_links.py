@@ -145,6 +145,22 @@ async def test_link_of_the_provider_passes_where_the_operator_says_so(files: Fil
     assert sent_body(sent)["response_format"] == "url"
 
 
+async def test_link_of_an_upstream_in_this_process_never_passes(files: Files) -> None:
+    no_fetcher: Any = None
+    links = ImageLinks(
+        files, no_fetcher, storage=lambda _: 1 << 30, base=lambda _: OURS, urls="provider"
+    )
+    near = {
+        "upstreams": [{"name": "near", "dialect": "simulator"}],
+        "models": [{"id": "painter", "targets": ["near/x"]}],
+    }
+    up = Scripted(drawn({"b64_json": b64encode(PNG).decode()}))
+    home = ScriptedGateway(up, document=near, configured=True, image_links=links)
+    answer = await request(home.app, "POST", PATH, json=ASKED)
+    assert await content(files, answer.json()["data"][0]["url"]) == PNG
+    assert sent_body(up.requests[0])["response_format"] == "b64_json"
+
+
 async def test_link_of_the_provider_does_not_pass_beside_base64(files: Files) -> None:
     text = b64encode(PNG).decode()
     for asked in (ASKED, {**ASKED, "response_format": "b64_json"}):

@@ -297,11 +297,10 @@ CHAT: dict[str, tuple[list[E], Usage | None]] = {
             E(
                 'data: {"model" : "up", "choices": [{"delta": {"content": "a"}, '
                 '"finish_reason": null}], "usage": null}\n\n',
-                *2
-                * (
-                    'data: {"model":"ours", "choices": [{"delta": {"content": "a"}, '
-                    '"finish_reason": null}], "usage": null}\n\n',
-                ),
+                'data: {"model":"ours", "choices": [{"delta": {"content": "a"}, '
+                '"finish_reason": null}], "usage": null}\n\n',
+                'data: {"model":"ours", "choices": [{"delta": {"content": "a"}, '
+                '"finish_reason": null}]}\n\n',
             ),
             E(
                 'data: {"model" : "up", "choices": [{"delta": {}, "finish_reason" : "stop"}]}\n\n',
