@@ -34,6 +34,8 @@ class PriceList(msgspec.Struct, frozen=True):
     """Rows of a table, and which columns have something to say.
 
     media: what models read and make. prices, cache, units: of tokens, of cached tokens, of others.
+    hosted_call: the price of each call of a hosted tool where it is the same for all models that
+        have one; "" else.
     """
 
     offers: Sequence[Offer]
@@ -41,6 +43,7 @@ class PriceList(msgspec.Struct, frozen=True):
     prices: bool
     cache: bool
     units: bool
+    hosted_call: str = ""
 
     @property
     def price_columns(self) -> int:
@@ -50,8 +53,9 @@ class PriceList(msgspec.Struct, frozen=True):
 
 def price_list(models: Sequence[Model], currency: str) -> PriceList:
     """The list of `models`. currency: sign of one credit, "" for none."""
-    offers = [offer_of(model, currency) for model in models]
     priced = [model.price for model in models if model.price is not None]
+    calls = {price.hosted_call for price in priced if price.hosted_call}
+    offers = [offer_of(model, currency, calls=len(calls) > 1) for model in models]
     cached = [price for price in priced if (price.cache_read, price.cache_write) != (None, None)]
     return PriceList(
         offers,
@@ -59,16 +63,17 @@ def price_list(models: Sequence[Model], currency: str) -> PriceList:
         prices=any(offer.tokens for offer in offers),
         cache=bool(cached),
         units=any(offer.units for offer in offers),
+        hosted_call=f"{currency}{calls.pop()}" if len(calls) == 1 else "",
     )
 
 
-def offer_of(model: Model, currency: str) -> Offer:
-    """A model with its prices."""
+def offer_of(model: Model, currency: str, *, calls: bool = True) -> Offer:
+    """A model with its prices. calls: with that of calls of hosted tools."""
     context = "" if model.context is None else rounded(model.context)
     price = model.price
     if price is None:
         return Offer(model, context)
-    units = tuple(_units(price, currency))
+    units = tuple(_units(price, currency, calls=calls))
     tokens = (price.input, price.output, price.cache_read, price.cache_write)
     if not any(tokens):
         return Offer(model, context, units=units)
@@ -85,7 +90,7 @@ def rounded(tokens: int) -> str:
     return f"{tokens / 1_000_000:.1f}".removesuffix(".0") + "M"
 
 
-def _units(price: PriceConfig, currency: str) -> Iterator[str]:
+def _units(price: PriceConfig, currency: str, *, calls: bool) -> Iterator[str]:
     characters = None if price.character is None else Credits(price.character * _MILLION)
     each = (
         ("image", price.image),
@@ -93,7 +98,7 @@ def _units(price: PriceConfig, currency: str) -> Iterator[str]:
         ("million characters", characters),
         ("second of video or music", price.second),
         ("job", price.job),
-        ("call of a hosted tool", price.hosted_call),
+        ("call of a hosted tool", (price.hosted_call or None) if calls else None),
     )
     for unit, amount in each:
         if amount is not None:

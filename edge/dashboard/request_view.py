@@ -12,6 +12,8 @@ from middlewares.stores.ledger.base import Ended, Entry
 
 _SHORTEST = 0.6
 """Percent of a bar that is still seen."""
+_LEAST_WAIT = 100.0
+"""Milliseconds."""
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -72,10 +74,12 @@ class Step(msgspec.Struct, frozen=True):
 
 class RequestView(msgspec.Struct, frozen=True):
     """One request for its page. cost: with `included`, the rows made to serve it. problem: what
-    was answered in place of an answer, in public words."""
+    was answered in place of an answer, in public words. waited: see `waited_ms`, and as percent for
+    its bar."""
 
     entry: Entry
     outcome: Outcome
+    waited: tuple[float, float]
     steps: Sequence[Step]
     first_content: float
     cost: int
@@ -91,6 +95,7 @@ def request_view(entry: Entry, children: Sequence[Entry], style: ErrorStyle) -> 
     return RequestView(
         entry=entry,
         outcome=OUTCOMES.get(entry.ended, Outcome(entry.ended, "")),
+        waited=(waited_ms(entry), _percent(waited_ms(entry), entry.duration_ms)),
         steps=steps,
         first_content=_percent(entry.first_content_ms or 0.0, entry.duration_ms),
         cost=entry.cost + sum(child.cost for child in children),
@@ -98,6 +103,14 @@ def request_view(entry: Entry, children: Sequence[Entry], style: ErrorStyle) -> 
         included=children,
         problem=steps[-1].problem if failed else "",
     )
+
+
+def waited_ms(entry: Entry) -> float:
+    """How long a request was not admitted yet, in milliseconds: while its body came, and while it
+    waited for its turn under a rate (`on_excess = "throttle"`). 0 for less than is worth a word."""
+    begun = entry.ended_at - entry.duration_ms / 1000
+    waited = min((entry.at - begun) * 1000, entry.duration_ms)
+    return waited if waited >= _LEAST_WAIT else 0.0
 
 
 def public_problem(kind: str, style: ErrorStyle) -> str:
@@ -109,7 +122,7 @@ def public_problem(kind: str, style: ErrorStyle) -> str:
 
 
 def _steps(entry: Entry, style: ErrorStyle) -> Sequence[Step]:
-    steps, before, whole = [], 0.0, entry.duration_ms
+    steps, before, whole = [], waited_ms(entry), entry.duration_ms
     for attempt in entry.attempts:
         start = min(_percent(before, whole), 100 - _SHORTEST)
         length = max(_SHORTEST, _percent(before + attempt.ms, whole) - start)

@@ -10,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from edge.runtime.worker_thread import run_in_thread
 
 from . import formats
+from .request_view import waited_ms
 from .static_files import static_files, static_url
 
 _FOLDER = Path(__file__).parent / "templates"
@@ -38,6 +39,7 @@ def environment() -> Environment:
         "milliseconds": formats.milliseconds,
         "instant": formats.instant,
         "utc": formats.utc,
+        "waited": waited_ms,
         "plural": formats.plural,
     }
     made.globals["share"] = formats.share

@@ -31,7 +31,7 @@ from middlewares.problem import Problem
 _LONGEST_FILTER = 100
 _MANY = 50
 """Models from which on the page is rendered in a thread."""
-_FILTERED = 6
+_FILTERED = 4
 """Models from which on the page has a filter."""
 _NO_PLAN = "Models that need a special plan are not listed."
 _LINK = re.compile(r"\[([^\]]*)\]\([^)]*\)")
@@ -109,7 +109,8 @@ def _caption(prices: PriceList, currency: str) -> str:
     if not prices.price_columns:
         return "Context in tokens."
     per = ", those of tokens per million" if prices.prices else ""
-    return f"Prices are in {currency or 'credits'}{per}. {_NO_PLAN}"
+    calls = f"A call of a hosted tool costs {prices.hosted_call}. " if prices.hosted_call else ""
+    return f"Prices are in {currency or 'credits'}{per}. {calls}{_NO_PLAN}"
 
 
 def _described(settings: Settings) -> str:

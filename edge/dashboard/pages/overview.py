@@ -53,6 +53,7 @@ async def _figures(request: DashboardRequest) -> dict[str, Any]:
         "limits": limits,
         "team": limits.get("team"),
         "windows": windows,
+        "longest_wait": str(request.parts.settings.limits.throttle_max_wait),
         "failed": await _failed(request, key),
         "warned": [window for window in windows if window["percent"] >= _WARNED],
         "spent_today": decimal(sum(one.cost for one in sums if one.day == today)),

@@ -12,10 +12,19 @@ from starlette.responses import PlainTextResponse, Response
 from edge.dashboard.inner import InnerAnswer
 from edge.dashboard.page import SIGNED_IN, Page
 from edge.dashboard.playground.answer import Answer, Collected, read_answer
-from edge.dashboard.playground.prompt import DIALECTS, Prompt, body_of, curl_of, prompt_of
+from edge.dashboard.playground.prompt import (
+    DIALECTS,
+    Prompt,
+    PromptDialect,
+    body_of,
+    curl_of,
+    offered_dialects,
+    prompt_of,
+)
 from edge.dashboard.request import DashboardRequest
 from edge.dashboard.setup_values import models_of, setup_of
 from edge.endpoints import BY_NAME
+from edge.routing.served import client_paths, served_paths
 from middlewares.asgi import header
 from middlewares.budget import credits_used
 from middlewares.problem import Problem
@@ -34,8 +43,6 @@ async def send(request: DashboardRequest) -> Response:
     key = await request.key_to_work_with()
     prompt = await _prompt(request)
     row = BY_NAME[DIALECTS[prompt.dialect].endpoint]
-    if row.name not in request.parts.settings.offered:
-        raise Problem("endpoint_not_allowed", reason=f"{row.name!r} is not offered")
     principal = await request.principal(key, row.name)
     inner = request.parts.inner
     if inner is None:
@@ -71,21 +78,25 @@ async def show_curl(request: DashboardRequest) -> Response:
 
 
 async def _prompt(request: DashboardRequest) -> Prompt:
-    return prompt_of(await request.form(limit=_LARGEST_FORM))
+    return prompt_of(await request.form(limit=_LARGEST_FORM), _dialects(request))
+
+
+def _dialects(request: DashboardRequest) -> dict[str, PromptDialect]:
+    return offered_dialects(client_paths(served_paths(request.parts.settings)))
 
 
 async def _page(
     request: DashboardRequest, prompt: Prompt, status: int = 200, **shown: Any
 ) -> Response:
     answer = shown.get("answer")
-    offered = request.parts.settings.offered
     chosen = request.visitor.key is not None or bool(request.query.get("key"))
     key = await request.key() if chosen else None
     return request.render(
         "playground.html",
         status,
         prompt=prompt,
-        dialects={name: one for name, one in DIALECTS.items() if one.endpoint in offered},
+        dialects=_dialects(request),
+        keyless=request.parts.directory is None,
         models=await models_of(request),
         key=key,
         may_work=key is not None and request.may_work_with(key),

@@ -1,7 +1,7 @@
 """What a visitor asks, as a request of a dialect and as a line for curl."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -39,15 +39,24 @@ class PromptDialect(NamedTuple):
     curl: Callable[[Setup, Mapping[str, Any]], str]
 
 
-def prompt_of(form: Mapping[str, Sequence[str]]) -> Prompt:
-    """The fields of a form. Raises Problem for one that cannot be sent."""
+def offered_dialects(paths: Container[str]) -> dict[str, PromptDialect]:
+    """The dialects whose endpoint a gateway offers. paths: names of endpoints."""
+    return {name: one for name, one in DIALECTS.items() if one.endpoint in paths}
+
+
+def prompt_of(form: Mapping[str, Sequence[str]], dialects: Mapping[str, PromptDialect]) -> Prompt:
+    """The fields of a form. Raises Problem for one that cannot be sent.
+
+    dialects: of `offered_dialects`.
+    """
 
     def field(name: str) -> str:
         return form.get(name, [""])[-1].replace("\r\n", "\n").strip()
 
-    dialect, model, user = field("dialect") or "chat", field("model"), field("user")
-    if dialect not in DIALECTS:
-        raise expected("dialect", f"one of {', '.join(DIALECTS)}")
+    first = next(iter(dialects), "")
+    dialect, model, user = field("dialect") or first, field("model"), field("user")
+    if dialect not in dialects:
+        raise expected("dialect", f"one of {', '.join(dialects)}")
     if not 0 < len(model) <= 200:
         raise expected("model", "the name of a model")
     if not user:

@@ -45,6 +45,10 @@
   const exact = new Intl.DateTimeFormat(undefined, {
     dateStyle: "medium", timeStyle: "medium", ...(utc ? { timeZone: "UTC" } : {}),
   });
+  const zoned = new Intl.DateTimeFormat(undefined, {
+    year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit",
+    second: "2-digit", timeZoneName: "short", ...(utc ? { timeZone: "UTC" } : {}),
+  });
   function left(until) {
     let rest = Math.max(0, Math.round((until - Date.now()) / 1000));
     if (!rest) return "now";
@@ -66,7 +70,8 @@
     } else if (!element.dataset.shown) {
       element.dataset.shown = "1";
       element.title = element.textContent.trim();
-      element.textContent = utc ? exact.format(at) + " UTC" : exact.format(at);
+      if (element.dataset.form === "zoned") element.textContent = zoned.format(at);
+      else element.textContent = utc ? exact.format(at) + " UTC" : exact.format(at);
     }
   }
   function showAll() {

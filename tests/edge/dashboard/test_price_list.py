@@ -57,3 +57,15 @@ def test_columns_are_those_that_some_model_needs() -> None:
 def test_model_without_a_price_is_free_and_one_at_nothing_is_too() -> None:
     free, nothing, job = listed({}, {"price": {}}, {"price": {"job": "0"}}).offers
     assert (free.free, nothing.free, job.free) == (True, True, False)
+
+
+def test_one_price_of_calls_for_all_is_said_once() -> None:
+    called = {"price": {"input": "1", "hosted_call": "0.01"}}
+    nothing = {"price": {"input": "1", "hosted_call": "0"}}
+    same = listed(called, called, nothing, currency="$")
+    assert (same.hosted_call, same.units) == ("$0.01", False)
+    others = listed(called, {"price": {"input": "1", "hosted_call": "0.02"}}, nothing)
+    assert others.hosted_call == ""
+    assert [offer.units for offer in others.offers] == [
+        *(("0.01 per call of a hosted tool",), ("0.02 per call of a hosted tool",), ()),
+    ]

@@ -4,7 +4,7 @@ from typing import Any, get_args
 
 import pytest
 
-from edge.dashboard.request_view import OUTCOMES, request_view
+from edge.dashboard.request_view import OUTCOMES, request_view, waited_ms
 from middlewares import KINDS, ErrorStyle
 from middlewares.stores.ledger.base import AttemptRecord, Ended, Entry
 
@@ -65,3 +65,20 @@ def test_view_bars_stay_within_their_row() -> None:
 def test_view_without_attempts_and_duration_has_no_bars() -> None:
     view = request_view(Entry("req_1", "key_1", 1000.0, 1000.0), [], ACME)
     assert (view.steps, view.first_content) == ([], 0.0)
+
+
+def throttled(seconds: float) -> Entry:
+    """A request of 4 s that waited for so long."""
+    return Entry("req_1", "key_1", 1000.0 + seconds, 1004.0, duration_ms=4000.0, attempts=[GOOD])
+
+
+def test_view_of_a_throttled_request_begins_with_its_wait() -> None:
+    view = request_view(throttled(1.0), [], ACME)
+    assert view.waited[0] == pytest.approx(1000, abs=1)
+    assert view.waited[1] == pytest.approx(25, abs=0.1)
+    assert view.steps[0].start == pytest.approx(25, abs=0.1)
+
+
+@pytest.mark.parametrize(("seconds", "waited"), [(0.09, 0), (0.11, 110), (9.0, 4000), (-5.0, 0)])
+def test_wait_is_within_the_request_and_worth_a_word(seconds: float, waited: float) -> None:
+    assert waited_ms(throttled(seconds)) == pytest.approx(waited, abs=1)

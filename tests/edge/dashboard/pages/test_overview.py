@@ -194,3 +194,14 @@ async def test_key_whose_plan_is_gone_says_whom_to_ask(site: Site) -> None:
     page = await browser.get("/app")
     assert page.status == 403
     assert "Ask the operator of Acme" in words(page.text)
+
+
+@pytest.mark.parametrize(("excess", "said"), [("throttle", True), ("reject", False)])
+async def test_plan_that_throttles_says_so_beside_the_rates(
+    open_site: OpenSite, excess: str, said: bool
+) -> None:
+    plan = {"id": "gold", "requests": "60/min", "on_excess": excess}
+    site = await open_site(plans=[plan], limits={"throttle_max_wait": "45s"})
+    text = words((await (await opened(site)).get("/app")).text)
+    assert ("wait for their turn and are not refused, unless that would take" in text) is said
+    assert ("longer than 45s" in text) is said

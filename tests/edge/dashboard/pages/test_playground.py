@@ -179,19 +179,32 @@ async def test_key_that_may_do_more_than_the_one_signed_in_with_is_not_spent(
     assert asked == [narrow.id]
 
 
-async def test_dialects_that_are_not_offered_are_not_there(open_site: OpenSite) -> None:
-    site = await open_site(endpoints=["chat.completions", "models"])
+async def test_form_has_only_the_dialects_that_are_offered(open_site: OpenSite) -> None:
+    site = await open_site(endpoints=["messages", "models"])
     browser = await site.signed_in()
     page = (await browser.get("/app/playground")).text
-    assert 'value="chat"' in page
-    assert 'value="messages"' not in page and 'value="responses"' not in page
-    answer = await browser.post("/app/playground", **PROMPT)
-    assert answer.status == 403
-    assert PROMPT["dialect"] == "messages"
+    assert [each for each in ("chat", "messages", "responses") if f'value="{each}"' in page] == [
+        "messages"
+    ]
+    for path in ("/app/playground", "/app/playground/curl"):
+        refused = await browser.post(path, PLAIN, **{**PROMPT, "dialect": "chat"})
+        assert refused.status == 400 and "one of messages" in refused.text
+
+
+async def test_curl_line_goes_where_its_dialect_is_spoken(open_site: OpenSite) -> None:
+    routes = [
+        {"path": "/v1/chat/completions", "dialect": "anthropic"},
+        {"path": "/openai/v1/chat/completions", "dialect": "openai"},
+    ]
+    site = await open_site(routes=routes)
+    browser = await site.signed_in()
+    line = await browser.post("/app/playground/curl", PLAIN, **{**PROMPT, "dialect": "chat"})
+    assert line.text.startswith("curl -N http://localhost:8080/openai/v1/chat/completions ")
 
 
 async def test_gateway_without_conversations_has_no_form(open_site: OpenSite) -> None:
-    site = await open_site(endpoints=["embeddings"])
-    page = (await (await site.signed_in()).get("/app/playground")).text
-    assert "offers no endpoint that answers prompts" in page
-    assert 'id="prompt"' not in page
+    site = await open_site(endpoints=["embeddings", "models"])
+    page = await (await site.signed_in()).get("/app/playground")
+    assert page.status == 200
+    assert "offers no endpoint that answers prompts" in page.text
+    assert 'id="prompt"' not in page.text

@@ -144,3 +144,13 @@ async def test_detail_cost_includes_requests_made_for_it(site: Site) -> None:
     assert "seer" not in listed.text
     assert ids(listed.text) == [row.id, row.id], "it leads to the request that it was made for"
     assert (await browser.get(f"/app/requests/{child.id}")).status == 404
+
+
+async def test_throttled_request_says_how_long_it_waited(site: Site) -> None:
+    now = site.clock.now
+    row = await keep(site, at=now - 1, ended_at=now, duration_ms=4200.0)
+    browser = await site.signed_in()
+    assert "waited 3.2 s" in (await browser.get("/app/requests")).text
+    page = (await browser.get(f"/app/requests/{row.id}")).text
+    assert "It waited 3.2 s before it was admitted" in page
+    assert "It was not refused." in page

@@ -168,3 +168,53 @@ async def test_list_of_a_client_is_bounded(open_site: OpenSite) -> None:
     listed = page.partition('id="opencode-1"')[2].partition("</pre>")[0]
     assert '"m-299-": {' in listed and '"m-0-": {' in listed
     assert listed.count('"name": "m-') == 101
+
+
+async def test_stranger_sees_the_models_that_anyone_may_use(open_site: OpenSite) -> None:
+    site = await open_site(**document())
+    page = await site.browser().get("/app/setup")
+    assert page.status == 200
+    assert "middle" in page.text and "golden" not in page.text
+    assert 'href="/app/sign-in"' in page.text and "Put your key in place of the dots." in page.text
+
+
+async def test_gateway_without_keys_has_set_up_without_one(open_site: OpenSite) -> None:
+    site = await open_site(auth={"mode": "none"}, **document())
+    page = text((await site.browser().get("/app/setup")).text)
+    assert "No key is needed." in page and "Sign in" not in page
+    assert "export ANTHROPIC_AUTH_TOKEN=unused\n" in page
+    assert 'api_key="unused"' in page and "Status line" not in page
+    assert "export ACME_API_KEY=unused" in page.partition('id="codex"')[2]
+
+
+@pytest.mark.parametrize(
+    ("endpoints", "guides"),
+    [
+        (["chat.completions"], ["curl", "openai", "opencode", "openclaw"]),
+        (["messages", "limits"], ["curl", "anthropic", "claude-code", "status-line"]),
+        (["responses"], ["curl", "codex"]),
+        (["embeddings"], []),
+    ],
+)
+async def test_only_clients_of_the_offered_endpoints_are_shown(
+    open_site: OpenSite, endpoints: list[str], guides: list[str]
+) -> None:
+    site = await open_site(endpoints=endpoints)
+    page = (await site.browser().get("/app/setup")).text
+    assert re.findall(r'<section class="card" id="([^"]+)"', page) == guides
+    assert ("Anthropic clients" in page) is ("messages" in endpoints)
+
+
+async def test_model_that_only_hears_is_not_offered(open_site: OpenSite) -> None:
+    ears = {"id": "ears", "modalities": ["audio"], "targets": ["sim/x"]}
+    site = await open_site(models=[*document()["models"], ears], plans=document()["plans"])
+    assert "ears" not in (await site.browser().get("/app/setup")).text
+
+
+async def test_nothing_to_sign_in_with_leads_to_the_set_up(open_site: OpenSite) -> None:
+    site = await open_site(auth={"mode": "none"})
+    browser = site.browser()
+    assert (await browser.get("/app")).header("location") == "/app/sign-in"
+    page = await browser.get("/app/sign-in")
+    assert "so there is nothing to sign in with" in page.text
+    assert 'href="/app/setup"' in page.text and "<form" not in page.text

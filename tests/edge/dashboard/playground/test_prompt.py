@@ -39,8 +39,8 @@ SETUP = Setup(
 
 
 def test_form_is_read() -> None:
-    assert prompt_of(FORM) == PROMPT
-    assert prompt_of({"model": ["m1"], "user": ["x"]}) == Prompt(model="m1", user="x")
+    assert prompt_of(FORM, DIALECTS) == PROMPT
+    assert prompt_of({"model": ["m1"], "user": ["x"]}, DIALECTS) == Prompt(model="m1", user="x")
 
 
 @pytest.mark.parametrize(
@@ -61,14 +61,14 @@ def test_form_is_read() -> None:
 )
 def test_field_that_cannot_be_sent_is_named(field: str, value: str) -> None:
     with pytest.raises(Problem) as raised:
-        prompt_of({**FORM, field: [value]})
+        prompt_of({**FORM, field: [value]}, DIALECTS)
     assert (raised.value.kind, raised.value.param) == ("invalid_request", field)
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_request_has_the_members_that_its_endpoint_reads(dialect: str) -> None:
     row = BY_NAME[DIALECTS[dialect].endpoint]
-    request = request_of(prompt_of({**FORM, "dialect": [dialect]}), stream=True)
+    request = request_of(prompt_of({**FORM, "dialect": [dialect]}, DIALECTS), stream=True)
     assert set(request) & set(row.required)
     assert set(request) & row.bounds
     assert (request["model"], request["stream"], request["temperature"]) == ("m1", True, 0.5)
