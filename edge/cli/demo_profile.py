@@ -17,6 +17,12 @@ from .terminal import Stores, with_stores
 _PACE = " [[sim rate=25]]"
 """Directive that makes a simulator slow enough to watch."""
 _LOCAL_TOKENS = 100
+_ANSWERS = (
+    ("real", "real"),
+    ("local", "models on this machine"),
+    ("simulated", "simulated"),
+)
+"""What answers for an upstream, by the field of `Simulated` that has it."""
 
 
 class ProfileDemo:
@@ -32,7 +38,7 @@ class ProfileDemo:
         self._name = name
         self._tour = profiles.tour(name)
         self._served = simulated(profiles.document(name), env, local)
-        self._local = local
+        self._local = set(local.text.values())
         self.settings = _settings(self._served, env, directory)
 
     def key(self) -> str:
@@ -74,15 +80,12 @@ class ProfileDemo:
         yield f"The configuration: penstock profile {self._name}\n"
 
     def _upstreams(self) -> Iterator[str]:
-        local = {str(one["name"]) for one in self._local.upstreams}
-        for upstream in self.settings.upstreams:
-            name = upstream.name
-            if name in self._served.missing:
-                unset = self._served.missing[name]
-                yield f"  {name}: simulated" + (f", as {_and(unset)} not set" if unset else "")
-            else:
-                yield f"  {name}: " + ("a model on this machine" if name in local else "real")
-            yield "\n"
+        served = self._served
+        for name in (*served.real, *served.missing):
+            answers = [text for names, text in _ANSWERS if name in getattr(served, names)]
+            unset = served.missing.get(name, ())
+            why = f" ({' and '.join(unset)} not set)" if unset else ""
+            yield f"  {name}: {' and '.join(answers) or 'not used'}{why}\n"
 
     def _body(self) -> dict[str, Any]:
         first = self._tour.first
@@ -91,7 +94,7 @@ class ProfileDemo:
         prompt, bounds = first.prompt, {}
         if served <= self._served.missing.keys():
             prompt += _PACE
-        elif set(model.targets) <= set(self._local.text.values()):
+        elif set(model.targets) <= self._local:
             bounds = {"max_tokens": _LOCAL_TOKENS}
         messages = [{"role": "user", "content": prompt}]
         body = {"model": first.model, "stream": True, "messages": messages}
@@ -125,7 +128,3 @@ def _settings(served: Simulated, env: Mapping[str, str], directory: Path) -> Set
     store = {"sql": f"sqlite:///{directory}/penstock.db", "journal": f"{directory}/journal"}
     log = {**document.get("log", {}), "format": "console"}
     return parse({**document, "server": server, "store": store, "log": log}, directory, env=env)
-
-
-def _and(names: tuple[str, ...]) -> str:
-    return f"{' and '.join(names)} {'is' if len(names) == 1 else 'are'}"

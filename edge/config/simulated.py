@@ -5,13 +5,15 @@ command-line client. Models keep their names, prices and limits. A model that ha
 is served by that one only.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import Any
 
 import msgspec
 
 _DESCRIBED = ("image", "video", "document")
 """Settings of `media` that name a model which is shown pictures."""
+_LOCAL_OUTPUT = 512
+"""Output tokens of a request without a bound: a small model may never end."""
 _SEEING = "sim-eye"
 """A model of the simulator that says which media it sees."""
 
@@ -30,14 +32,18 @@ class LocalModels(msgspec.Struct, frozen=True):
 
 
 class Simulated(msgspec.Struct, frozen=True):
-    """A document and what serves it: names of upstreams.
+    """A document and what serves it.
 
-    missing: for each replaced one the variables that would make it real; none of the Claude client.
+    real: names of upstreams that were left. missing: of each replaced one the variables that would
+    make it real; none of the Claude client. local: those of which this machine serves a model.
+    simulated: those of which a simulator serves one.
     """
 
     document: dict[str, Any]
     real: tuple[str, ...]
     missing: Mapping[str, tuple[str, ...]]
+    local: frozenset[str]
+    simulated: frozenset[str]
 
 
 def variables(value: object) -> Iterator[str]:
@@ -82,7 +88,8 @@ def simulated(
         )
         result["media"] = {**result.get("media", {}), "image": "local-ocr"}
     real = tuple(one["name"] for one in document["upstreams"] if one["name"] not in missing)
-    return Simulated(result, real, missing)
+    own = frozenset(str(one["name"]) for one in local.upstreams)
+    return Simulated(result, real, missing, servers.serving(own), servers.serving(missing.keys()))
 
 
 class _Servers:
@@ -97,7 +104,12 @@ class _Servers:
         self._replaced = {one["name"]: one for one in replaced}
         self._seeing = {media[name] for name in _DESCRIBED if name in media}
         self._local = local
+        self._pairs: set[tuple[str, str]] = set()
         self.lost_sight = False
+
+    def serving(self, names: Set[str]) -> frozenset[str]:
+        """The replaced upstreams of which one of these serves a model."""
+        return frozenset(old for old, new in self._pairs if new in names)
 
     def serve(self, model: dict[str, Any]) -> dict[str, Any]:
         """The entry of a model with targets that can answer."""
@@ -109,6 +121,7 @@ class _Servers:
             lists = {name: [model[name][n] for n in real] for name in _LISTS if name in model}
             return {**model, **lists}
         served = [self._target(model, target) for target in targets]
+        self._pairs |= {(_name(old), _name(new)) for old, new in zip(targets, served, strict=True)}
         if "jobs" in model:
             model = {name: value for name, value in model.items() if name != "jobs"} | _jobs(model)
         if served == targets:
@@ -116,7 +129,7 @@ class _Servers:
         kept = {name: value for name, value in model.items() if name not in _VENDORS}
         kept["targets"] = list(dict.fromkeys(served))
         if _is_text(model) and set(kept["targets"]) <= set(self._local.text.values()):
-            kept["modalities"] = ["text"]
+            kept |= {"modalities": ["text"], "max_output": _LOCAL_OUTPUT}
             if "image" in model.get("modalities", ()) and self._local.reader:
                 self.lost_sight = True
         return kept

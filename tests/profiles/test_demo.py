@@ -98,7 +98,7 @@ def test_demo_offers_commands_that_work_as_they_are_printed(demo: Demo) -> None:
 
 
 SHOWN = {
-    "claudin": ("image image/png 16x16", '"type":"message"', '"length":"5h"', '"length":"7d"'),
+    "claudin": ("image image/png 230x44", '"type":"message"', '"length":"5h"', '"length":"7d"'),
     "claude-code-proxy": ('"claude-opus-4-20250514"', '"object":"chat.completion"'),
     "claudexia": ('"finish_reason":"stop"', '"claude-sonnet-4.5"'),
     "multimodal": ('"The gate is open."', "x-storage-used-bytes: ", '"job_id":"', '"total":{'),

@@ -13,6 +13,8 @@ import sys
 from xllamacpp import CommonParams, Server
 
 _ERRORS_ONLY = 1
+_LONGEST = 512
+"""Tokens of an answer to a request without a bound of its own: so small a model may never end."""
 
 
 def main(weights: str, alias: str) -> None:
@@ -26,6 +28,7 @@ def main(weights: str, alias: str) -> None:
     params.api_keys = [sys.stdin.readline().strip()]
     params.model.path = weights
     params.model_alias = {alias}
+    params.n_predict = _LONGEST
     params.hostnames = ["127.0.0.1"]
     params.port = 0
     params.use_jinja = True  # required for requests with tools

@@ -83,6 +83,7 @@ def test_upstream_with_its_variables_is_real_and_alone_serves_its_models() -> No
     assert both["targets"] == ["two/b"]
     assert both["families"] == ["claude-opus"]
     assert both["weights"] == [3]
+    assert made.simulated == {"one", "client"}
     parse(made.document, env={"TWO_KEY": "k"})
 
 
@@ -115,9 +116,13 @@ def test_local_models_serve_what_they_can_in_the_dialect_of_the_upstream() -> No
 
 
 def test_local_model_takes_text_only_and_pictures_are_read_to_it() -> None:
-    made = simulated(DOCUMENT, {}, LOCAL).document
+    whole = simulated(DOCUMENT, {}, LOCAL)
+    assert whole.local == {"one", "two", "client"}
+    assert whole.simulated == {"one", "two"}
+    made = whole.document
     seeing = next(one for one in made["models"] if one["id"] == "seeing")
     assert seeing["modalities"] == ["text"]
+    assert seeing["max_output"] == 512
     assert made["media"] == {"image": "local-ocr"}
     assert "family" not in next(one for one in made["models"] if one["id"] == "cli")
     parse(made, env={})
