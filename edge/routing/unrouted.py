@@ -46,8 +46,14 @@ class UnroutedMiddleware:
         if path == "/v1" or path.startswith("/v1/"):
             brand = exchange_of(scope).error_style.brand
             raise Problem("endpoint_not_allowed", message=f"{brand} does not offer this endpoint.")
-        if self._paths.find(f"/v1{path}") is None:
+        if not self._lacks_version(path):
             raise Problem("not_found")
         # The usual reason is a base URL without /v1.
         said = "There is nothing at this address. Put /v1 at the end of the base URL."
         raise Problem("not_found", message=said)
+
+    def _lacks_version(self, path: str) -> bool:
+        """Whether `path` is in the table with a /v1 between its first parts."""
+        parts = path.split("/", 4)
+        versioned = ("/".join((*parts[:n], "v1", *parts[n:])) for n in range(1, len(parts)))
+        return any(self._paths.find(other) is not None for other in versioned)

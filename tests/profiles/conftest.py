@@ -5,7 +5,7 @@
     embedded  the first of them only, for programs that are slow
 
 Both are made when first asked for and live as long as the module. A module may have a constant
-`CHANGES`, values in place of the profile's, and `CLAUDE`: see `serve_profile`.
+`CHANGES`, values in place of the profile's, and `CLAUDE_CLI`: see `serve_profile`.
 """
 
 import asyncio
@@ -81,7 +81,7 @@ def serve(
                 simulator,
                 stores,
                 changes=getattr(request.module, "CHANGES", None),
-                claude=getattr(request.module, "CLAUDE", "program"),
+                claude=getattr(request.module, "CLAUDE_CLI", "program"),
             )
         return running[name]
 

@@ -30,7 +30,7 @@ from . import snippets
 from .system import client_from, document_of, pointed_at, serve_profile
 
 PROFILE = "claude-code-proxy"
-CLAUDE = "http"
+CLAUDE_CLI = "http"
 
 HOST = "http://localhost:8000"
 SONNET, HAIKU, OPUS = (
@@ -209,6 +209,9 @@ def test_other_endpoints_are_not_available(client: httpx.Client) -> None:
         error_of("chat", answer)
     for path in ("/v1/files", "/v1/batches", "/v1/usage", "/openai/v1/files"):
         assert client.get(path).status_code == 404, path
+    answer = client.post("/openai/chat/completions", json=HELLO)
+    assert answer.status_code == 404
+    assert "Put /v1 at the end of the base URL" in error_of("chat", answer)["message"]
     headers = {"anthropic-version": "2023-06-01"}
     answer = client.post("/v1/complete", json={"model": SONNET, "prompt": "Hi"}, headers=headers)
     assert answer.status_code == 404

@@ -127,6 +127,17 @@ async def test_a_base_url_without_v1_lacks(path: str) -> None:
     assert "Put /v1 at the end of the base URL" in answer.json()["error"]["message"]
 
 
+@pytest.mark.parametrize("path", ["/ai/chat/completions", "/ai/eu/models", "/ai/eu/models/m1"])
+async def test_a_base_url_of_a_configured_path_without_v1_lacks(path: str) -> None:
+    routes = [
+        {"path": "/ai/v1/chat/completions", "dialect": "openai"},
+        {"path": "/ai/eu/v1/models", "dialect": "openai"},
+    ]
+    answer = await request(gateway(document={"routes": routes}).app, "GET", path)
+    assert (answer.status, answer.json()["error"]["code"]) == (404, "not_found")
+    assert "Put /v1 at the end of the base URL" in answer.json()["error"]["message"]
+
+
 @pytest.mark.parametrize("path", ["/nothing", "/v1/nothing", "/v1/messages", "/health"])
 async def test_refusals_speak_the_callers_dialect(path: str) -> None:
     answer, _ = await get(path, "PATCH", headers={"anthropic-version": "2023-06-01"})
