@@ -17,7 +17,11 @@ from tests.profiles.system import NAMES, serve_profile
 from .program import DEADLINE, Gateway, Program, environment
 from .visitor import signed_in
 
-_BLOCK = re.compile(r"<h3>([^<]*)</h3>.*?<pre[^>]*>(.*?)</pre>", re.DOTALL)
+_BLOCK = re.compile(
+    r'<h3>([^<]*)</h3><button[^>]* data-copy="request-[^<]*</button></div>'
+    r"\s*<div[^>]*><pre[^>]*>(.*?)</pre>",
+    re.DOTALL,
+)
 _JOB = "JOB_ID"
 CHANGES: dict[str, Any] = {
     "claude-code-proxy": {"upstreams": [{"name": "claude", "dialect": "simulator"}]},
@@ -95,7 +99,7 @@ ANSWERS: dict[str, Callable[[str, Path], bool]] = {
 
 SHOWN = {
     "claudin": {"Chat Completions", "Messages", "Responses", "Embeddings"},
-    "claude-code-proxy": {"Chat Completions", "Messages"},
+    "claude-code-proxy": {"Chat Completions", "Messages", "Messages at /v1/chat/completions"},
     "claudexia": {"Chat Completions"},
     "multimodal": set(ANSWERS) - {"Messages at /v1/chat/completions"},
     "capio": {"Chat Completions", "Messages"},
@@ -149,8 +153,35 @@ def test_gateway_without_keys_has_nothing_to_sign_in_with(serve: Serve) -> None:
     assert led.status_code == 200 and 'href="/app/setup"' in led.text
     setup = html.unescape(gateway.get("/app/setup").text)
     assert f"export ANTHROPIC_BASE_URL={gateway.url}\n" in setup
-    (base,) = re.findall(r'id="base"[^>]*>([^<]+)<', page)
-    assert f'"baseURL": "{base}"' in setup
+    assert f'"baseURL": "{gateway.url}/openai/v1"' in setup
+    assert re.findall(r'id="base[^"]*"[^>]*>([^<]+)<', page) == [
+        *(f"{gateway.url}/openai/v1", gateway.url),
+    ]
+    assert 'id="codex"' not in setup, "it speaks Responses"
+
+
+def test_price_list_has_what_its_brand_says(serve: Serve) -> None:
+    page = html.unescape(serve("capio").get("/").text)
+    assert "Pay as you go. Credits never expire." in page
+    rows = {
+        cells[0].split()[0]: cells
+        for row in re.findall(r"<tr>(.*?)</tr>", page.partition('id="models"')[2], re.DOTALL)
+        if (cells := [" ".join(re.sub(r"<[^>]+>", " ", one).split()) for one in cells_of(row)])
+    }
+    assert rows["deepseek-v4-flash"][1] == "1M" and rows["kimi-k2.6"][1] == "262K"
+    assert rows["claude-opus-4-8"][1] == rows["gemini-3.1-pro"][1] == "\u2013"
+    assert {"$0.07", "$0.14"} <= set(rows["deepseek-v4-flash"])
+    assert {"$0.30", "$1.20"} <= set(rows["MiniMax-M3"])
+
+
+def cells_of(row: str) -> list[str]:
+    return re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL)
+
+
+def test_plan_of_a_brand_has_its_windows(serve: Serve) -> None:
+    page = html.unescape(serve("claudin").get("/").text)
+    assert "5.00 credits per 5h" in page and "40.00 credits per 7d" in page
+    assert "Images, audio and video in requests become text" in page
 
 
 def test_window_resets_at_the_same_second_on_every_page(serve: Serve) -> None:

@@ -79,7 +79,7 @@ def _render(
             *(_conversations(setup, served) if writers else ()),
             *media_blocks(setup, media_models(models)),
         ],
-        endpoints=[(one, _about(one)) for one in served],
+        endpoints=[(one, _about(one, needs_key=setup.needs_key)) for one in served],
         dashboard=has_dashboard(request.parts, request.scope),
     )
 
@@ -150,16 +150,28 @@ def _conversations(setup: Setup, served: Sequence[ServedPath]) -> Iterator[Block
             yield Block(f"{title} at {one.path}", "sh", text)
 
 
-def _about(one: ServedPath) -> str:
+def _about(one: ServedPath, *, needs_key: bool) -> str:
     """What an endpoint does, without links to pages of the documentation."""
     if len(one.dialects) < 2:
         text = _LINK.sub(r"\1", one.row.documented)
-        if one.dialects and BY_NAME[one.row.name].dialect is None:
-            text = f"{text.partition(';')[0]}; in {_VENDORS[one.dialects[0]]}'s shape"
+        if BY_NAME[one.row.name].dialect is None:
+            text = _in_its_shape(text, one)
+        if not needs_key:
+            text = text.replace("this key may use", "on offer")
         return text[:1].upper() + text[1:]
     titles = [curl.DIALECTS[CONVERSATIONS[dialect].name][0] for dialect in one.dialects]
     said = " or ".join(titles)
     return f"{said}, by the shape of each request; {titles[0]} where that does not decide"
+
+
+def _in_its_shape(text: str, one: ServedPath) -> str:
+    """The text on an endpoint of every dialect, at a path that has a dialect or prefers one."""
+    what = text.partition(";")[0]
+    if one.dialects:
+        return f"{what}; in {_VENDORS[one.dialects[0]]}'s shape"
+    if one.row.rules is None or "shape" not in text:
+        return text
+    return f"{what}; in the shape of the client, {_VENDORS[one.row.rules.prefer]}'s if unknown"
 
 
 PAGES = (Page("/", ("GET",), ANYONE, landing),)

@@ -230,6 +230,10 @@ async def test_path_with_a_fixed_dialect_says_its_shape(open_site: OpenSite) -> 
     site = await open_site(routes=[{"path": "/openai/v1/models", "dialect": "openai"}])
     page = shown(await site.browser().get("/"))
     assert "The models this key may use; in OpenAI's shape" in page
+    preferred = {"path": "/v1/models", "dialect": "auto", "prefer": "anthropic"}
+    keyless = await open_site(routes=[preferred], auth={"mode": "none"})
+    page = shown(await keyless.browser().get("/"))
+    assert "The models on offer; in the shape of the client, Anthropic's if unknown" in page
 
 
 async def test_each_kind_of_model_has_a_request(open_site: OpenSite) -> None:
