@@ -27,7 +27,7 @@ from tests.e2e.program import DEADLINE, Gateway, Program, stats, until
 from tests.schemas import check, check_stream
 
 from . import snippets
-from .system import client_from, document_of, pointed_at, serve_profile
+from .system import client_from, document_of, from_address, pointed_at, serve_profile
 
 PROFILE = "claude-code-proxy"
 CLAUDE_CLI = "http"
@@ -446,13 +446,15 @@ def test_curl_in_openai_format(url_from_new_address: str, tmp_path: Path) -> Non
     assert answer.headers["x-ratelimit-remaining"] == "59"
 
 
-def test_python_clients(url_from_new_address: str, tmp_path: Path) -> None:
-    printed = snippets.python(PYTHON, {HOST: url_from_new_address}, tmp_path)
+def test_python_clients(embedded: Gateway, tmp_path: Path, new_address: str) -> None:
+    with from_address(embedded.url, new_address) as url:
+        printed = snippets.python(PYTHON, {HOST: url}, tmp_path)
     assert printed.count(f"You said: Hello\n\n{SAID}\n") == 3
 
 
-def test_javascript_clients(url_from_new_address: str, tmp_path: Path) -> None:
-    printed = snippets.node(JAVASCRIPT, {HOST: url_from_new_address}, tmp_path)
+def test_javascript_clients(embedded: Gateway, tmp_path: Path, new_address: str) -> None:
+    with from_address(embedded.url, new_address) as url:
+        printed = snippets.node(JAVASCRIPT, {HOST: url}, tmp_path)
     assert printed.count(f"You said: Hello\n\n{SAID}\n") == 2
 
 
@@ -664,9 +666,7 @@ def test_program_answers_plain_and_streamed(
 ) -> None:
     """Signed in on the host, it needs no key of the caller."""
     with client_from(signed_in, "127.7.1.1") as client:
-        body = asking("Hello", temperature=0.7)
-        assert said(dialect, client.post(path, json=body)) == f"You said: Hello\n\n{SAID}"
-        body = asking("[[sim strict=1]]", temperature=0.7)  # which its vendor would refuse
+        body = asking("Hello [[sim strict=1]]", temperature=0.7)  # which its vendor would refuse
         assert SAID in said(dialect, client.post(path, json=body))
         answer = client.post(path, json=asking("Tell me a story", stream=True))
         assert streamed(dialect, answer) == f"You said: Tell me a story\n\n{SAID}"
@@ -789,12 +789,12 @@ def out_of_order_answer(gateway: Gateway, path: str, model: str, words: str) -> 
 def test_error_of_the_program_is_answered_500(
     out_of_order: Gateway, path: str, dialect: str
 ) -> None:
-    for model, words in (("broken", "Hello"), ("works", "[[sim fault=status:500]]")):
-        answer = out_of_order_answer(out_of_order, path, model, words)
-        assert answer.status_code == 500, answer.text
-        error = error_of(dialect, answer)
-        assert "fault" not in answer.text
-        assert error["details"]["field"] is None
+    """Its own, which is nonsense on its output, and its vendor's."""
+    model, words = ("broken", "Hello") if path == OPENAI else ("works", "[[sim fault=status:500]]")
+    answer = out_of_order_answer(out_of_order, path, model, words)
+    assert answer.status_code == 500, answer.text
+    assert error_of(dialect, answer)["details"]["field"] is None
+    assert "fault" not in answer.text
 
 
 @BY_PATH
@@ -812,10 +812,8 @@ def test_program_that_is_not_available_is_answered_503(
 def test_program_that_is_signed_out_is_answered_401(
     out_of_order: Gateway, path: str, dialect: str
 ) -> None:
-    """However often it is asked: nothing but a sign-in helps."""
-    for _ in range(2):
-        answer = out_of_order_answer(out_of_order, path, "signed-out", "Hello")
-        assert answer.status_code == 401, answer.text
-        error = error_of(dialect, answer)
-        assert error["type"] == "authentication_error"
-        assert "sign in" in error["message"].lower()
+    answer = out_of_order_answer(out_of_order, path, "signed-out", "Hello")
+    assert answer.status_code == 401, answer.text
+    error = error_of(dialect, answer)
+    assert error["type"] == "authentication_error"
+    assert "Sign in" in error["message"]
