@@ -423,6 +423,18 @@ def test_audio_to_a_claude_model_is_refused(user: User, model: str, stream: bool
     assert digest(spoken) in heard, "a model that hears gets it"
 
 
+def test_audio_to_a_claude_model_in_an_answered_turn_is_a_note(user: User) -> None:
+    said = {"data": base64.b64encode(user.spoken()).decode(), "format": "wav"}
+    turns = [
+        {"role": "user", "content": [{"type": "input_audio", "input_audio": said}]},
+        {"role": "assistant", "content": "The gate opens."},
+        {"role": "user", "content": SEE},
+    ]
+    answer = user.http.post(CHAT, json={"model": CLAUDE, "messages": turns})
+    assert answer.status_code == 200, answer.text
+    assert "I see" not in answer.text
+
+
 def test_audio_is_transcribed_first_and_its_text_passed_to_claude(user: User) -> None:
     heard = user.sdk.audio.transcriptions.create(model=EAR, file=("said.wav", user.spoken()))
     answer = user.sdk.chat.completions.create(
