@@ -3,31 +3,52 @@
 import hashlib
 import json
 import re
+import shutil
 import socket
-from collections.abc import Mapping, Sequence
+import tempfile
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import anthropic
-import httpx
 import openai
 import pytest
 
 from middlewares.pricing import nano
-from tests.e2e.program import DEADLINE, Gateway, until
+from tests.clients.pasted import Desk
+from tests.e2e.program import DEADLINE, Gateway, Program, until
 from tests.e2e.visitor import signed_in
+from tests.middlewares.stores.redis_server import RedisServer
 from tests.schemas import check, check_stream
 
 from . import capio_snippets, snippets
-from .capio_snippets import HOST
+from .capio_agents import openclaw_file, openclaw_key, out_of_order, pasted, write
+from .capio_customers import (
+    CHAT,
+    MESSAGES,
+    Customer,
+    admin,
+    ask,
+    asked,
+    chat,
+    customer,
+    hidden_fields,
+    made_at_the_dashboard,
+    refusal,
+)
+from .capio_snippets import HOST, KEY, OPENCLAW, OPENCLAW_FALLBACKS
+from .conftest import servers
 from .stored import change, everything_of
-from .system import ADMIN_TOKEN, CANARY, document_of
+from .system import (
+    CANARY,
+    EMBEDDED,
+    document_of,
+)
 
 PROFILE = "capio"
 SECRET = re.compile(r"sk-capio-live-[0-9A-Za-z]{43}")
-CHAT, MESSAGES = "/v1/chat/completions", "/v1/messages"
+SAID = "This answer was made by the simulator."
 ANTHROPIC = {"anthropic-version": "2023-06-01"}
-ADMIN = {"authorization": f"Bearer {ADMIN_TOKEN}"}
 CONTEXTS = {
     "claude-opus-4-8": None,
     "deepseek-v4-flash": "1M",
@@ -40,75 +61,6 @@ CONTEXTS = {
 """Models of the cheat sheet, and their context in tokens as it is written there."""
 BUDGET = {"deepseek-v4-flash": ("0.07", "0.14"), "MiniMax-M3": ("0.30", "1.20")}
 """Prices of the cheat sheet: per million tokens of input and output."""
-
-
-class Customer(NamedTuple):
-    """A team that has credits, and its first key. id: of the key."""
-
-    id: str
-    secret: str
-    team: str
-
-    @property
-    def bearer(self) -> dict[str, str]:
-        return {"authorization": f"Bearer {self.secret}"}
-
-
-def admin(gateway: Gateway, method: str, path: str, body: Any = None) -> Any:
-    url = f"{gateway.url}/admin/v1/{path}"
-    answer = httpx.request(method, url, json=body, headers=ADMIN, trust_env=False, timeout=DEADLINE)
-    assert answer.is_success, answer.text
-    return answer.json()
-
-
-def customer(gateway: Gateway, name: str, credits_: str = "5.00", **fields: Any) -> Customer:
-    """Set up a customer as the profile's file says."""
-    team = gateway.new_team(name, plan="payg")
-    if credits_:
-        admin(gateway, "POST", f"teams/{team}/credits", {"amount": credits_})
-    key = admin(gateway, "POST", "keys", {"name": name, "owner": name, "team": team, **fields})
-    return Customer(key["id"], key["secret"], team)
-
-
-def chat(model: str, text: str = "ping", **fields: Any) -> dict[str, Any]:
-    return {"model": model, "messages": [{"role": "user", "content": text}], **fields}
-
-
-def ask(
-    gateway: Gateway, path: str, body: Any = None, headers: Mapping[str, str] | None = None
-) -> httpx.Response:
-    """A request on a connection of its own, so that either worker may get it. None: a GET."""
-    return httpx.request(
-        "GET" if body is None else "POST",
-        f"{gateway.url}{path}",
-        json=body,
-        headers=headers,
-        trust_env=False,
-        timeout=DEADLINE,
-    )
-
-
-def asked(gateway: Gateway, name: str, count: int) -> Sequence[tuple[str, str, str]]:
-    """Path, model as written and model that served, of the `count` requests of a key's name."""
-
-    def lines() -> list[dict[str, Any]]:
-        return [line for line in gateway.log if line.get("key_name") == name]
-
-    until(lambda: len(lines()) >= count, what=f"{count} requests of {name}")
-    return [(line["path"], line.get("model", ""), line.get("served", "")) for line in lines()]
-
-
-def made_at_the_dashboard(gateway: Gateway, secret: str, name: str) -> httpx.Response:
-    """The page that shows a new key, made by the holder of another one at /app/api-keys."""
-    with signed_in(gateway, secret) as visitor:
-        form = visitor.get("/app/api-keys/new").text
-        return visitor.post("/app/api-keys", data={"name": name, **hidden_fields(form)})
-
-
-def hidden_fields(form: str) -> dict[str, str]:
-    return {
-        name: re.findall(rf'name="{name}" value="([^"]*)"', form)[0] for name in ("form", "parent")
-    }
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +134,7 @@ def test_openai_requests_are_answered_in_openais_shape(
 def test_existing_code_changes_base_url_and_key_only(
     gateway: Gateway, ann: Customer, tmp_path: Path
 ) -> None:
-    replaced = {HOST: gateway.url, capio_snippets.KEY: ann.secret}
+    replaced = {HOST: gateway.url, KEY: ann.secret}
     printed = "deepseek-v4-flash assistant\nstop\n"
     assert snippets.python(capio_snippets.OPENAI_PYTHON, replaced, tmp_path) == printed
     assert snippets.node(capio_snippets.OPENAI_NODE, replaced, tmp_path) == printed
@@ -243,7 +195,7 @@ def test_request_as_shown_is_answered(gateway: Gateway, ann: Customer) -> None:
     """Byte for byte over a socket, with a length and a body besides."""
     replaced = {
         "capiollm.tech": gateway.url.removeprefix("http://"),
-        capio_snippets.KEY: ann.secret,
+        KEY: ann.secret,
     }
     head = snippets.filled_in(capio_snippets.REQUEST, replaced).replace("\n", "\r\n")
     body = json.dumps(chat("deepseek-v4-flash")).encode()
@@ -292,16 +244,6 @@ def test_only_the_sha_256_of_a_key_is_stored(gateway: Gateway) -> None:
         text = key.removeprefix("sk-capio-live-")
         for secret in (text, text[10:40], text.encode().hex()):
             assert secret not in everything
-
-
-def refusal(gateway: Gateway, path: str, headers: Mapping[str, str]) -> httpx.Response:
-    """The 401 that a key gets, once the worker that is asked knows of its end."""
-
-    def refused() -> httpx.Response | None:
-        answer = ask(gateway, path, chat("gpt-5.5", max_tokens=9), headers)
-        return answer if answer.status_code == 401 else None
-
-    return until(refused, what="the key to be refused")
 
 
 def test_wrong_revoked_and_disabled_keys_get_invalid_key(gateway: Gateway) -> None:
@@ -455,3 +397,161 @@ def test_names_with_and_without_the_prefix_mean_the_same_model(
             assert f'"model":"{name}"' in answer.text
     answer = ask(gateway, "/v1/responses", {"model": name, "input": "ping"}, ann.bearer)
     assert answer.headers["x-model-used"] == "MiniMax-M3"
+
+
+# Coding agents
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path)
+
+
+def test_claude_code_maps_its_tiers_to_models(embedded: Gateway, desk: Desk) -> None:
+    """With the variables as pasted into a shell. Each tier is served by its own model."""
+    secret = customer(embedded, "claude-shell").secret
+    lines = pasted(embedded, capio_snippets.CLAUDE_CODE + capio_snippets.CLAUDE_TIERS, secret)
+    tiers = {"opus": "claude-opus-4-8", "sonnet": "MiniMax-M3", "haiku": "deepseek-v4-flash"}
+    runs = [f"claude -p Hello --output-format json --model {tier}" for tier in tiers]
+    for line in desk.shell(lines, *runs).splitlines():
+        assert SAID in json.loads(line)["result"]
+    served = set(asked(embedded, "claude-shell", 3))
+    assert served == {(MESSAGES, f"capio/{model}", model) for model in tiers.values()}
+
+
+def test_claude_code_reads_the_projects_file(embedded: Gateway, desk: Desk) -> None:
+    """No variable is set: the file travels with the repository. What is written as a model goes
+    over the wire as it is."""
+    secret = customer(embedded, "claude-project").secret
+    settings = pasted(embedded, capio_snippets.CLAUDE_SETTINGS, secret)
+    write(desk, ".claude/settings.local.json", settings)
+    written = ["capio/deepseek-v4-flash", "MiniMax-M3[1m]"]
+    runs = [f"claude -p Hello --output-format json --model '{name}'" for name in written]
+    for line in desk.shell(*runs).splitlines():
+        assert SAID in json.loads(line)["result"]
+    served = {model for path, _, model in asked(embedded, "claude-project", 2)}
+    assert served == {"deepseek-v4-flash", "MiniMax-M3"}
+
+
+OPENCODE_AUTH = "~/.local/share/opencode/auth.json"
+
+
+def test_opencode_has_the_models_of_its_file(embedded: Gateway, desk: Desk) -> None:
+    """With both files as shown, and the key in the environment."""
+    secret = customer(embedded, "opencode").secret
+    write(desk, "opencode.json", pasted(embedded, capio_snippets.OPENCODE))
+    write(desk, OPENCODE_AUTH, pasted(embedded, capio_snippets.OPENCODE_KEY, secret))
+    key = f'export CAPIO_API_KEY="{secret}"'
+    printed = desk.shell(key, "opencode models capio", "opencode run -m capio/MiniMax-M3 Hello")
+    assert SAID in printed
+    models = json.loads(capio_snippets.OPENCODE)["provider"]["capio"]["models"]
+    listed = re.findall(r"^capio/(\S+)$", printed, re.MULTILINE)
+    assert set(listed) == set(models)
+    assert ask(embedded, "/v1/models", None, {"authorization": f"Bearer {secret}"}).is_success
+    assert set(asked(embedded, "opencode", 1)) == {(CHAT, "MiniMax-M3", "MiniMax-M3")}
+
+
+def test_opencode_reads_the_key_from_its_own_file(
+    embedded: Gateway, desk: Desk, full: bool
+) -> None:
+    """No variable is set, and `opencode auth list` has the provider.
+
+    OpenCode prefers `apiKey` of opencode.json, also where its variable is not set: with that line
+    left in, it sends no key and shows our words.
+    """
+    secret = customer(embedded, "opencode-file").secret
+    write(desk, OPENCODE_AUTH, pasted(embedded, capio_snippets.OPENCODE_KEY, secret))
+    content = json.loads(pasted(embedded, capio_snippets.OPENCODE))
+    start = "opencode run -m capio/kimi-k2.6 Hello"
+    if full:
+        write(desk, "opencode.json", json.dumps(content))
+        assert "No API key was given" in desk.shell(f"{start} 2>&1 || true")
+    del content["provider"]["capio"]["options"]["apiKey"]
+    write(desk, "opencode.json", json.dumps(content))
+    printed = desk.shell("opencode auth list 2>&1", start)
+    assert SAID in printed
+    assert "capio" in printed
+    assert set(asked(embedded, "opencode-file", 1)) == {(CHAT, "kimi-k2.6", "kimi-k2.6")}
+
+
+OPENCLAW_MIGRATES = "openclaw doctor --fix --non-interactive >doctor.log 2>&1"
+OPENCLAW_ASKS = 'openclaw agent --local --agent main --message "Hello"'
+
+
+def test_openclaw_reads_its_files_as_shown(
+    embedded: Gateway, desk: Desk, full: bool, simulator: Program, tmp_path: Path
+) -> None:
+    """`openclaw models status` says which models there are, and where the key is from: from the
+    shell if it has the variable, else from the file.
+
+    In full it is asked something (the guide of `tests/clients` always does that); it tries the key;
+    a wrong one gets 401; and with a gateway that has no fallbacks, OpenClaw goes through its own
+    list. It asks a failing model for over a minute before that.
+    """
+    secret = customer(embedded, "openclaw").secret
+    wrong = f'export CAPIO_API_KEY="{KEY[:-4]}1234"'
+    for text in (OPENCLAW, OPENCLAW_FALLBACKS) if full else (OPENCLAW_FALLBACKS,):
+        openclaw_file(embedded, desk, text, secret)
+        status = json.loads(desk.shell(OPENCLAW_MIGRATES, "openclaw models status --json"))
+        wanted = json.loads(text)["agents"]["defaults"]["model"]
+        assert status["defaultModel"] == wanted["primary"]
+        assert status["fallbacks"] == wanted.get("fallbacks", [])
+        assert openclaw_key(status) == f"sk-capio...{secret[-8:]}"
+        shown = desk.shell(wrong, "openclaw models status --json")
+        assert openclaw_key(json.loads(shown)).endswith("1234")
+        if full:
+            assert SAID in desk.shell(OPENCLAW_ASKS)
+    if full:
+        served = set(asked(embedded, "openclaw", 2))
+        assert served == {(CHAT, "deepseek-v4-flash", "deepseek-v4-flash")}
+        shown = desk.shell("openclaw models status --probe --probe-provider capio")
+        assert re.search(r"capio/deepseek-v4-flash .* ok ", shown)
+        shown = desk.shell(wrong, f"{OPENCLAW_ASKS} 2>&1 || echo failed")
+        assert "401" in shown and "failed" in shown
+        _openclaw_goes_through_its_list(simulator, tmp_path, Desk(tmp_path / "home"))
+
+
+def _openclaw_goes_through_its_list(simulator: Program, folder: Path, desk: Desk) -> None:
+    gateway = out_of_order(folder, simulator, fallbacks=False)
+    try:
+        secret = customer(gateway, "openclaw").secret
+        openclaw_file(gateway, desk, OPENCLAW_FALLBACKS, secret)
+        assert SAID in desk.shell(OPENCLAW_MIGRATES, OPENCLAW_ASKS)
+        lines = asked(gateway, "openclaw", 3)
+        order = ["deepseek-v4-flash", "deepseek-v4-pro", "MiniMax-M3"]
+        assert [*dict.fromkeys(name for _, name, _ in lines)] == order
+        assert gateway.stop() == 0, gateway.stderr
+    finally:
+        gateway.kill()
+
+
+def test_next_model_of_the_list_answers_when_the_first_fails(
+    request: pytest.FixtureRequest, stores: str, simulator: Program, tmp_path: Path
+) -> None:
+    """By the gateway itself: plain and streamed, in both dialects, at the price of the model that
+    answered."""
+    with ExitStack() as stack:
+        kept = EMBEDDED
+        if stores == "servers":
+            folder = Path(tempfile.mkdtemp(prefix="rd-"))  # short, for the path of its socket
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            redis = RedisServer(folder)
+            stack.callback(redis.stop)
+            kept = servers(request.getfixturevalue("postgres"), redis)
+        gateway = out_of_order(tmp_path, simulator, kept, fallbacks=True)
+        stack.callback(gateway.kill)
+        payer = customer(gateway, "payer")
+        for path in (CHAT, MESSAGES):
+            for stream in (False, True):
+                body = chat("capio/deepseek-v4-flash", stream=stream, max_tokens=50)
+                answer = ask(gateway, path, body, payer.bearer)
+                assert answer.status_code == 200, answer.text
+                assert answer.headers["x-model-used"] == "MiniMax-M3"
+                assert answer.headers["x-fallback-from"] == "deepseek-v4-flash"
+                assert answer.headers["x-fallback-depth"] == "2"
+                assert "ping" in answer.text
+        answer = ask(gateway, CHAT, chat("deepseek-v4-flash"), payer.bearer)
+        usage = answer.json()["usage"]
+        cost = 300 * usage["prompt_tokens"] + 1200 * usage["completion_tokens"]
+        assert nano(answer.headers["x-credits-used"]) == cost
+        assert gateway.stop() == 0, gateway.stderr
