@@ -432,7 +432,7 @@ def test_audio_to_a_claude_model_in_an_answered_turn_is_a_note(user: User) -> No
     ]
     answer = user.http.post(CHAT, json={"model": CLAUDE, "messages": turns})
     assert answer.status_code == 200, answer.text
-    assert "I see" not in answer.text
+    assert "I see no media." in answer.text
 
 
 def test_audio_is_transcribed_first_and_its_text_passed_to_claude(user: User) -> None:
