@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 import httpx
 
+from edge.config.simulated import variables
 from edge.upstreams.simulator import SimulatorServer
 from tests.clients.claude import CLIENT
 from tests.e2e.program import DEADLINE, ROOT, Gateway, Program
@@ -57,18 +58,6 @@ def document_of(name: str) -> dict[str, Any]:
 def canary(variable: str) -> str:
     """The key of a provider in place of an environment variable."""
     return f"{CANARY}-{variable.lower().replace('_', '-')}-6f1c7d02b9"
-
-
-def variables(document: object) -> Iterator[str]:
-    """The names in the `env:NAME` of a document."""
-    if isinstance(document, Mapping):
-        for value in document.values():
-            yield from variables(value)
-    elif isinstance(document, list):
-        for value in document:
-            yield from variables(value)
-    elif isinstance(document, str) and document.startswith("env:"):
-        yield document.removeprefix("env:")
 
 
 def pointed_at(

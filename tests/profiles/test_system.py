@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -9,21 +10,17 @@ import httpx
 import jsonschema
 import pytest
 
+from edge.cli.check.run import findings_of
+from edge.cli.check.subject import Subject
+from edge.config import profiles
+from edge.config.load import SettingsError, load
+from edge.config.simulated import variables
 from tests.clients.programs import NODE, PACKAGES
-from tests.e2e.program import DEADLINE, Gateway, Program, command, environment
-from tests.pages import ROOT
+from tests.e2e.program import DEADLINE, SCRIPT, Gateway, Program, environment
+from tests.pages import ROOT, block, page
 
 from . import snippets
-from .system import (
-    CANARY,
-    NAMES,
-    canary,
-    client_from,
-    document_of,
-    file_of,
-    serve_profile,
-    variables,
-)
+from .system import CANARY, NAMES, canary, client_from, document_of, file_of
 
 PROFILE = "claude-code-proxy"
 CHANGES = {"limits": {"address": "5/min", "address_burst": 0}}
@@ -35,51 +32,84 @@ def test_profile_is_valid_by_the_schema_for_editors(name: str) -> None:
     jsonschema.validate(document_of(name), schema)
 
 
+def keys_of(name: str) -> dict[str, str]:
+    """Each variable that a profile asks for, with a canary as its value."""
+    return {variable: canary(variable) for variable in variables(document_of(name))}
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_check_of_a_profile_finds_nothing_once_its_keys_are_set(name: str) -> None:
+def test_check_of_a_profile_finds_nothing_once_its_keys_are_set(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What the machine lacks (memory, cores, disk) is no matter of the file."""
     programs = os.pathsep.join(map(str, (PACKAGES / ".bin", NODE.parent, os.environ["PATH"])))
-    keys = {variable: canary(variable) for variable in variables(document_of(name))}
-    done = subprocess.run(
-        command("check", "--offline", "--json", "--config", str(file_of(name))),
-        env=environment({**keys, "PATH": programs}),
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE,
-    )
-    assert CANARY not in done.stdout + done.stderr
-    found = json.loads(done.stdout)["findings"]
-    bad = [one for one in found if one["state"] in ("warning", "error")]
-    assert not [one for one in bad if one["group"] in ("config", "media", "upstreams", "prices")]
+    monkeypatch.setenv("PATH", programs)
+    settings = load(file_of(name), env=keys_of(name))
+    found = findings_of(Subject(settings, file_of(name)), offline=True)
+    bad = [one for one in found if one.state in ("warning", "error")]
+    assert not [one for one in bad if one.group in ("config", "media", "upstreams", "prices")]
+    assert CANARY not in str(found)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_profile_says_which_key_is_missing(name: str) -> None:
-    done = subprocess.run(
-        command("check", "--offline", "--config", str(file_of(name))),
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE,
-    )
-    wanted = set(variables(document_of(name)))
-    lines = done.stderr.splitlines()
-    assert all(line.endswith(" is not set") for line in lines), done.stderr
-    assert {line.split()[-4] for line in lines} == wanted
+def test_profile_says_which_keys_are_missing(name: str) -> None:
+    if not (wanted := keys_of(name)):
+        load(file_of(name), env={})
+        return
+    with pytest.raises(SettingsError) as refused:
+        load(file_of(name), env={})
+    faults = refused.value.faults
+    found = [re.fullmatch(r".*: environment variable (\w+) is not set", fault) for fault in faults]
+    assert {match and match[1] for match in found} == set(wanted)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_profile_serves_its_models(name: str, tmp_path: Path, simulator: Program) -> None:
-    gateway = serve_profile(name, tmp_path, simulator, claude="unchanged")
+def test_profile_serves_as_it_is_once_its_keys_are_set(name: str, tmp_path: Path) -> None:
+    """No provider is asked."""
+    file = tmp_path / "penstock.toml"
+    file.write_text(profiles.text(name))
+    options = ("--config", str(file), "--port", "0")
+    gateway = Program("serve", *options, folder=tmp_path, env=environment(keys_of(name)))
     try:
-        listed = gateway.get("/v1/models", headers=gateway.bearer)
-        assert listed.status_code == 200, listed.text
-        model = document_of(name)["models"][0]["id"]
-        assert model in {one["id"] for one in listed.json()["data"]}
+        assert httpx.get(f"{gateway.url}/health", trust_env=False).status_code == 200
+        assert document_of(name)["brand"] in httpx.get(f"{gateway.url}/", trust_env=False).text
         assert gateway.stop() == 0, gateway.stderr
         assert CANARY not in gateway.stderr
     finally:
         gateway.kill()
+
+
+def test_lines_of_the_page_make_a_gateway(tmp_path: Path) -> None:
+    """As written, but for the port."""
+    written, check, serve, create = block(page("docs/profiles.md"), "sh", "serve").splitlines()
+    env = environment(keys_of("capio"))
+    env["PATH"] = f"{SCRIPT.parent}{os.pathsep}{env['PATH']}"
+
+    def run(line: str) -> str:
+        done = subprocess.run(
+            ["sh", "-c", line],
+            cwd=tmp_path,
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    run(written)
+    run(f"{check.partition('#')[0]} --offline")
+    _, *arguments = serve.split()
+    gateway = Program(*arguments, "--port", "0", folder=tmp_path, env=env, cwd=tmp_path)
+    try:
+        key = re.search(r"sk-capio-live-\w+", run(create))
+        assert key
+        headers = {"authorization": f"Bearer {key[0]}"}
+        listed = httpx.get(f"{gateway.url}/v1/models", headers=headers, trust_env=False)
+        models = {one["id"] for one in listed.json()["data"]}
+        assert {one["id"] for one in document_of("capio")["models"]} <= models
+    finally:
+        gateway.stop()
 
 
 def test_each_address_has_limits_of_its_own(
