@@ -2,6 +2,7 @@
 
 import ast
 import re
+from pathlib import Path
 
 import pytest
 
@@ -12,17 +13,22 @@ from .system import FOLDER, NAMES
 TEXT = page("docs/profiles.md")
 
 
-def functions_of(name: str) -> set[str]:
-    """The test functions of a profile's file of tests."""
-    file = ROOT / f"tests/profiles/test_{name.replace('-', '_')}.py"
-    if not file.exists():
-        return set()
-    return {
+def files_of(name: str) -> list[Path]:
+    """The files of a profile's tests: `test_<name>.py`, or several `test_<name>_<part>.py`."""
+    start = f"test_{name.replace('-', '_')}"
+    folder = ROOT / "tests/profiles"
+    return sorted([*folder.glob(f"{start}.py"), *folder.glob(f"{start}_*.py")])
+
+
+def functions_of(name: str) -> list[str]:
+    """The test functions of a profile."""
+    return [
         node.name
+        for file in files_of(name)
         for node in ast.parse(file.read_text()).body
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         and node.name.startswith("test_")
-    }
+    ]
 
 
 def test_each_profile_has_its_section() -> None:
@@ -33,12 +39,15 @@ def test_each_profile_has_its_section() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_each_promise_names_its_tests_and_each_test_has_a_promise(name: str) -> None:
     rows = table(TEXT, name)
+    assert rows, "no promise"
     named: set[str] = set()
     for cells in rows:
         assert len(cells) == 3 and all(cells), cells
         tests = re.findall(r"`(test_\w+)`", cells[2])
         assert tests, f"no test: {cells[0]}"
         named |= set(tests)
-    assert named == functions_of(name)
+    functions = functions_of(name)
+    assert named == set(functions)
+    assert len(functions) == len(set(functions)), "two tests have one name"
     promises = [cells[0] for cells in rows]
     assert len(promises) == len(set(promises)), "a promise is there twice"
