@@ -70,6 +70,12 @@ class DashboardApp:
         self._sessions = Sessions(parts)
         self.table = PageTable(pages)
         self._notes = notes
+        offered = parts.settings.offered
+        self._nav = tuple(
+            page
+            for page in self.table.pages
+            if page.nav and not (page.endpoints and offered.isdisjoint(page.endpoints))
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await compile_all()
@@ -129,7 +135,7 @@ class DashboardApp:
         visitor: Visitor | None = None,
     ) -> DashboardRequest:
         role = None if visitor is None else visitor.role
-        nav = tuple(page for page in self.table.pages if page.nav and role in page.roles)
+        nav = tuple(page for page in self._nav if role in page.roles)
         return DashboardRequest(
             scope,
             receive,

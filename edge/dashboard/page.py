@@ -9,6 +9,13 @@ from starlette.responses import Response
 if TYPE_CHECKING:
     from .request import DashboardRequest
 
+CONVERSATIONS = ("chat.completions", "messages", "responses")
+"""Endpoints that answer prompts."""
+JOBS = ("videos", "videos.generations", "music.generations")
+"""Endpoints that make jobs."""
+FILES = ("files", "uploads", "images.generations", "images.edits", *JOBS)
+"""Endpoints that take or make files."""
+
 Allowed = Literal["anyone", "holder", "admin"]
 Handler = Callable[["DashboardRequest"], Awaitable[Response]]
 
@@ -26,6 +33,8 @@ class Page(NamedTuple):
     methods: without HEAD, which is answered wherever GET is. GET changes nothing.
     roles: who may open it; for others that are signed in there is nothing at this path.
     nav: its name in the navigation; "" for a page that is reached from others.
+    endpoints: it is about what one of these makes or takes: where the gateway offers none of them,
+        the navigation leaves it out.
     """
 
     path: str
@@ -33,6 +42,7 @@ class Page(NamedTuple):
     roles: tuple[Allowed, ...]
     handler: Handler
     nav: str = ""
+    endpoints: tuple[str, ...] = ()
 
 
 _PART = re.compile(r"\{(\w+)\}")

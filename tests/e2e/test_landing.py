@@ -6,15 +6,17 @@ import json
 import re
 import subprocess
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.profiles.system import NAMES, serve_profile
 
-from .program import DEADLINE, Gateway, Program, environment
+from .program import DEADLINE, Gateway, Program, environment, until
 from .visitor import signed_in
 
 _BLOCK = re.compile(
@@ -212,6 +214,36 @@ def test_window_resets_at_the_same_second_on_every_page(serve: Serve) -> None:
     text = " ".join(re.sub(r"<[^>]+>", " ", page).split())
     assert re.search(r"Resets in (5 h|4 h \d+ min)", text), text
     assert "of 0.0001 credits left" in text and "Used" in text
+
+
+def test_throttled_request_says_that_it_waited(serve: Serve) -> None:
+    gateway = serve("claudin")
+    limits = {"requests": "1/2s", "burst": 0, "on_excess": "throttle"}
+    secret = gateway.new_key("hasty", limits=limits)
+    headers = {"authorization": f"Bearer {secret}"}
+    body = {"model": "claudinio", "messages": [{"role": "user", "content": "Hi"}]}
+
+    def ask() -> int:
+        answer = httpx.post(
+            f"{gateway.url}/v1/chat/completions",
+            json=body,
+            headers=headers,
+            trust_env=False,
+            timeout=DEADLINE,
+        )
+        return answer.status_code
+
+    with signed_in(gateway, secret) as visitor, ThreadPoolExecutor(2) as pool:
+
+        def waited() -> str:
+            asked = [pool.submit(ask) for _ in range(2)]
+            assert [one.result() for one in asked] == [200, 200], "not refused"
+            found = re.search(r"waited [\d.]+ m?s", visitor.get("/app/requests").text)
+            return found[0] if found else ""
+
+        assert until(waited, what="a request that waited")
+        page = visitor.get("/app").text
+        assert "wait for their turn and are not refused" in page
 
 
 def seconds(moment: str) -> datetime:

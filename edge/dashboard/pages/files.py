@@ -5,7 +5,7 @@ from math import floor
 from starlette.responses import Response
 
 from edge.dashboard.formats import size
-from edge.dashboard.page import SIGNED_IN, Page
+from edge.dashboard.page import FILES, SIGNED_IN, Page
 from edge.dashboard.request import DashboardRequest
 from edge.management.money import principal
 from edge.media.content import send_file
@@ -106,7 +106,7 @@ def _files(request: DashboardRequest) -> Files:
 NOTES = {"file_deleted": "The file is deleted."}
 
 PAGES = (
-    Page("/app/files", ("GET",), SIGNED_IN, list_files, "Files"),
+    Page("/app/files", ("GET",), SIGNED_IN, list_files, "Files", FILES),
     Page("/app/files/{id}/content", ("GET",), SIGNED_IN, download),
     Page("/app/files/{id}/delete", ("GET",), SIGNED_IN, ask_to_delete),
     Page("/app/files/{id}/delete", ("POST",), SIGNED_IN, delete),

@@ -4,7 +4,7 @@ from typing import Any, cast, get_args
 
 from starlette.responses import Response
 
-from edge.dashboard.page import SIGNED_IN, Page
+from edge.dashboard.page import JOBS, SIGNED_IN, Page
 from edge.dashboard.request import DashboardRequest
 from edge.media.jobs.service import Jobs
 from edge.media.jobs.views import own
@@ -104,6 +104,6 @@ NOTES = {
 }
 
 PAGES = (
-    Page("/app/jobs", ("GET",), SIGNED_IN, list_jobs, "Jobs"),
+    Page("/app/jobs", ("GET",), SIGNED_IN, list_jobs, "Jobs", JOBS),
     Page("/app/jobs/{id}/cancel", ("POST",), SIGNED_IN, cancel),
 )

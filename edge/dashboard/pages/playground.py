@@ -10,7 +10,7 @@ from typing import Any
 from starlette.responses import PlainTextResponse, Response
 
 from edge.dashboard.inner import InnerAnswer
-from edge.dashboard.page import SIGNED_IN, Page
+from edge.dashboard.page import CONVERSATIONS, SIGNED_IN, Page
 from edge.dashboard.playground.answer import Answer, Collected, read_answer
 from edge.dashboard.playground.prompt import (
     DIALECTS,
@@ -109,7 +109,7 @@ async def _page(
 
 
 PAGES = (
-    Page("/app/playground", ("GET",), SIGNED_IN, playground, "Playground"),
+    Page("/app/playground", ("GET",), SIGNED_IN, playground, "Playground", CONVERSATIONS),
     Page("/app/playground", ("POST",), SIGNED_IN, send),
     Page("/app/playground/curl", ("POST",), SIGNED_IN, show_curl),
 )

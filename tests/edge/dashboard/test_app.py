@@ -1,11 +1,14 @@
 """Who gets which page, with which headers, and how errors are shown."""
 
+import re
+
 import pytest
 
 from edge.dashboard.app import POLICY
 from edge.dashboard.page import Page
 from edge.dashboard.pages import PAGES
 from edge.dashboard.static_files import static_files, static_url
+from edge.endpoints import NAMES
 
 from .conftest import OpenSite
 from .visits import Site
@@ -111,3 +114,26 @@ async def test_static_files_are_those_of_the_folder() -> None:
         "text/css",
         "text/javascript",
     }
+
+
+@pytest.mark.parametrize(
+    ("endpoints", "shown"),
+    [
+        ([], ["Files", "Jobs", "Playground"]),
+        (["chat.completions", "models"], ["Playground"]),
+        (["music.generations"], ["Files", "Jobs"]),
+        (["embeddings"], []),
+    ],
+)
+async def test_navigation_has_the_pages_of_offered_endpoints(
+    open_site: OpenSite, endpoints: list[str], shown: list[str]
+) -> None:
+    document = {"endpoints": endpoints} if endpoints else {}
+    page = await (await (await open_site(**document)).signed_in()).get("/app")
+    names = re.findall(r'<li[^>]*><a href="/app[^"]*"[^>]*>([^<]+)</a>', page.text)
+    assert "Overview" in names
+    assert [name for name in names if name in ("Files", "Jobs", "Playground")] == shown
+
+
+def test_pages_name_endpoints_that_exist() -> None:
+    assert {name for page in PAGES for name in page.endpoints} <= NAMES
