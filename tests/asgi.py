@@ -118,7 +118,11 @@ def http_scope(
     with_state: bool = True,
     **extra: Any,
 ) -> Scope:
-    """An HTTP scope. `state` is copied, as servers do; `with_state=False` leaves it out."""
+    """An HTTP scope. A POST has the content type of JSON unless another is given. `state` is
+    copied, as servers do; `with_state=False` leaves it out."""
+    pairs = header_list(headers)
+    if method == "POST" and all(name != b"content-type" for name, _ in pairs):
+        pairs.append((b"content-type", b"application/json"))
     scope: Scope = {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},
@@ -129,7 +133,7 @@ def http_scope(
         "raw_path": path.encode(),
         "query_string": query.encode() if isinstance(query, str) else query,
         "root_path": "",
-        "headers": header_list(headers),
+        "headers": pairs,
         "client": client,
         "server": ("127.0.0.1", 8000),
         **extra,
@@ -439,7 +443,7 @@ async def request(
     timeout: float = DEADLINE,
     **scope: Any,
 ) -> Recorded:
-    """One whole request; raises what the app raised. `json` is sent as the body, with its type.
+    """One whole request; raises what the app raised. `json` is sent as the body.
 
     A `content-length` is added to a body that has none. `scope` goes to `http_scope`.
     """
@@ -447,8 +451,6 @@ async def request(
     names = {name for name, _ in pairs}
     if json is not None:
         body = dumps(json).encode()
-        if b"content-type" not in names:
-            pairs.append((b"content-type", b"application/json"))
     if body and not names & {b"content-length", b"transfer-encoding"}:
         pairs.append((b"content-length", str(len(body)).encode()))
     full = http_scope(method, path, headers=pairs, state=state, **scope)

@@ -71,6 +71,40 @@ async def test_60_a_minute_and_10_at_once_for_an_address(start: Start) -> None:
     assert (await ask(gateway.url, CHAT, chat())).status == 200
 
 
+@pytest.mark.parametrize("store", ["embedded", "shared"])
+async def test_rate_headers_are_on_each_answer_that_is_limited(
+    start: Start, request: pytest.FixtureRequest, store: str
+) -> None:
+    """Each request takes one, whatever its answer: 200, a stream, 400, 404, 415, 429."""
+    shared = {"store": await shared_store(request)} if store == "shared" else {}
+    plans = [{"id": "slow", "requests": "6/day", "burst": 1}]  # nothing is refilled meanwhile
+    auth = {"mode": "none", "default_plan": "slow"}
+    gateway = await asyncio.to_thread(start, {**NEAR, **shared, "auth": auth, "plans": plans})
+    asked: list[tuple[int, str, Any, dict[str, str]]] = [
+        (200, CHAT, chat(), {}),
+        (200, CHAT, chat(stream=True), {}),
+        (400, CHAT, b"{", {}),
+        (404, MESSAGES, chat(model="none"), ANTHROPIC),
+        (200, "/v1/models", None, {}),
+        (200, MESSAGES, chat(stream=True), ANTHROPIC),
+        (200, CHAT, chat(), {}),
+        (429, CHAT, chat(), {}),
+        (429, MESSAGES, chat(stream=True), ANTHROPIC),
+    ]
+    before = int(time())
+    async with line(gateway.url) as connection:
+        for n, (status, path, body, headers) in enumerate(asked, 1):
+            reply = await once(connection, path, body, headers)
+            assert reply.status == status, path
+            assert reply.header("x-ratelimit-limit") == "6"
+            assert reply.header("x-ratelimit-remaining") == str(max(0, 6 - n))
+            whole = min(n, 7) * 14_400  # seconds until all that were taken are back
+            reset = int(reply.header("x-ratelimit-reset"))
+            assert before + whole <= reset <= time() + whole + 2
+            if status == 429:
+                assert 14_000 < int(reply.header("retry-after")) <= 14_400
+
+
 async def test_plans_of_30_and_400_a_minute(start: Start) -> None:
     plans = [{"id": f"p{count}", "requests": f"{count}/min"} for count in (30, 400)]
     gateway = await asyncio.to_thread(start, {**NEAR, "plans": plans})

@@ -15,6 +15,7 @@ from edge.media.filenames import safe_filename
 from edge.media.forms import FileStart, FormBounds, FormField, stream_form
 from edge.media.library import Files, storage_headers
 from edge.media.part_uploads import PART, PartUploads, ended
+from edge.requests.json_body import check_json_headers
 from edge.routing.paths import plain_path
 from edge.untyped_json import decode_any
 from middlewares.asgi import Message, Receive, Scope, Send, header, send_json
@@ -163,6 +164,7 @@ class UploadsApp:
 
     async def _json(self, scope: Scope, receive: Receive) -> dict[str, Any]:
         raw = await read_body(scope, receive, limit=_BODY, idle=self._idle)
+        check_json_headers(scope, raw)
         try:
             body = decode_any(raw or b"{}")
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):

@@ -23,6 +23,7 @@ from edge.media.jobs.service import Jobs
 from edge.media.jobs.views import Data, openai_video, own
 from edge.media.jobs.work import Work, decode_terms, joined
 from edge.media.library import Files
+from edge.requests.json_body import check_json_headers
 from edge.routing.catalog import Catalog, Model
 from edge.routing.paths import plain_path
 from edge.routing.public_url import public_url
@@ -254,6 +255,7 @@ class JobsApp:
         job_id = plain_path(scope["path"]).removesuffix("/remix").rpartition("/")[2]
         job = await self._find(principal, job_id, "video")
         body = await read_body(scope, receive, limit=_REMIX_BODY, idle=30.0, longest=60.0)
+        check_json_headers(scope, body)
         try:
             fields = decode_object(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
