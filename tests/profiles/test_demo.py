@@ -99,7 +99,11 @@ def test_demo_offers_commands_that_work_as_they_are_printed(demo: Demo) -> None:
 
 SHOWN = {
     "claudin": ("image image/png 230x44", '"type":"message"', '"length":"5h"', '"length":"7d"'),
-    "claude-code-proxy": ('"claude-opus-4-20250514"', '"object":"chat.completion"'),
+    "claude-code-proxy": (
+        '"type":"message"',
+        '"claude-opus-4-20250514"',
+        '"object":"chat.completion"',
+    ),
     "claudexia": ('"finish_reason":"stop"', '"claude-sonnet-4.5"'),
     "multimodal": ('"The gate is open."', "x-storage-used-bytes: ", '"job_id":"', '"total":{'),
     "capio": ('"input":"0.07"', '"context_window":1000000', '"credits":{"balance":"'),
