@@ -16,6 +16,9 @@ import msgspec
 from edge.config.demo import demo_settings
 from edge.config.load import Settings
 from edge.config.profiles import text
+from edge.dashboard.snippets import curl
+from edge.dashboard.snippets.guides import key_block
+from edge.dashboard.snippets.setup import Offered, Setup, key_variable
 from edge.management import keys
 from edge.runtime.run_folder import HeldFolder
 from edge.server.serve import AddressInUse, serve
@@ -34,8 +37,6 @@ _PROMPT = "Say in a few words what a penstock does. [[sim rate=25]]"
 _LOCAL_PROMPT = "Say in a few words what water is."
 _LOCAL_TOKENS = 100
 _STAMPED = ("x-request-id", "x-model-used", "server-timing")
-
-_HELLO = '"messages": [{"role": "user", "content": "Hello"}]'
 
 
 def run(
@@ -126,21 +127,26 @@ def _tour(url: str, key: str, settings: Settings, *, local: bool, media: bool) -
     if media:
         with httpx.Client(trust_env=False, timeout=120, headers=headers) as client:
             yield from media_tour(client, url, model)
+    yield f"\nTry it yourself:\n\n{textwrap.indent(_to_paste(url, key, settings, model), '  ')}"
     yield textwrap.dedent(f"""
-        Try it yourself:
-
-          curl -N {url}/v1/chat/completions \\
-            -H "Authorization: Bearer {key}" \\
-            -H "Content-Type: application/json" \\
-            -d '{{"model": "{model}", "stream": true, {_HELLO}}}'
-
-          curl -N {url}/v1/messages \\
-            -H "x-api-key: {key}" \\
-            -H "anthropic-version: 2023-06-01" \\
-            -H "Content-Type: application/json" \\
-            -d '{{"model": "{model}", "max_tokens": 256, "stream": true, {_HELLO}}}'
-
         Models:  {", ".join(one.id for one in settings.models if not one.internal)}
         Page:    {url}/
         Sign in: {url}/app (with the key)
         """)
+
+
+def _to_paste(url: str, key: str, settings: Settings, model: str) -> str:
+    """The dashboard's lines for a shell: the key, and a request in each dialect."""
+    offered = Offered(model)
+    setup = Setup(
+        brand=settings.brand,
+        slug=settings.slug,
+        url=url,
+        key=key,
+        variable=key_variable(settings.slug),
+        large=offered,
+        model=offered,
+        small=offered,
+        models=(offered,),
+    )
+    return "\n".join(block.text for block in (key_block(setup), *curl.guide(setup).blocks))

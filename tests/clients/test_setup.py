@@ -176,7 +176,10 @@ def test_codex_asks_for_the_chosen_model(branded: Gateway, desk: Desk) -> None:
 def test_opencode_asks_for_the_chosen_models(branded: Gateway, desk: Desk) -> None:
     pasted = setup(branded, "opencode")
     (start,) = desk.paste(opencode.guide(pasted))
-    assert SAID in desk.shell(start)
+    provider = slug(BRAND)
+    printed = desk.shell(start, "opencode auth list 2>&1", f"opencode models {provider}")
+    assert SAID in printed
+    assert f"{provider} " in printed and f"{provider}/{MODEL}" in printed
     served = asked(branded, "opencode", 2)
     assert set(served) == {
         ("/v1/chat/completions", "on-anthropic"),
@@ -189,8 +192,11 @@ def test_openclaw_asks_for_the_chosen_model_and_then_for_the_next(
 ) -> None:
     """The first model is one that the key may not use."""
     pasted = setup(branded, "openclaw", model="gone-${HOME}")
-    (start,) = desk.paste(openclaw.guide(pasted))
+    start, shows = desk.paste(openclaw.guide(pasted))
     assert SAID in desk.shell(start)
+    shown = desk.shell(shows)
+    assert f"...{pasted.key[-8:]}" in shown
+    assert f"/{SMALL}" in shown
     served = asked(branded, "openclaw", 2)
     assert served[0] == ("/v1/chat/completions", "model_not_found")
     assert set(served[1:]) == {("/v1/chat/completions", "on-openai")}

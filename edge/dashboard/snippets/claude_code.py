@@ -44,6 +44,7 @@ def guide(setup: Setup) -> Guide:
             "starts with Opus, `/model` switches, and background work goes to Haiku.",
             "`CLAUDE_CODE_MAX_CONTEXT_TOKENS` is the smallest context of these models. Claude Code "
             "does not ask for it.",
+            f"`{setup.slug}/NAME` and `NAME[1m]` are the model `NAME`.",
         ),
     )
 

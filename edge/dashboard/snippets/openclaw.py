@@ -38,10 +38,16 @@ def guide(setup: Setup) -> Guide:
         (
             Block("The configuration", "json", document(content), "~/.openclaw/openclaw.json"),
             Block("Then", "sh", 'openclaw agent --local --agent main --message "Hello"\n'),
+            Block(
+                "To see the key and the models that it has read", "sh", "openclaw models status\n"
+            ),
         ),
         (
-            "OpenClaw asks the next of `fallbacks` when a model fails.",
-            f"A variable `{setup.variable}` in the environment takes precedence over `env.vars`.",
+            "OpenClaw asks the next of `fallbacks` when a model fails, which may take it a minute.",
+            f"A variable `{setup.variable}` in the environment takes precedence over `env.vars`: "
+            "check it first when the answer is 401.",
+            "In files of older versions the variable is directly in `env`: "
+            "`openclaw doctor --fix` moves it to `env.vars`.",
         ),
     )
 

@@ -33,8 +33,11 @@ def guide(setup: Setup) -> Guide:
             Block("Then", "sh", f'opencode run -m {model} "Hello"\n'),
         ),
         (
-            "`/connect` in OpenCode writes the same key. To keep it in the environment instead, "
-            f'put `"apiKey": "{{env:{setup.variable}}}"` into `options`.',
+            "`/connect` in OpenCode writes the same key, and `opencode auth list` shows it.",
+            "To keep the key in the environment instead, put "
+            f'`"apiKey": "{{env:{setup.variable}}}"` into `options`. It comes before the key of '
+            "the file, also where the variable is not set.",
+            f"`opencode models {provider}` lists the models.",
         ),
     )
 
