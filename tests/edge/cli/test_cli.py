@@ -511,7 +511,8 @@ def test_help_names_every_command_and_imports_none() -> None:
 
 
 def test_wheel_runs_without_the_repository(tmp_path: Path) -> None:
-    """`penstock demo` needs only the wheel: whole packages, and no configuration."""
+    """`penstock demo` needs only the wheel: whole packages with the profiles, and no
+    configuration."""
     built = next(
         iter(WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"]))
     )
@@ -524,6 +525,10 @@ def test_wheel_runs_without_the_repository(tmp_path: Path) -> None:
             for path in (ROOT / package).rglob("*")
             if path.is_file() and "__pycache__" not in path.parts
         }
+        if package == "edge":
+            profiles = ROOT / "config/profiles"
+            files = (*profiles.glob("*.toml"), *profiles.glob("tours/*.toml"))
+            ours |= {Path("edge/profiles") / path.relative_to(profiles) for path in files}
         assert {
             path.relative_to(site) for path in (site / package).rglob("*") if path.is_file()
         } == ours
