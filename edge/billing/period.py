@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
+from math import ceil
 
 import msgspec
 
@@ -49,6 +50,12 @@ def moment(seconds: float | None) -> str | None:
     seconds = min(seconds, _LAST)
     text = datetime.fromtimestamp(round(seconds, 3), UTC).isoformat(timespec="milliseconds")
     return text.replace("+00:00", "Z")
+
+
+def reset_moment(seconds: float | None) -> str | None:
+    """The end of a window as `moment`, rounded up to the second as in refusals: by then it has
+    reset."""
+    return None if seconds is None else moment(ceil(seconds))
 
 
 def read_moment(field: str, text: str, *, end: bool = False) -> float:

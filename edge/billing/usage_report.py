@@ -8,7 +8,6 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from math import ceil
 from typing import Any, NamedTuple, Protocol
 
 from edge.config.units import Duration
@@ -20,7 +19,7 @@ from middlewares.stores.errors import StoreUnavailable
 from middlewares.stores.ledger.base import Entry, LedgerStore, Sum, daily_sum
 from middlewares.stores.ledger.spend import Filters
 
-from .period import Period, moment
+from .period import Period, moment, reset_moment
 
 Data = dict[str, Any]
 
@@ -181,8 +180,7 @@ class UsageReport:
                     "used": decimal(level.used - jobs),
                     "reserved": decimal(held + jobs),
                     "remaining": decimal(max(0, level.cap - level.used - held)),
-                    # Rounded up to the second, as in a refusal: then it has reset for certain.
-                    "resets_at": None if level.reset is None else moment(ceil(level.reset)),
+                    "resets_at": reset_moment(level.reset),
                 }
             )
         if not budget.credits:

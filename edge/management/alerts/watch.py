@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from edge.billing.period import moment
+from edge.billing.period import moment, reset_moment
 from middlewares.limits import Window
 from middlewares.pricing import decimal
 from middlewares.stores.alerts.base import Alert, AlertStore, LowBalance, SpentPeriod
@@ -162,7 +162,7 @@ class BudgetWatch(PeriodicSweep):
                 "cap": decimal(window.cap),
                 "remaining": decimal(max(0, window.cap - spent.amount)),
                 "starts_at": moment(spent.start),
-                "resets_at": moment(end),
+                "resets_at": reset_moment(end),
             }
             yield Alert(
                 account=account.id,
