@@ -20,7 +20,7 @@ A principal of a team is charged beside it: one reservation on both accounts, on
 account pays the cost from what it was reserved from (`stores.counters.decision`).
 """
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from math import ceil
 from time import perf_counter, time
@@ -82,7 +82,7 @@ class BudgetMiddleware:
     Reads:   principal, request_id, endpoint, model, stream, started, served, attempts, \
 fallback_from, first_content, upstream_seconds, usage, usage_reported, output_estimate, tariff, \
 outcome, status, on_hangup
-    Writes:  on_hangup, cut_off, runs, max_output, cost
+    Writes:  on_hangup, cut_off, cut_off_extra, runs, max_output, cost
     Rejects: missing_key, budget_exceeded, insufficient_credits, upstream_unavailable
     Order:   inside rate limits and idempotency, outside retries: one reservation for all attempts
     Cost:    one call of the counters, two writes to the ledger journal; 8 us more
@@ -138,9 +138,12 @@ outcome, status, on_hangup
                 hold = answer
             if budget.cut_off:
                 exchange.cut_off = _affordable_output(quote, hold)
+                exchange.cut_off_extra = _cut_off_extra(budget, hold)
             if team_budget is not None and team_budget.cut_off and hold.team is not None:
                 most = _affordable_output(quote, hold.team)
-                exchange.cut_off = min(exchange.cut_off or most, most)
+                if not exchange.cut_off or most < exchange.cut_off:
+                    exchange.cut_off = most
+                    exchange.cut_off_extra = _cut_off_extra(team_budget, hold.team)
         exchange.on_hangup = budget.on_hangup
         exchange.runs = quote.runs
         exchange.max_output = quote.output
@@ -259,6 +262,24 @@ def _affordable_output(quote: Quote, hold: Hold) -> int:
         else:
             too_many = middle
     return enough
+
+
+def _cut_off_extra(budget: Budget, hold: Hold) -> Mapping[str, Any] | None:
+    """Members of the error that ends a stream whose reservation, all that was left, is used up.
+    The window and its reset are known where there is one."""
+    if not hold.tight:
+        return None
+    extra: dict[str, Any] = {"remaining": decimal(0), "reset_at": None}
+    if hold.source == "windows" and len(budget.windows) == 1:
+        (window,) = budget.windows
+        start = hold.starts.get(window.name)
+        if start is not None:
+            extra |= {"window": window.name, "reset_at": _moment(window.end(start))}
+    return extra
+
+
+def _moment(seconds: float) -> str:
+    return f"{datetime.fromtimestamp(ceil(seconds), UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _open_entry(
@@ -498,11 +519,10 @@ def refusal_of(
     until = ""
     retry_after = None
     if lacking.reset is not None:
-        reset = datetime.fromtimestamp(ceil(lacking.reset), UTC)
         # Rounded up to the minute.
         shown = datetime.fromtimestamp(ceil(lacking.reset / 60) * 60, UTC)
         until = f", resets {shown:%Y-%m-%d %H:%M} UTC"
-        extra["reset_at"] = f"{reset:%Y-%m-%dT%H:%M:%SZ}"
+        extra["reset_at"] = _moment(lacking.reset)
         if not lacking.held:
             retry_after = ceil(lacking.reset - now)
     if lacking.held:

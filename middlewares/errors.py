@@ -35,6 +35,7 @@ class ErrorsMiddleware:
 
     kinds: changes of statuses, types, codes and texts, by the name of a kind in the table.
     unchanged: endpoints (`Exchange.endpoint`) for which these do not hold.
+    branded, openai_members: see `ErrorStyle`.
     stopped: called at each cancellation. If the service stops, it calls `Task.uncancel` and returns
         true. A further cancellation while the answer is written ends the answer.
 

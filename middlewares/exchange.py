@@ -287,6 +287,7 @@ class Exchange(msgspec.Struct, eq=False):
     levels: tuple[Level, ...] = ()  # rate_limit: state of the principal's rates
     on_hangup: OnHangup = "cancel"  # budget: what to do with the upstream after a disconnect
     cut_off: int = 0  # budget: output tokens after which a stream ends; 0: no limit
+    cut_off_extra: Mapping[str, Any] | None = None  # budget: members of the error that ends it so
     runs: int = MAX_RUNS  # budget: most model runs, with tools and compaction
     max_output: int = MAX_OUTPUT  # budget: most output tokens requested and paid
     cost: int = 0  # budget: nano-credits charged, at the end

@@ -217,8 +217,16 @@ class BudgetCutOffStream(ResponseStream):
     def _on_read(self, chunk: bytes) -> Awaitable[None] | None:
         relay = self._relay
         if relay.output_size > self.exchange.cut_off * TOKEN and not relay.complete:
-            raise Problem("budget_exceeded", message=_BUDGET_USED_UP, reason="cut off")
+            raise _budget_used_up(self.exchange)
         return super()._on_read(chunk)
+
+
+def _budget_used_up(exchange: Exchange) -> Problem:
+    extra = exchange.cut_off_extra or {}
+    message = _BUDGET_USED_UP
+    if extra.get("window"):
+        message = f"{message} The {extra['window']} window resets at {extra['reset_at']}."
+    return Problem("budget_exceeded", message=message, reason="cut off", extra=extra)
 
 
 def release_request(exchange: Exchange) -> None:

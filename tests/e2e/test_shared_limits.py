@@ -3,7 +3,8 @@
 import asyncio
 import json
 from collections import Counter
-from time import monotonic
+from datetime import datetime
+from time import monotonic, time
 from typing import Any
 
 import pytest
@@ -116,6 +117,10 @@ async def test_a_stream_ends_when_its_money_is_gone(
     last = events(reply.body)[-1]
     assert last["error"]["type"] in ("insufficient_quota", "rate_limit_error")
     assert "budget is used up" in last["error"]["message"]
+    assert (last["error"]["window"], last["error"]["remaining"]) == ("5h", "0.00")
+    assert f"resets at {last['error']['reset_at']}" in last["error"]["message"]
+    reset = datetime.fromisoformat(last["error"]["reset_at"]).timestamp()
+    assert 17_000 < reset - time() <= 18_001
     (row,) = await rows_when(gateway, 1)
     assert (row.ended, row.measured) == ("cut", False)
     cap = NANO // 100

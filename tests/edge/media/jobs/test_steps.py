@@ -1,6 +1,6 @@
 """Each step of a job: what an upstream says, what is written, and what it costs."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,12 @@ from edge.media.jobs.results import Results
 from edge.media.jobs.steps import JobTimes, Steps
 from edge.media.jobs.work import JobTerms, Media, Place, Work, encode, split
 from edge.upstreams import ConnectFailed, Disconnected
+from middlewares import ErrorStyle, KindChange
+from middlewares.error_kinds import changed_kinds
 from middlewares.pricing import Price
 from middlewares.problem import Problem
 from middlewares.stores.errors import CountersUnavailable
-from middlewares.stores.jobs.base import ClaimLost, Job
+from middlewares.stores.jobs.base import ClaimLost, Job, JobError
 from middlewares.stores.jobs.sql import SqlJobStore
 from middlewares.stores.ledger.base import Entry
 from middlewares.stores.ledger.sql import SqlLedgerStore
@@ -87,7 +89,12 @@ class Nowhere:
 class Bench:
     """A store with one job, its upstream, and a clock that a test moves."""
 
-    def __init__(self, database: Database, traces: StepTraces | None = None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        traces: StepTraces | None = None,
+        errors: Callable[[], ErrorStyle] = ErrorStyle,
+    ) -> None:
         self.now = NOW
         self.store = SqlJobStore(database)
         self.ledger = SqlLedgerStore(database)
@@ -109,6 +116,7 @@ class Bench:
             charged=lambda model, cost: self.charged.append((model, cost)),
             lost=self._lose,
             traces=traces,
+            errors=errors,
             times=JobTimes(),
             clock=lambda: self.now,
             random=lambda: 0.5,
@@ -378,6 +386,20 @@ async def test_target_that_stays_away_fails_the_job_after_ten_minutes(bench: Ben
     assert (done.state, done.error.code, done.charged) == ("failed", "upstream_error", 0)
     assert NOW + 600 < bench.now < NOW + 700
     assert 5 < bench.vendor.count("POST", "/v1/videos") < 20
+
+
+async def test_job_fails_with_what_the_operator_made_of_the_kind(tmp_path: Path) -> None:
+    change = KindChange(status=500, type="cli_error", code="no_luck", message="{brand} failed.")
+    style = ErrorStyle("Acme", kinds=changed_kinds({"upstream_error": change}))
+    database = await Database.open(new_sqlite(tmp_path / "jobs.db"))
+    bench = Bench(database, errors=lambda: style)
+    bench.vendor.on("POST", "/v1/videos", Reply(failure=ConnectFailed("refused")))
+    await bench.create()
+    done = await bench.run()
+    assert done.error == JobError("no_luck", "Acme failed.", "cli_error")
+    row = await bench.row()
+    await database.aclose()
+    assert (row.attempts[-1].problem, row.status) == ("upstream_error", 500)
 
 
 async def test_bad_request_is_not_sent_elsewhere(bench: Bench) -> None:
