@@ -63,14 +63,14 @@ def revoke(gateway: Gateway, key_id: str) -> None:
 
 
 def test_crawl_without_session_finds_no_data(gateway: Gateway) -> None:
-    secret = gateway.key
+    secret = gateway.new_key("name-canary")
     for page in PAGES:
         path = page.path.replace("{", "").replace("}", "")
         for method in (*page.methods, "HEAD"):
             answer = httpx.request(method, f"{gateway.url}{path}", headers=FORM, trust_env=False)
-            public = page.roles == ("anyone",)
+            public = "anyone" in page.roles
             assert answer.status_code in (ANSWERED if public else (303, 405)), path
-            for word in (secret, "first", ADMIN_TOKEN):
+            for word in (secret, "name-canary", ADMIN_TOKEN):
                 assert word not in answer.text, path
 
 
