@@ -10,7 +10,7 @@ import pytest
 
 from edge.management.fields import Refused, looks_secret
 from edge.management.keys import KeyRefused, create, edit, every, revoke, rotate, show
-from middlewares.stores import Key, digest
+from middlewares.stores import Key, KeyPrefixes, Mode, digest
 from middlewares.stores.keys.sql import Database, SqlKeyStore
 from tests.middlewares.stores.sqlite_files import new_sqlite
 
@@ -161,6 +161,24 @@ async def test_rotate_live_key_of_brand_test_stays_live(store: SqlKeyStore) -> N
     key, _ = await create(store, "My test lab", now=NOW, name="x")
     _, secret = await rotate(store, "My test lab", key.id, now=NOW)
     assert secret.startswith("sk-my-test-lab-live-")
+
+
+@pytest.mark.parametrize("mode", ["live", "test"])
+async def test_rotate_takes_the_prefix_of_now_and_keeps_the_mode(
+    store: SqlKeyStore, mode: Mode
+) -> None:
+    key, before = await create(store, "Penstock", now=NOW, name="x", mode=mode)
+    prefixes = KeyPrefixes.of("sk_cdx_")
+    for _ in range(2):
+        key, secret = await rotate(store, prefixes, key.id, now=NOW, grace=60)
+        begin = prefixes.test if mode == "test" else prefixes.live
+        assert (secret[:-43], key.prefix) == (begin, secret[: len(begin) + 4])
+    assert before.startswith(f"sk-penstock-{mode}-")
+    with pytest.raises(KeyRefused, match="no key has this secret") as raised:
+        await show(store, f"sk_cdx_{'x1' * 21}y")
+    assert "x1x1" not in str(raised.value)
+    with pytest.raises(Refused, match="name: looks like a secret"):
+        await create(store, prefixes, now=NOW, name=secret)
 
 
 @pytest.mark.parametrize("grace", [-1.0, float("nan"), float("inf")])
