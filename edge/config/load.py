@@ -19,14 +19,14 @@ import msgspec
 from edge.endpoints import NAMES
 from middlewares.error_kinds import changed_kinds
 from middlewares.exchange import ErrorStyle
-from middlewares.stores.keys.base import KeyPrefixes
+from middlewares.stores.keys.base import KeyPrefixes, slug
 
 from .decode import ConfigDecoder
 from .error_checks import kind_changes
 from .model import AllowanceConfig, Configuration, StoreConfig
 from .secrets import HttpUrl, Location, PasswordHash, References, Secret
 from .units import Credits, Duration, Network, RateSetting, Size, Span, network
-from .validate import allowance_faults, endpoint_of, faults_of, slug
+from .validate import allowance_faults, endpoint_of, faults_of
 
 _UNITS = {
     Duration: Duration.parse,
@@ -69,7 +69,7 @@ class Settings(Configuration, frozen=True, kw_only=True):
     def key_prefixes(self) -> KeyPrefixes:
         """What new keys begin with."""
         prefix = self.auth.key_prefix
-        return KeyPrefixes.of_brand(self.slug) if prefix is None else KeyPrefixes.of(prefix)
+        return KeyPrefixes.of_brand(self.brand) if prefix is None else KeyPrefixes.of(prefix)
 
     @property
     def error_style(self) -> ErrorStyle:

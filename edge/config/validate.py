@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Iterator
 from urllib.parse import urlsplit
 
 from edge.endpoints import BY_NAME, CONVERSATIONS, TAILS
+from middlewares.stores.keys.base import slug
 from middlewares.webhooks import secret_key
 
 from .error_checks import error_faults
@@ -39,13 +40,6 @@ DESCRIBERS = {
 _MOST_LINKS = 8
 _LONGEST_LABEL = 40
 _A_NAME = "expected an id or alias of models"
-
-
-def slug(brand: str) -> str:
-    """`brand` in lower-case ASCII letters, digits and hyphens: "Claudin.io" → "claudinio"."""
-    spaced = "".join("-" if c in " _-" else c for c in brand.lower() if c.isascii())
-    kept = "".join(c for c in spaced if c.isalnum() or c == "-")
-    return "-".join(part for part in kept.split("-") if part)
 
 
 def faults_of(configuration: Configuration) -> Iterator[str]:

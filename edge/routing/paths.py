@@ -41,11 +41,13 @@ UNROUTED: Final = frozenset(("ops", "admin", "dashboard", "unknown"))
 class Paths:
     """Table of endpoints by path."""
 
-    __slots__ = ("_below", "_exact")
+    __slots__ = ("_below", "_exact", "_hidden")
 
-    def __init__(self, table: Mapping[str, Endpoint]) -> None:
-        """table: a `*` in a path stands for one or more characters; the first match counts."""
-        self._exact = table
+    def __init__(self, table: Mapping[str, Endpoint | None]) -> None:
+        """table: a `*` in a path stands for one or more characters; the first match counts. None:
+        nothing is there, although another path with a `*` may match."""
+        self._exact = {path: row for path, row in table.items() if row is not None}
+        self._hidden = table.keys() - self._exact.keys()
         self._below = tuple((*_around(path), row) for path, row in table.items() if "*" in path)
 
     @classmethod
@@ -57,7 +59,7 @@ class Paths:
         """
         offered = offered_rows(settings.endpoints, endpoints)
         known = {row.path: row for row in offered}
-        table = dict(known)
+        table = {row.path: known.get(row.path) for row in endpoints}
         for option in settings.routes:
             row = next(row for row in endpoints if row.name == option.endpoint)
             if row.dialect is not None and row is CONVERSATIONS.get(row.dialect):
@@ -84,7 +86,7 @@ class Paths:
             return row
         path = plain_path(path)
         row = self._exact.get(path)
-        if row is not None:
+        if row is not None or path in self._hidden:
             return row
         for start, end, row in self._below:
             if path.startswith(start) and path.endswith(end) and len(path) > len(start + end):

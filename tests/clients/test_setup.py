@@ -13,10 +13,10 @@ from typing import Any
 import httpx
 import pytest
 
-from edge.config.validate import slug
 from edge.dashboard.snippets import claude_code, codex, curl, openclaw, opencode, vendor_sdks
 from edge.dashboard.snippets.guides import key_block
 from edge.dashboard.snippets.setup import Offered, Setup, key_variable
+from middlewares.stores.keys.base import slug
 from tests.e2e.program import Gateway, Program, until
 
 from .conftest import DIALECTS

@@ -23,6 +23,7 @@ Mode = Literal["live", "test"]
 
 _BASE62 = string.digits + string.ascii_letters
 _SHOWN = 4
+_LONGEST_STEM = 32
 LONGEST_SECRET = 300
 """Bytes of a key; a longer one is no key."""
 _OF_BRAND = re.compile(r"sk-.*-(live|test)-[0-9A-Za-z]*")
@@ -38,8 +39,8 @@ class KeyPrefixes(NamedTuple):
     @classmethod
     def of_brand(cls, brand: str) -> Self:
         """`sk-<brand>-live-` and `sk-<brand>-test-`."""
-        slug = _slug(brand)
-        return cls(f"sk-{slug}-live-", f"sk-{slug}-test-")
+        stem = slug(brand)[:_LONGEST_STEM].strip("-") or "gateway"
+        return cls(f"sk-{stem}-live-", f"sk-{stem}-test-")
 
     @classmethod
     def of(cls, prefix: str) -> Self:
@@ -299,7 +300,9 @@ def is_secret(text: str) -> bool:
     return parts_of(text) is not None
 
 
-def _slug(brand: str) -> str:
-    """`brand` as lower-case ASCII letters, digits and single dashes; "gateway" if none is left."""
-    slug = re.sub(r"[^a-z0-9]+", "-", brand.lower())[:32].strip("-")
-    return slug or "gateway"
+def slug(brand: str) -> str:
+    """`brand` in lower-case ASCII letters, digits and hyphens: "Claudin.io" → "claudinio". What
+    keys and prefixes of models are made of."""
+    spaced = "".join("-" if c in " _-" else c for c in brand.lower() if c.isascii())
+    kept = "".join(c for c in spaced if c.isalnum() or c == "-")
+    return "-".join(part for part in kept.split("-") if part)

@@ -11,7 +11,6 @@ import pytest
 from edge.config.demo import demo_settings
 from edge.config.load import Settings, SettingsError, load, parse
 from edge.config.secrets import Secret
-from edge.config.validate import slug
 
 from .documents import CONFIG, MODEL, UPSTREAM, model, uncommented
 
@@ -72,12 +71,11 @@ def test_load_server_values_replace_those_of_the_file(tmp_path: Path) -> None:
         load(tmp_path / "a.toml", env={}, server={"workers": 2})
 
 
-@pytest.mark.parametrize(
-    ("brand", "expected"),
-    [("Penstock", "penstock"), ("Claudin.io", "claudinio"), ("My  Own_Edge", "my-own-edge")],
-)
-def test_slug_of_brand(brand: str, expected: str) -> None:
-    assert slug(brand) == expected
+@pytest.mark.parametrize("brand", ["Claudin.io", "My  Own_Edge", "Claude Code Proxy"])
+def test_keys_and_prefixes_of_models_have_one_name_of_the_brand(brand: str) -> None:
+    settings = parse({"brand": brand}, env={})
+    assert settings.key_prefixes.live == f"sk-{settings.slug}-live-"
+    assert settings.key_prefixes.test == f"sk-{settings.slug}-test-"
 
 
 ENV = dict.fromkeys(

@@ -27,6 +27,8 @@ def test_a_secret_has_the_published_form_and_is_new_each_time() -> None:
         ("Ключ", "gateway"),
         ("x" * 90, "x" * 32),
         ("Foo test bar", "foo-test-bar"),
+        ("Claudin.io", "claudinio"),
+        ("My  Own_Edge", "my-own-edge"),
     ],
 )
 def test_the_brand_is_in_the_secret(brand: str, slug: str) -> None:
@@ -55,6 +57,9 @@ def test_mode_of_a_display_prefix(prefixes: KeyPrefixes) -> None:
     assert prefixes.mode_of(prefix(mint("Penstock", "test"))) == "test"
     assert prefixes.mode_of(prefix(mint("Penstock"))) == "live"
     assert prefixes.mode_of("impo") == "live"
+    assert (
+        prefixes.mode_of("sk-claudin-io-test-Ab12") == "test"
+    )  # of a brand as it was written once
 
 
 def test_an_unknown_mode_is_refused() -> None:
