@@ -340,9 +340,10 @@ def test_prices_per_million_tokens_are_on_the_landing_page(gateway: Gateway, ann
     listed = ask(gateway, "/v1/models", None, ann.bearer).json()["data"]
     assert set(shown) == {model["id"] for model in listed}
     for model in listed:
-        assert {model["price"]["input"], model["price"]["output"]} <= set(shown[model["id"]])
-    for name, prices in BUDGET.items():
-        assert set(prices) <= set(shown[name])
+        price = model["price"]
+        assert {f"${price['input']}", f"${price['output']}"} <= set(shown[model["id"]])
+    for name, (input_, output) in BUDGET.items():
+        assert {f"${input_}", f"${output}"} <= set(shown[name])
 
 
 def test_use_is_paid_from_credits_as_it_goes(gateway: Gateway) -> None:
