@@ -5,6 +5,7 @@ import html
 import json
 import re
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -160,6 +161,23 @@ def test_gateway_without_keys_has_nothing_to_sign_in_with(serve: Serve) -> None:
         *(f"{gateway.url}/openai/v1", gateway.url),
     ]
     assert 'id="codex"' not in setup, "it speaks Responses"
+
+
+@pytest.mark.parametrize("guide", ["openai", "anthropic"])
+def test_sdk_without_a_key_works_as_set_up(serve: Serve, guide: str, tmp_path: Path) -> None:
+    page = serve("claude-code-proxy").get("/app/setup").text
+    (code,) = re.findall(rf'<pre id="{guide}-1"[^>]*>(.*?)</pre>', page, re.DOTALL)
+    (tmp_path / "hello.py").write_text(html.unescape(code))
+    env = {**environment(), "NO_PROXY": "*"}
+    printed = subprocess.run(
+        [sys.executable, "hello.py"],
+        cwd=tmp_path,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+    )
+    assert "This answer was made by the simulator." in printed.stdout, printed.stderr
 
 
 def test_price_list_has_what_its_brand_says(serve: Serve) -> None:
