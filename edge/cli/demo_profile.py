@@ -50,7 +50,7 @@ class ProfileDemo:
         async def create(stores: Stores) -> str:
             now = time()
             key, secret = await keys.create(
-                stores.keys, settings.brand, name="demo", owner=tour.owner, now=now
+                stores.keys, settings.key_prefixes, name="demo", owner=tour.owner, now=now
             )
             if tour.credits:
                 granted = money.amount(tour.credits)
@@ -68,7 +68,8 @@ class ProfileDemo:
         first = self._tour.first
         yield f"\n{first.says}, POST {first.path}:\n\n  "
         headers = {"authorization": f"Bearer {key}"} if key else {}
-        yield from streamed_call(f"{url}{first.path}", self._body(), headers, first.shown)
+        shown = (*first.shown, "x-fallback-from")  # who failed, where one did
+        yield from streamed_call(f"{url}{first.path}", self._body(), headers, shown)
         yield "\nTry it yourself:\n"
         for command in self._tour.commands:
             lines = command.run.strip().replace("{url}", url).replace("{key}", key).splitlines()

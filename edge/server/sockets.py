@@ -8,7 +8,7 @@ connection. It is passed as in sd_listen_fds(3): file descriptor 3, with `LISTEN
 
 import os
 import socket
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 _FIRST = 3
 
@@ -60,7 +60,8 @@ def reserve_address(host: str, port: int) -> ListeningSocket:
     """A socket bound to the address, not listening, that keeps the port while workers start.
 
     Workers share the port (SO_REUSEPORT), so a second gateway could bind it too and would take half
-    of the connections. Binding once without that option detects it. Raises AddressInUse.
+    of the connections. Binding once without that option detects it, also while the first has no
+    worker yet: its socket has no SO_REUSEADDR. Raises AddressInUse.
     """
     family, kind, protocol, _, address = socket.getaddrinfo(
         host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -72,8 +73,24 @@ def reserve_address(host: str, port: int) -> ListeningSocket:
         except OSError as error:
             raise AddressInUse(f"cannot listen on {host} port {port}: {error.strerror}") from None
         address = (address[0], probe.getsockname()[1], *address[2:])
-    held = socket.socket(family, kind, protocol)
-    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    held.bind(address)
+    try:
+        held = _shared(family, kind, protocol, address)
+    except OSError:  # closed connections of another program, which only SO_REUSEADDR passes over
+        try:
+            held = _shared(family, kind, protocol, address, socket.SO_REUSEADDR)
+        except OSError as error:
+            raise AddressInUse(f"cannot listen on {host} port {port}: {error.strerror}") from None
     return ListeningSocket(held, host, held.getsockname()[1], inherited=False)
+
+
+def _shared(family: int, kind: int, protocol: int, address: Any, *options: int) -> socket.socket:
+    """A socket bound to `address` with SO_REUSEPORT and `options`."""
+    bound = socket.socket(family, kind, protocol)
+    try:
+        for option in (socket.SO_REUSEPORT, *options):
+            bound.setsockopt(socket.SOL_SOCKET, option, 1)
+        bound.bind(address)
+    except OSError:
+        bound.close()
+        raise
+    return bound

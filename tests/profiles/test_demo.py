@@ -81,11 +81,23 @@ def test_demo_shows_a_first_answer_and_who_gives_it(demo: Demo) -> None:
     assert f"x-model-used: {first.model}\n" in printed
     for name in first.shown:
         assert re.search(rf"^  {name}: \S", printed, re.MULTILINE), name
-    for upstream in profiles.document(demo.name)["upstreams"]:
+    document = profiles.document(demo.name)
+    assert demo.key.startswith(KEYS[demo.name]) and bool(demo.key) is bool(KEYS[demo.name])
+    for upstream in document["upstreams"]:
         assert re.search(rf"^  {upstream['name']}: simulated", printed, re.MULTILINE)
     page = httpx.get(f"{demo.program.url}/", trust_env=False)
     assert page.status_code == 200
     assert f"Page:    {demo.program.url}/\n" in printed
+
+
+KEYS = {
+    "claudin": "sk-claudinio-live-",
+    "claude-code-proxy": "",
+    "claudexia": "sk_cdx_",
+    "multimodal": "sk-multimodal-live-",
+    "capio": "sk-capio-live-",
+}
+"""What a key of each begins with; "" for none."""
 
 
 def test_demo_offers_commands_that_work_as_they_are_printed(demo: Demo) -> None:

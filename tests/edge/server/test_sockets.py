@@ -77,3 +77,32 @@ def test_reserve_address_another_gateway_is_refused_and_workers_are_not() -> Non
                 reserve_address("127.0.0.1", held.port)
     finally:
         held.close()
+
+
+def test_reserve_address_another_gateway_is_refused_before_workers_listen() -> None:
+    held = reserve_address("127.0.0.1", 0)
+    try:
+        with pytest.raises(AddressInUse, match=f"127.0.0.1 port {held.port}: Address already in"):
+            reserve_address("127.0.0.1", held.port)
+    finally:
+        held.close()
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_reserve_address_closed_connections_of_a_former_server_are_passed_over(
+    shared: bool,
+) -> None:
+    with socket.socket() as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, shared)
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        host, port = server.getsockname()
+        with socket.create_connection((host, port)) as client:
+            server.accept()[0].close()  # this side closes first: the connection is in TIME_WAIT
+            assert client.recv(1) == b""
+    held = reserve_address(host, port)
+    try:
+        assert held.port == port
+    finally:
+        held.close()
