@@ -41,7 +41,7 @@ class KeyRefused(Refused):
 
 async def create(
     store: KeyStore,
-    begin: str | KeyPrefixes,
+    prefixes: KeyPrefixes,
     *,
     now: float,
     name: str,
@@ -63,15 +63,15 @@ async def create(
 ) -> tuple[Key, str]:
     """Create a key. Returns it and its secret, which cannot be read again.
 
-    begin: as in `mint`. expires_in: seconds from `now`. secret: an existing one, such as a key of
-    another gateway; generated unless given. team: id of a team in `teams`. plans: ids of the known
-    plans; None does not check. key_id: a new random id; made unless given. check: called with the
-    key before it is stored. Raises Refused, StoreUnavailable, and what `check` raises.
+    expires_in: seconds from `now`. secret: an existing one, such as a key of another gateway;
+    generated unless given. team: id of a team in `teams`. plans: ids of the known plans; None does
+    not check. key_id: a new random id; made unless given. check: called with the key before it is
+    stored. Raises Refused, StoreUnavailable, and what `check` raises.
     """
     if mode not in ("live", "test"):
         raise KeyRefused("mode", f"expected live or test, not {mode!r}")
     if secret is None:
-        secret = mint(begin, mode)
+        secret = mint(prefixes, mode)
     elif not is_acceptable(secret):
         raise KeyRefused("secret", f"expected {ACCEPTABLE}")
     elif await store.find(digest(secret)) is not None:
@@ -127,7 +127,7 @@ async def every(store: KeyStore) -> list[Key]:
 
 async def rotate(
     store: KeyStore,
-    begin: str | KeyPrefixes,
+    prefixes: KeyPrefixes,
     key_id: str,
     *,
     now: float,
@@ -137,7 +137,7 @@ async def rotate(
     """Give a key a new secret; identity, plan, limits and usage stay.
 
     The previous secret works for `grace` more seconds; the one before it stops at once.
-    begin: as in `mint`. revision: refuse a key that was changed after it. Raises KeyRefused.
+    revision: refuse a key that was changed after it. Raises KeyRefused.
     """
     if not 0 <= grace <= _CENTURY:
         raise KeyRefused("grace", f"expected 0 seconds to a century, not {grace:g}")
@@ -156,7 +156,6 @@ async def rotate(
             previous_until=now + grace if grace else None,
         )
 
-    prefixes = KeyPrefixes.of_brand(begin) if isinstance(begin, str) else begin
     secret = mint(prefixes, prefixes.mode_of((await get(store, key_id)).prefix))
     return await _update(store, key_id, change), secret
 

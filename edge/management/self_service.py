@@ -47,7 +47,7 @@ class ChildKey(msgspec.Struct, frozen=True, kw_only=True):
 async def create_child(
     store: KeyStore,
     teams: TeamStore,
-    begin: str | KeyPrefixes,
+    prefixes: KeyPrefixes,
     parent: Key,
     asked: ChildKey,
     plans: Plans,
@@ -75,7 +75,7 @@ async def create_child(
 
     return await keys.create(
         store,
-        begin,
+        prefixes,
         now=now,
         name=asked.name,
         owner=parent.owner,
@@ -96,7 +96,7 @@ async def create_child(
 async def create_for_owner(
     store: KeyStore,
     teams: TeamStore,
-    begin: str | KeyPrefixes,
+    prefixes: KeyPrefixes,
     owner: str,
     *,
     name: str,
@@ -120,7 +120,7 @@ async def create_for_owner(
         raise full
     key, secret = await keys.create(
         store,
-        begin,
+        prefixes,
         now=now,
         name=name,
         owner=owner,

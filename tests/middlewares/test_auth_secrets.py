@@ -14,7 +14,7 @@ from edge.management import keys as operations
 from edge.management.fields import Refused
 from middlewares import AuthMiddleware, ErrorsMiddleware, Exchange
 from middlewares.asgi import Receive, Scope, Send
-from middlewares.stores import KeyDirectory, mint
+from middlewares.stores import KeyDirectory, KeyPrefixes, mint
 from middlewares.stores.keys.sql import Database, SqlKeyStore
 from tests.asgi import Call, http_scope
 from tests.middlewares.stores.sqlite_files import new_sqlite
@@ -91,7 +91,9 @@ async def test_two_keys_that_begin_alike_are_two_keys(
     database: Database, directory: KeyDirectory
 ) -> None:
     store = SqlKeyStore(database)
-    key, secret = await operations.create(store, "Penstock", name="one", now=1.0)
+    key, secret = await operations.create(
+        store, KeyPrefixes.of_brand("Penstock"), name="one", now=1.0
+    )
     app = AuthMiddleware(inner, keys=directory)
     for other in (secret[:-1], secret + "A", secret[:-1] + ("B" if secret[-1] == "A" else "A")):
         for sent, status in ((secret, 200), (other, 401)):
@@ -110,8 +112,12 @@ async def test_a_secret_is_nowhere_but_with_its_owner(
     store = SqlKeyStore(database)
     directory = KeyDirectory(store)
     await directory.start()
-    key, first = await operations.create(store, "Penstock", name="canary", now=1.0)
-    rotated, second = await operations.rotate(store, "Penstock", key.id, now=2.0, grace=3e9)
+    key, first = await operations.create(
+        store, KeyPrefixes.of_brand("Penstock"), name="canary", now=1.0
+    )
+    rotated, second = await operations.rotate(
+        store, KeyPrefixes.of_brand("Penstock"), key.id, now=2.0, grace=3e9
+    )
     foreign = mint("Penstock")
     said: list[str] = [repr(key), repr(rotated)]
 
@@ -134,7 +140,9 @@ async def test_a_secret_is_nowhere_but_with_its_owner(
             operations.show(store, secret + "x"),
             operations.revoke(store, secret, now=3.0),
             operations.edit(store, key.id, now=3.0, name=f"for {secret}"),
-            operations.create(store, "Penstock", now=3.0, name="x", owner=secret),
+            operations.create(
+                store, KeyPrefixes.of_brand("Penstock"), now=3.0, name="x", owner=secret
+            ),
         ):
             with pytest.raises(Refused) as refused:
                 await misuse

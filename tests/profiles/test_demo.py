@@ -75,6 +75,11 @@ def demo(
 
 def test_demo_shows_a_first_answer_and_who_gives_it(demo: Demo) -> None:
     printed = demo.program.stdout
+    auth = profiles.document(demo.name)["auth"]
+    if auth.get("mode") == "none":
+        assert "It takes no key." in printed and not demo.key
+    else:
+        assert demo.key.startswith(auth.get("key_prefix", f"sk-{demo.name}"))
     first = profiles.tour(demo.name).first
     assert f"You said: {first.prompt}" in printed
     assert ANSWER in printed

@@ -255,15 +255,16 @@ def digest(secret: str | bytes) -> bytes:
     return sha256(secret if isinstance(secret, bytes) else secret.encode()).digest()
 
 
-def mint(begin: str | KeyPrefixes, mode: Mode = "live") -> str:
+def mint(prefixes: str | KeyPrefixes, mode: Mode = "live") -> str:
     """A new secret, with 256 bits from the system's randomness. The caller shows it once.
 
-    begin: what it begins with, or the brand that this is made of.
+    prefixes: a text is a brand, as in `KeyPrefixes.of_brand`.
     """
     if mode not in ("live", "test"):
         raise ValueError(f"mode {mode!r}: expected 'live' or 'test'")
     body = "".join(secrets.choice(_BASE62) for _ in range(RANDOM_LENGTH))
-    prefixes = KeyPrefixes.of_brand(begin) if isinstance(begin, str) else begin
+    if isinstance(prefixes, str):
+        prefixes = KeyPrefixes.of_brand(prefixes)
     return f"{prefixes.test if mode == 'test' else prefixes.live}{body}"
 
 

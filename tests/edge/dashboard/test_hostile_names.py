@@ -8,16 +8,21 @@ from edge.management import keys as management
 
 from .conftest import OpenSite
 from .hostile import HOSTILE, TRACES
-from .visits import Site
+from .visits import PREFIXES, Site
 
 
 @pytest.mark.parametrize("text", HOSTILE)
 async def test_name_of_a_key_and_of_a_browser_is_text(open_site: OpenSite, text: str) -> None:
     site = await open_site(dashboard={"self_service": True})
     _, secret = await management.create(
-        site.keys, "acme", now=site.clock(), name=text, owner=text, plan="gold"
+        site.keys,
+        PREFIXES,
+        now=site.clock(),
+        name=text,
+        owner=text,
+        plan="gold",
     )
-    await management.create(site.keys, "acme", now=site.clock(), name=text, owner=text)
+    await management.create(site.keys, PREFIXES, now=site.clock(), name=text, owner=text)
     browser = await site.signed_in(secret, headers={"user-agent": text})
     for path in ("/app", "/app/account", "/app/overview/live"):
         page = await browser.get(path)

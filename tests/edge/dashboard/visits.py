@@ -31,7 +31,7 @@ from edge.routing.paths import Paths
 from edge.routing.router import RouterMiddleware
 from middlewares import ErrorsMiddleware, HeaderStampMiddleware, Metrics, RequestIDMiddleware
 from middlewares.asgi import ASGIApp
-from middlewares.stores import KeyDirectory, MemoryKeyStore, MemorySecretStore
+from middlewares.stores import KeyDirectory, KeyPrefixes, MemoryKeyStore, MemorySecretStore
 from middlewares.stores.accounts import Accounts
 from middlewares.stores.audit.base import MemoryAuditStore
 from middlewares.stores.counters.memory import MemoryCounters
@@ -58,6 +58,7 @@ DOCUMENT: dict[str, Any] = {
 }
 HOST = "localhost:8080"
 PASSWORD = "a-fine-long-password"
+PREFIXES = KeyPrefixes.of_brand("acme")
 
 
 class Clock:
@@ -101,7 +102,7 @@ class Site:
         clock, keys, ledger = Clock(), MemoryKeyStore(), MemoryLedgerStore()
         counters = MemoryCounters()
         key, secret = await management.create(
-            keys, settings.slug, now=clock(), name="Ann's key", owner="ann", plan="gold"
+            keys, settings.key_prefixes, now=clock(), name="Ann's key", owner="ann", plan="gold"
         )
         directory = KeyDirectory(keys, period=3600)
         await directory.start()

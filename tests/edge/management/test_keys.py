@@ -15,6 +15,7 @@ from middlewares.stores.keys.sql import Database, SqlKeyStore
 from tests.middlewares.stores.sqlite_files import new_sqlite
 
 NOW = 1_000_000.0
+PREFIXES = KeyPrefixes.of_brand("Penstock")
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ async def store(tmp_path: Path) -> AsyncIterator[SqlKeyStore]:
 
 
 async def make(store: SqlKeyStore, name: str = "laptop", **fields: Any) -> tuple[Key, str]:
-    return await create(store, "Penstock", now=NOW, name=name, **fields)
+    return await create(store, PREFIXES, now=NOW, name=name, **fields)
 
 
 async def test_create_returns_key_and_secret(store: SqlKeyStore) -> None:
@@ -139,7 +140,7 @@ async def test_show_name_of_two_keys_gives_their_ids(store: SqlKeyStore) -> None
 
 async def test_rotate_changes_the_secret_only(store: SqlKeyStore) -> None:
     key, first = await make(store, plan="pro", mode="test", models=["a"], expires_in=1e6)
-    rotated, second = await rotate(store, "Penstock", key.id, now=NOW + 5, grace=60)
+    rotated, second = await rotate(store, PREFIXES, key.id, now=NOW + 5, grace=60)
     assert second.startswith("sk-penstock-test-")
     assert second != first
     assert (rotated.id, rotated.plan, rotated.models) == (key.id, "pro", ("a",))
@@ -148,18 +149,19 @@ async def test_rotate_changes_the_secret_only(store: SqlKeyStore) -> None:
     assert rotated.usable_until(digest(first)) == NOW + 65
     assert rotated.usable_until(digest(second)) == key.expires_at
 
-    again, third = await rotate(store, "Penstock", key.id, now=NOW + 6, grace=30)
+    again, third = await rotate(store, PREFIXES, key.id, now=NOW + 6, grace=30)
     assert await store.find(digest(first)) is None
     assert again.usable_until(digest(second)) == NOW + 36
-    last, fourth = await rotate(store, "Penstock", key.id, now=NOW + 7)
+    last, fourth = await rotate(store, PREFIXES, key.id, now=NOW + 7)
     assert last.previous_digest is None
     assert await store.find(digest(third)) is None
     assert await store.find(digest(fourth)) == last
 
 
 async def test_rotate_live_key_of_brand_test_stays_live(store: SqlKeyStore) -> None:
-    key, _ = await create(store, "My test lab", now=NOW, name="x")
-    _, secret = await rotate(store, "My test lab", key.id, now=NOW)
+    prefixes = KeyPrefixes.of_brand("My test lab")
+    key, _ = await create(store, prefixes, now=NOW, name="x")
+    _, secret = await rotate(store, prefixes, key.id, now=NOW)
     assert secret.startswith("sk-my-test-lab-live-")
 
 
@@ -167,7 +169,7 @@ async def test_rotate_live_key_of_brand_test_stays_live(store: SqlKeyStore) -> N
 async def test_rotate_takes_the_prefix_of_now_and_keeps_the_mode(
     store: SqlKeyStore, mode: Mode
 ) -> None:
-    key, before = await create(store, "Penstock", now=NOW, name="x", mode=mode)
+    key, before = await create(store, PREFIXES, now=NOW, name="x", mode=mode)
     prefixes = KeyPrefixes.of("sk_cdx_")
     for _ in range(2):
         key, secret = await rotate(store, prefixes, key.id, now=NOW, grace=60)
@@ -185,7 +187,7 @@ async def test_rotate_takes_the_prefix_of_now_and_keeps_the_mode(
 async def test_rotate_invalid_grace_is_refused(store: SqlKeyStore, grace: float) -> None:
     key, _ = await make(store)
     with pytest.raises(KeyRefused, match="grace: expected 0 seconds to a century"):
-        await rotate(store, "Penstock", key.id, now=NOW, grace=grace)
+        await rotate(store, PREFIXES, key.id, now=NOW, grace=grace)
 
 
 async def test_revoke_is_final(store: SqlKeyStore) -> None:
@@ -194,7 +196,7 @@ async def test_revoke_is_final(store: SqlKeyStore) -> None:
     assert revoked.revoked_at == NOW + 1
     assert (await revoke(store, key.id, now=NOW + 9)).revoked_at == NOW + 1
     with pytest.raises(KeyRefused, match="revoked, which is final"):
-        await rotate(store, "Penstock", key.id, now=NOW)
+        await rotate(store, PREFIXES, key.id, now=NOW)
     with pytest.raises(KeyRefused, match="revoked, which is final"):
         await edit(store, key.id, now=NOW, disabled=False)
     found = await store.find(digest(secret))
@@ -205,9 +207,9 @@ async def test_revoke_is_final(store: SqlKeyStore) -> None:
 async def test_rotate_expired_key_is_refused(store: SqlKeyStore) -> None:
     key, _ = await make(store, expires_in=10)
     with pytest.raises(KeyRefused, match="has expired"):
-        await rotate(store, "Penstock", key.id, now=NOW + 10)
+        await rotate(store, PREFIXES, key.id, now=NOW + 10)
     await edit(store, key.id, now=NOW + 10, expires_in=None)
-    rotated, _ = await rotate(store, "Penstock", key.id, now=NOW + 10)
+    rotated, _ = await rotate(store, PREFIXES, key.id, now=NOW + 10)
     assert rotated.expires_at is None
 
 
@@ -230,7 +232,7 @@ async def test_edit_changes_given_fields_only(store: SqlKeyStore) -> None:
 async def test_get_unknown_id_is_refused(store: SqlKeyStore) -> None:
     for operation in (
         revoke(store, "key_x", now=NOW),
-        rotate(store, "Penstock", "key_\x00", now=NOW),
+        rotate(store, PREFIXES, "key_\x00", now=NOW),
         edit(store, "key_x", now=NOW, name="x"),
     ):
         with pytest.raises(KeyRefused, match="no key has this id"):
@@ -243,8 +245,8 @@ async def test_concurrent_operations_keep_each_others_changes(store: SqlKeyStore
         edit(store, key.id, now=NOW, owner="ann"),
         edit(store, key.id, now=NOW, plan="pro"),
         edit(store, key.id, now=NOW, networks=["10.0.0.0/8"]),
-        rotate(store, "Penstock", key.id, now=NOW),
-        rotate(store, "Penstock", key.id, now=NOW),
+        rotate(store, PREFIXES, key.id, now=NOW),
+        rotate(store, PREFIXES, key.id, now=NOW),
     )
     last = await revoke(store, key.id, now=NOW)
     assert (last.owner, last.plan, last.networks) == ("ann", "pro", ("10.0.0.0/8",))

@@ -27,7 +27,7 @@ from edge.management.self_service import (
 )
 from middlewares.exchange import Principal
 from middlewares.problem import Problem
-from middlewares.stores import Key, MemoryKeyStore
+from middlewares.stores import Key, KeyPrefixes, MemoryKeyStore
 from middlewares.stores.keys.sql import SqlKeyStore
 from middlewares.stores.sql.database import Database
 from middlewares.stores.teams.sql import SqlTeamStore
@@ -36,6 +36,7 @@ from tests.middlewares.stores.sqlite_files import new_sqlite
 
 replace = msgspec.structs.replace
 NOW = 1_000_000.0
+PREFIXES = KeyPrefixes.of_brand("P")
 DOCUMENT: dict[str, Any] = {
     "plans": [
         {"id": "free"},
@@ -195,7 +196,7 @@ async def child_of(store: MemoryKeyStore, parent: Key, **asked: Any) -> Key:
     child, _ = await create_child(
         store,
         store.teams,
-        "Penstock",
+        PREFIXES,
         parent,
         ChildKey(**{"name": "child", **asked}),
         PLANS,
@@ -345,7 +346,7 @@ async def test_create_child_twice_with_one_id_creates_one() -> None:
     for n in range(2):
         try:
             await create_child(
-                store, store.teams, "P", parent, asked, PLANS, now=NOW, key_id="key_x"
+                store, store.teams, PREFIXES, parent, asked, PLANS, now=NOW, key_id="key_x"
             )
         except ValueError:
             assert n == 1
@@ -354,10 +355,10 @@ async def test_create_child_twice_with_one_id_creates_one() -> None:
 
 async def test_rotate_of_a_revision_that_passed_is_refused() -> None:
     store = MemoryKeyStore()
-    key, _ = await create(store, "P", now=NOW, name="k")
-    turned, _ = await rotate(store, "P", key.id, now=NOW, revision=key.revision)
+    key, _ = await create(store, PREFIXES, now=NOW, name="k")
+    turned, _ = await rotate(store, PREFIXES, key.id, now=NOW, revision=key.revision)
     with pytest.raises(Refused, match="was changed meanwhile"):
-        await rotate(store, "P", key.id, now=NOW, revision=key.revision)
+        await rotate(store, PREFIXES, key.id, now=NOW, revision=key.revision)
     assert await store.get(key.id) == turned
 
 
@@ -371,7 +372,7 @@ async def test_create_for_owner_at_once_leaves_no_more_keys_than_allowed(tmp_pat
         store, teams = stores[number % 2], SqlTeamStore(databases[number % 2])
         now = NOW + number % 3
         made = create_for_owner(
-            store, teams, "x", "ann", name="k", plan="gold", team=None, most=3, now=now
+            store, teams, PREFIXES, "ann", name="k", plan="gold", team=None, most=3, now=now
         )
         return (await made)[0]
 
@@ -401,7 +402,7 @@ async def test_revoked_key_is_replaced_once_its_windows_have_begun_again(
         made = create_for_owner(
             store,
             store.teams,
-            "x",
+            PREFIXES,
             "ann",
             name="k",
             plan=plan,

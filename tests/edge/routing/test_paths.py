@@ -14,7 +14,7 @@ from edge.config.load import parse
 from edge.endpoints import BY_NAME, CONVERSATIONS, ENDPOINTS
 from edge.management import keys as management
 from edge.routing.paths import Paths
-from middlewares.stores import KeyDirectory, MemoryKeyStore
+from middlewares.stores import KeyDirectory, KeyPrefixes, MemoryKeyStore
 from tests.asgi import Headers, Recorded, request
 from tests.edge.scripted import JSON, Answer, Scripted, ScriptedGateway
 
@@ -151,7 +151,12 @@ async def test_refusal_without_a_key_follows_the_headers() -> None:
 async def test_allow_list_of_a_key_holds_for_the_chosen_endpoint() -> None:
     store = MemoryKeyStore()
     _, secret = await management.create(
-        store, "acme", now=time(), name="n", owner="o", endpoints=["chat.completions"]
+        store,
+        KeyPrefixes.of_brand("acme"),
+        now=time(),
+        name="n",
+        owner="o",
+        endpoints=["chat.completions"],
     )
     directory = KeyDirectory(store)
     await directory.start()
@@ -283,7 +288,12 @@ def test_endpoint_alone_has_all_its_paths(name: str) -> None:
 async def test_allow_list_of_a_key_and_endpoints_intersect() -> None:
     store = MemoryKeyStore()
     _, secret = await management.create(
-        store, "acme", now=time(), name="n", owner="o", endpoints=["messages", "embeddings"]
+        store,
+        KeyPrefixes.of_brand("acme"),
+        now=time(),
+        name="n",
+        owner="o",
+        endpoints=["messages", "embeddings"],
     )
     directory = KeyDirectory(store)
     await directory.start()

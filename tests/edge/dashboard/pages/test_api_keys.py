@@ -14,7 +14,7 @@ from middlewares.stores.keys.base import Key, is_secret
 from middlewares.stores.sessions.base import Session, new_id
 from tests.asgi import Recorded
 from tests.edge.dashboard.conftest import OpenSite
-from tests.edge.dashboard.visits import Browser, Site
+from tests.edge.dashboard.visits import PREFIXES, Browser, Site
 from tests.middlewares.stores.samples import new_team
 
 replace = msgspec.structs.replace
@@ -27,7 +27,7 @@ VERBS = ("rename", "rotate", "revoke")
 async def new_key(site: Site, name: str = "other", **fields: Any) -> tuple[Key, str]:
     given = {"owner": "ann", "plan": "gold", **fields}
     changes = {field: given.pop(field) for field in ("team", "expires_at") if field in given}
-    key, secret = await management.create(site.keys, "acme", now=site.clock(), name=name, **given)
+    key, secret = await management.create(site.keys, PREFIXES, now=site.clock(), name=name, **given)
     if changes:
         key = await site.keys.update(key.id, lambda key: replace(key, **changes))
     return key, secret

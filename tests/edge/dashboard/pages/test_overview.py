@@ -12,7 +12,7 @@ from edge.management import keys as management
 from middlewares.stores.keys.base import Key
 from middlewares.stores.ledger.base import AttemptRecord, Entry
 from tests.edge.dashboard.conftest import OpenSite
-from tests.edge.dashboard.visits import Browser, Site
+from tests.edge.dashboard.visits import PREFIXES, Browser, Site
 
 NANO = 10**9
 
@@ -75,7 +75,7 @@ async def test_window_from_eighty_percent_on_has_a_warning(
 
 async def test_exhausted_key_opens_every_page(site: Site) -> None:
     """Reading passes no limit and no budget."""
-    _, fresh = await management.create(site.keys, "acme", now=site.clock(), name="fresh")
+    _, fresh = await management.create(site.keys, PREFIXES, now=site.clock(), name="fresh")
     unused = await site.signed_in(fresh)
     await used(site, 5)
     browser = await opened(site)
@@ -118,7 +118,7 @@ async def test_rates_and_slots_are_shown(site: Site) -> None:
 
 
 async def test_key_without_limits_says_so(site: Site) -> None:
-    _, secret = await management.create(site.keys, "acme", now=site.clock(), name="free")
+    _, secret = await management.create(site.keys, PREFIXES, now=site.clock(), name="free")
     text = words((await (await site.signed_in(secret)).get("/app")).text)
     assert "No budget limits this key." in text
     assert "No rate limits this key." in text
@@ -146,7 +146,7 @@ async def test_failed_requests_say_what_to_do(site: Site) -> None:
 
 async def test_key_of_another_owner_answers_like_one_that_does_not_exist(site: Site) -> None:
     other, _ = await management.create(
-        site.keys, "acme", now=site.clock(), name="Bob's", owner="bob"
+        site.keys, PREFIXES, now=site.clock(), name="Bob's", owner="bob"
     )
     browser = await opened(site)
     known = await browser.get(f"/app?key={other.id}")
@@ -163,10 +163,10 @@ async def test_other_keys_of_the_owner_are_seen_with_self_service_only(
 ) -> None:
     site = await open_site(dashboard={"self_service": self_service})
     other, _ = await management.create(
-        site.keys, "acme", now=site.clock(), name="sibling", owner="ann"
+        site.keys, PREFIXES, now=site.clock(), name="sibling", owner="ann"
     )
     stranger, _ = await management.create(
-        site.keys, "acme", now=site.clock(), name="stranger", owner="bob"
+        site.keys, PREFIXES, now=site.clock(), name="stranger", owner="bob"
     )
     browser = await site.signed_in()
     page = await browser.get(f"/app?key={other.id}")
@@ -177,8 +177,8 @@ async def test_other_keys_of_the_owner_are_seen_with_self_service_only(
 
 async def test_keys_without_an_owner_are_no_siblings(open_site: OpenSite) -> None:
     site = await open_site(dashboard={"self_service": True})
-    one, secret = await management.create(site.keys, "acme", now=site.clock(), name="one")
-    two, _ = await management.create(site.keys, "acme", now=site.clock(), name="two")
+    one, secret = await management.create(site.keys, PREFIXES, now=site.clock(), name="one")
+    two, _ = await management.create(site.keys, PREFIXES, now=site.clock(), name="two")
     browser = await site.signed_in(secret)
     assert (await browser.get(f"/app?key={two.id}")).status == 404
     assert (await browser.get(f"/app?key={one.id}")).status == 200

@@ -13,7 +13,7 @@ from middlewares.stores.audit.base import AuditChange, MemoryAuditStore
 from middlewares.stores.errors import StoreUnavailable
 from tests.edge.dashboard.conftest import OpenSite
 from tests.edge.dashboard.pages.admin.administrator import ACTOR, administrator
-from tests.edge.dashboard.visits import Site
+from tests.edge.dashboard.visits import PREFIXES, Site
 
 PROMPT: dict[str, Any] = {
     "model": "m1",
@@ -58,7 +58,7 @@ async def test_form_of_another_site_sends_nothing(site: Site, path: str) -> None
 
 async def test_key_of_another_owner_is_not_there(site: Site) -> None:
     other, _ = await management.create(
-        site.keys, "acme", now=site.clock(), name="other", owner="bob"
+        site.keys, PREFIXES, now=site.clock(), name="other", owner="bob"
     )
     browser = await site.signed_in()
     for key_id in (other.id, "key_nothing"):
@@ -160,7 +160,7 @@ async def test_key_that_may_do_more_than_the_one_signed_in_with_is_not_spent(
     site, asked = await _answering(open_site, dashboard={"self_service": True})
     narrow, secret = await management.create(
         site.keys,
-        "acme",
+        PREFIXES,
         now=site.clock(),
         name="narrow",
         owner="ann",

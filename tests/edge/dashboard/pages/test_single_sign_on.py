@@ -20,7 +20,7 @@ from middlewares.stores.sessions.base import Session
 from tests.asgi import Recorded
 from tests.edge.dashboard.conftest import OpenSite
 from tests.edge.dashboard.oidc.issuer import CLIENT, CLIENT_SECRET, Issuer, Json
-from tests.edge.dashboard.visits import Browser, Site
+from tests.edge.dashboard.visits import PREFIXES, Browser, Site
 
 AWAY = "The sign-in service does not answer as expected"
 AGAIN = "Begin it again"
@@ -86,7 +86,7 @@ def refused(answer: Recorded, browser: Browser, status: int, text: str) -> None:
 async def test_holder_sees_the_keys_of_issuer_and_subject(issuer: Issuer, site: Site) -> None:
     owner = f"{issuer.url}|ann-1"
     for name, whose in (("Mine", owner), ("Other", f"{issuer.url}|ann-10"), ("Typed", "ann-1")):
-        await management.create(site.keys, "acme", now=site.clock(), name=name, owner=whose)
+        await management.create(site.keys, PREFIXES, now=site.clock(), name=name, owner=whose)
     browser = site.browser()
     answer = await sign_in(issuer, browser, "/app/account")
     assert (answer.status, answer.header("location")) == (303, "/app/account")

@@ -9,7 +9,7 @@ from middlewares.stores.keys.base import Key
 from middlewares.stores.sessions.base import IDLE, LONGEST, Session
 from middlewares.stores.teams.base import TeamRecord
 from tests.edge.dashboard.conftest import OpenSite
-from tests.edge.dashboard.visits import PASSWORD, Browser, Site
+from tests.edge.dashboard.visits import PASSWORD, PREFIXES, Browser, Site
 
 HASH = new_hash(PASSWORD)
 ADMIN = {"dashboard": {"admin_password": "env:ADMIN"}}
@@ -88,7 +88,7 @@ async def test_signed_out_cookie_opens_nothing(site: Site) -> None:
 
 async def test_sign_out_everywhere_ends_all_sessions_of_the_key_only(site: Site) -> None:
     one, two = await site.signed_in(), await site.signed_in()
-    other, secret = await management.create(site.keys, "acme", now=site.clock(), name="other")
+    other, secret = await management.create(site.keys, PREFIXES, now=site.clock(), name="other")
     third = await site.signed_in(secret)
     await one.post("/app/account/sign-out-everywhere")
     assert not is_open(await two.get("/app"))
@@ -111,7 +111,7 @@ async def test_session_ends_with_its_key(site: Site, fields: dict[str, object]) 
 
 async def test_session_of_a_rotated_key_ends_during_the_grace_too(site: Site) -> None:
     browser = await site.signed_in()
-    await management.rotate(site.keys, "acme", site.key.id, now=site.clock(), grace=3600)
+    await management.rotate(site.keys, PREFIXES, site.key.id, now=site.clock(), grace=3600)
     await site.directory.refresh()
     assert not is_open(await browser.get("/app"))
     answer = await site.browser().post("/app/sign-in", key=site.secret)

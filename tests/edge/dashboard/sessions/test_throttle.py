@@ -11,7 +11,7 @@ from edge.dashboard.sessions.password_hash import matches, new_hash
 from edge.management import keys as management
 from middlewares.problem import Problem
 from tests.edge.dashboard.conftest import OpenSite
-from tests.edge.dashboard.visits import PASSWORD, Site
+from tests.edge.dashboard.visits import PASSWORD, PREFIXES, Site
 
 HASH = new_hash(PASSWORD)
 ADMIN = {"dashboard": {"admin_password": "env:ADMIN"}}
@@ -77,7 +77,7 @@ async def test_addresses_of_one_ipv6_network_count_together(site: Site) -> None:
 
 
 async def test_unknown_revoked_and_malformed_keys_get_one_answer(site: Site) -> None:
-    revoked, secret = await management.create(site.keys, "acme", now=site.clock(), name="r")
+    revoked, secret = await management.create(site.keys, PREFIXES, now=site.clock(), name="r")
     await management.revoke(site.keys, revoked.id, now=site.clock())
     answers = [
         await site.browser().post("/app/sign-in", key=key)

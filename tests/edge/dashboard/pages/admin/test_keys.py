@@ -10,7 +10,7 @@ from edge.management import keys as management
 from middlewares.pricing import NANO
 from middlewares.stores.keys.base import Key, digest
 from tests.asgi import Recorded
-from tests.edge.dashboard.visits import Browser, Site
+from tests.edge.dashboard.visits import PREFIXES, Browser, Site
 from tests.middlewares.stores.samples import new_team
 
 from .administrator import ACTOR, administrator, secret_of, value
@@ -18,7 +18,11 @@ from .administrator import ACTOR, administrator, secret_of, value
 
 async def make(site: Site, name: str, **fields: Any) -> Key:
     key, _ = await management.create(
-        site.keys, "acme", now=site.clock(), name=name, **{"owner": "bob", **fields}
+        site.keys,
+        PREFIXES,
+        now=site.clock(),
+        name=name,
+        **{"owner": "bob", **fields},
     )
     return key
 
