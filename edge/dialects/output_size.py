@@ -26,11 +26,13 @@ from .passthrough import BACKSLASH
 
 _TEXTS = frozenset((TextDelta, ToolDelta, ThinkingDelta, RefusalDelta))
 _decode = msgspec.json.Decoder(str).decode
-_TEXT = re.compile(
+TEXT = re.compile(
     rb'"(?:content|text|reasoning_content|reasoning|thinking|refusal|arguments|partial_json|name'
     rb'|input|delta)"\s*:\s*"([^"\\]*(?:\\.[^"\\]*)*)"'
 )
 """Members of a delta whose value is generated text, in every dialect."""
+is_string = re.compile(rb'[^"\\\r\n]*(?:\\[^\r\n][^"\\\r\n]*)*').fullmatch
+"""Whether bytes may be the inside of a JSON string."""
 
 
 def size_of_events(events: Iterable[Event]) -> int:
@@ -53,7 +55,7 @@ def size_of(text: str) -> int:
     return len(text.encode("utf-8", "surrogatepass"))
 
 
-def _unescaped(text: bytes) -> int:
+def unescaped(text: bytes) -> int:
     """Bytes of the text that the inside of a JSON string encodes."""
     escapes = text.count(b"\\")
     if not escapes:
@@ -92,6 +94,11 @@ class OutputSize:
         """The bytes before the text of the last counted event."""
         self.length = 1
 
+    def expect(self, opening: bytes) -> None:
+        """The bytes before the text of the last counted event are `opening`."""
+        self.opening = opening
+        self.length = len(opening)
+
     def add(self, block: bytes, events: int, bare: bool = False) -> None:
         """Count `block`, which holds `events` whole events. bare: it holds no backslash."""
         if events == 1 and (bare or BACKSLASH not in block):  # the usual case
@@ -103,15 +110,6 @@ class OutputSize:
                     self.bytes += end - start
                     return
         self._add(block, events)
-
-    def around(self, event: bytes) -> tuple[bytes, bytes] | None:
-        """The bytes before and after the text of `event`, which was counted and has no backslash.
-
-        An event with the same bytes around another text counts as that text.
-        """
-        start = event.find(self.opening) + self.length
-        end = event.find(b'"', start)
-        return None if start < self.length or end <= start else (event[:start], event[end:])
 
     def _add(self, block: bytes, events: int) -> None:
         if BACKSLASH not in block:
@@ -132,7 +130,7 @@ class OutputSize:
                 end = block.find(b'"', end + 1)
             if end <= start:
                 break
-            size += _unescaped(block[start:end])
+            size += unescaped(block[start:end])
         else:
             self.bytes += size
             return
@@ -140,11 +138,11 @@ class OutputSize:
             self._event(event)
 
     def _event(self, event: bytes) -> None:
-        found = list(_TEXT.finditer(event))
+        found = list(TEXT.finditer(event))
         if len(found) == 1:
-            self.bytes += _unescaped(found[0][1])
+            self.bytes += unescaped(found[0][1])
             if found[0][1]:
                 self.opening = event[found[0].start() : found[0].start(1)]
                 self.length = len(self.opening)
         elif found:
-            self.bytes += sum(map(_unescaped, {match[1] for match in found}))
+            self.bytes += sum(map(unescaped, {match[1] for match in found}))

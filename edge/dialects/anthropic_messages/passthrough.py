@@ -1,8 +1,10 @@
 """Pass Anthropic Messages through.
 
 Theory of operation of `MessagesRelay`. The model's name is only in `message_start`, usage in
-`message_start` and `message_delta`. So after the first content, a block of `content_block_delta`
-events passes after a check of its first bytes and a few substring searches. Thinking blocks and
+`message_start` and `message_delta`. So after the first content, a delta passes that differs from
+another in its text only, and a block of `content_block_delta` events passes after a check of its
+first bytes and a few substring searches. Of a block with other events in between, only those are
+decoded: the others have a known shape (`event_shapes`). Thinking blocks and
 their signatures pass as the bytes they came in. All other events are decoded one by one, and pass
 unchanged unless they need a correction (`editing`): they differ from Anthropic's form, or name the
 vendor.
@@ -21,9 +23,10 @@ from typing import Any, TypeVar
 import msgspec
 
 from edge.dialects import errors
+from edge.dialects.event_shapes import EventShapes
 from edge.dialects.heartbeats import is_done, is_heartbeat
 from edge.dialects.lenient_json import decode_corrected
-from edge.dialects.output_size import OutputSize, size_of_events
+from edge.dialects.output_size import OutputSize, is_string, size_of_events, unescaped
 from edge.dialects.passthrough import (
     BACKSLASH,
     NO_ECHO,
@@ -41,7 +44,7 @@ from edge.dialects.passthrough import (
     rename,
     without_data,
 )
-from edge.dialects.split_characters import CharacterJoiner
+from edge.dialects.split_characters import CharacterJoiner, may_have_lone
 from edge.dialects.stop_reasons import interrupted, stop_of
 from edge.dialects.token_counts import output_tokens
 from middlewares import sse
@@ -59,7 +62,8 @@ T = TypeVar("T")
 _DELTA_EVENT = b"event: content_block_delta\n"
 _NEXT_DELTA = b"}\n\nevent: content_block_delta\n"
 _MODEL = b'"model"'
-_LESSONS = 64
+_MOST_DECODED = 8
+"""Events of a block that are decoded one by one between others of a known shape."""
 _NEVER = 1 << 62
 _KNOWN = frozenset(
     (
@@ -137,9 +141,9 @@ class MessagesRelay:
         "_head",
         "_joiner",
         "_least",
-        "_lessons",
         "_output_size",
         "_renamer",
+        "_shapes",
         "_sure",
         "_tail",
         "_usage",
@@ -165,8 +169,8 @@ class MessagesRelay:
         self._head = self._tail = b""
         self._least = _NEVER
         """Bytes of the shortest event that may match the template."""
-        self._lessons = _LESSONS
         self._output_size = OutputSize()
+        self._shapes = EventShapes(self._output_size)
         self._renamer = Renamer(requested_model)
         self._sure = False
         """Whether the last event was a valid delta, so that more may follow."""
@@ -196,23 +200,64 @@ class MessagesRelay:
             if QUOTE not in text and BACKSLASH not in text and sse.LF not in text:
                 self._output_size.bytes += len(text)
                 return block
-        bare = BACKSLASH not in block
-        if not (bare and self._sure):
+            if is_string(text) and not may_have_lone(text):
+                self._output_size.bytes += unescaped(text)
+                return block
+        escaped = BACKSLASH in block
+        if (escaped or not self._sure) and (self._joiner.held or may_have_lone(block)):
             block = self._joiner.join(block)
             self._be_sure(self._sure and not self._joiner.held)
-        if (
-            self._sure
-            and block.startswith(_DELTA_EVENT)
-            and block.endswith(b"}\n\n")
-            and block.count(b"\n") == 3 * (events := block.count(_NEXT_DELTA) + 1)
-        ):
-            self._output_size.add(block, events, bare)
-            if bare and events == 1 and self._lessons:
-                self._learn(block)
-            return block
+            return self._passed_on(block, escaped)
+        events = self._deltas(block) if self._sure else 0
+        if events:
+            return self._undecoded(block, events, escaped)
+        if not self._sure or sse.CR in block:
+            return self._passed_on(block, escaped)
+        return self._in_parts(block, escaped)
+
+    def _in_parts(self, block: bytes, escaped: bool) -> bytes:
+        """Pass a block on: events of known shapes together, others one by one."""
+        out: list[bytes] = []
+        shapes = self._shapes
+        at, end, decoded = 0, len(block), 0
+        while True:
+            if self._sure:
+                at = shapes.match(block, at, out, escaped)
+            if at == end:
+                return b"".join(out)
+            cut = block.find(b"\n\n", at) + 2
+            decoded += 1
+            if cut < 2 or decoded > _MOST_DECODED:
+                cut = end
+            try:
+                out.append(self._passed_on(block[at:cut], escaped))
+            except UpstreamError as broke:
+                broke.passed = b"".join([*out, broke.passed])
+                raise
+            at = cut
+
+    def _passed_on(self, block: bytes, escaped: bool) -> bytes:
+        """Pass on a block of deltas as it is, of other events after decoding them."""
+        events = self._deltas(block) if self._sure else 0
+        if events:
+            return self._undecoded(block, events, escaped)
         out = each_event(block, self._event)
         self._be_sure(self._sure and not self._joiner.held)
         return out
+
+    def _undecoded(self, block: bytes, events: int, escaped: bool) -> bytes:
+        self._output_size.add(block, events, not escaped)
+        if events == 1:
+            self._learn(block)
+        return block
+
+    def _deltas(self, block: bytes) -> int:
+        """The number of deltas in a block that looks like nothing else; else 0."""
+        if block.startswith(_DELTA_EVENT) and block.endswith(b"}\n\n"):
+            events = block.count(_NEXT_DELTA) + 1
+            if block.count(b"\n") == 3 * events:
+                return events
+        return 0
 
     def _be_sure(self, sure: bool) -> None:
         self._sure = sure
@@ -221,11 +266,11 @@ class MessagesRelay:
 
     def _learn(self, block: bytes) -> None:
         """Learn a template from `block`, an event that passed without decoding."""
-        self._lessons -= 1
-        around = self._output_size.around(block)
-        if around is not None:
-            self._head, self._tail = around
-            self._least = len(self._head) + len(self._tail) + 1
+        shape = self._shapes.learn(block, block, bytes)
+        ends = shape.ends() if shape is not None else None
+        if ends is not None:
+            self._head, self._tail, _, _ = ends
+            self._least = len(self._head) + len(self._tail)
 
     def _event(self, event: bytes) -> bytes:
         parsed = sse.parse(event)

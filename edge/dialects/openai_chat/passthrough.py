@@ -1,16 +1,20 @@
 """Pass OpenAI Chat Completions through.
 
 Theory of operation of `ChatRelay`. A stream is thousands of chunks that differ in a few letters.
-There are three paths, the quickest first:
+There are four paths, the quickest first:
 
 * The block begins and ends like the last ordinary text chunk, with no quote, backslash or line end
   in between. It differs from that chunk in the inside of one JSON string only, so it is treated
   alike: its two ends are replaced by the caller's.
+* Events have the shape of an earlier ordinary chunk (`event_shapes`), any number in one block.
 * Each event is one `data:` line with the learned spelling of the model, and the block has no usage,
-  error or finish reason: one `bytes.replace`. Such a block becomes the template of the first path.
-  What else has to be replaced is learned from events that were decoded (`disclosure.Spellings`).
+  error or finish reason: one `bytes.replace`. What else has to be replaced is learned from events
+  that were decoded (`disclosure.Spellings`).
 * Everything else (first chunk, finish, usage, `[DONE]`, comments, anything irregular) is decoded
   event by event.
+
+Ordinary chunks of the last two paths become shapes. Usage in a chunk of a shape is decoded when it
+is asked for.
 
 Usage is always requested from the upstream. If the client did not request it, `usage: null` members
 are cut out, the closing chunk that only carries usage is dropped, and usage is removed from chunks
@@ -19,16 +23,18 @@ with choices.
 
 import re
 from collections.abc import Callable
+from copy import copy
 from typing import Any
 
 import msgspec
 
 from edge.dialects.disclosure import TELLING, Spellings, finder, tells
 from edge.dialects.errors import failed_by, says_error
+from edge.dialects.event_shapes import EventShape, EventShapes
 from edge.dialects.events import Failed
 from edge.dialects.heartbeats import is_heartbeat
 from edge.dialects.lenient_json import decode_leniently, repaired_json
-from edge.dialects.output_size import OutputSize, size_of_events
+from edge.dialects.output_size import OutputSize, is_string, size_of_events, unescaped
 from edge.dialects.passthrough import (
     BACKSLASH,
     KEEP_ALIVE,
@@ -47,7 +53,7 @@ from edge.dialects.passthrough import (
     spelling_of_model,
     without_data,
 )
-from edge.dialects.split_characters import CharacterJoiner
+from edge.dialects.split_characters import CharacterJoiner, may_have_lone
 from edge.dialects.stop_reasons import interrupted, stop_of
 from edge.untyped_json import number
 from edge.vendors.openai_models import is_openai
@@ -66,12 +72,11 @@ from .write_answer import DONE
 
 _NULL_USAGE = b',"usage":null'
 _SPACED_NULL_USAGE = re.compile(rb',\s*"usage"\s*:\s*null')
-_TEXT = b'"content":"'
 _NAMED = b'"model"'
 _MARKED, _UNMARKED = b'"system_fingerprint":', b'"system_fingerprint":null'
-_LESSONS = 64
-"""Chunks of a stream from which templates are learned: some servers write every chunk differently.
-"""
+_NEVER = 1 << 62
+_MOST_DECODED = 8
+"""Events of a block that are decoded one by one between others of a known shape."""
 _END = sse.Event("", b"[DONE]")
 
 _CHOICES = b'"choices"'
@@ -159,26 +164,28 @@ class ChatRelay:
     """Passes one Chat stream through. disclose: the answer may name its vendor."""
 
     __slots__ = (
+        "_counts",
         "_disclose",
         "_editor",
         "_finished",
         "_head",
         "_joiner",
         "_least",
-        "_lessons",
         "_odd",
+        "_ordinary",
         "_our_head",
         "_our_tail",
         "_ours",
         "_output_size",
         "_requested_model",
+        "_shapes",
         "_spellings",
         "_strip",
         "_tail",
         "_tier",
+        "_usage",
         "complete",
         "content",
-        "usage",
     )
 
     enough = estimated = False
@@ -188,12 +195,16 @@ class ChatRelay:
         self, fields: Fields, requested_model: str, echo: Echo = NO_ECHO, *, disclose: bool = False
     ) -> None:
         self._head = self._tail = self._our_head = self._our_tail = b""
-        self._least = 1 << 62  # no block is long enough before the first text chunk
-        self._lessons = _LESSONS
-        self.usage: Usage | None = None
+        self._least = _NEVER  # no block is long enough before the first text chunk
+        self._ordinary = False
+        """Whether others like the event that was decoded last need no decoding."""
+        self._counts = False
+        """Whether that event reports usage."""
+        self._usage: Usage | None = None
         self.complete = False
         self.content = False
         self._output_size = OutputSize()
+        self._shapes = EventShapes(self._output_size)
         self._tier: Any = None
         self._requested_model = requested_model
         self._disclose = disclose
@@ -215,6 +226,17 @@ class ChatRelay:
         """Bytes of generated text so far."""
         return self._output_size.bytes
 
+    @property
+    def usage(self) -> Usage | None:
+        """The usage that the upstream has reported so far."""
+        last, self._shapes.last = self._shapes.last, b""
+        parsed = sse.parse(last) if last else None
+        if parsed is not None:
+            chunk = _decode_answer(parsed.data)
+            chunk.service_tier = self._tier
+            self._usage = usage_in(chunk) or self._usage
+        return self._usage
+
     def encode_failure(self, content: dict[str, Any]) -> None:
         """None: events have no numbers."""
 
@@ -226,46 +248,118 @@ class ChatRelay:
             and block.endswith(self._tail)
         ):
             text = block[len(self._head) : -len(self._tail)]
-            if QUOTE not in text and BACKSLASH not in text and sse.LF not in text:
+            if (
+                QUOTE not in text
+                and BACKSLASH not in text
+                and sse.LF not in text
+                and sse.CR not in text
+            ):
                 self._output_size.bytes += len(text)
+                return self._our_head + text + self._our_tail
+            if is_string(text) and not may_have_lone(text):
+                self._output_size.bytes += unescaped(text)
                 return self._our_head + text + self._our_tail
         if self.complete:
             return b""
-        if (BACKSLASH in block and b"\\u" in block) or self._joiner.held:
-            block = self._joiner.join(block)
-            if self._joiner.held:
-                self._least = 1 << 62  # the next event must not overtake the held one
-        if self.content and self._ours:
-            out = block
-            for theirs, ours in self._spellings.pairs:
-                out = out.replace(theirs, ours)
-            if (
-                out.count(b"\n") == 2 * (events := out.count(self._ours))
-                and events == out.count(_NAMED) == out.count(_CHOICES)
-                and out.startswith(b"data:")
-                and out.endswith(b"\n\n")
-                and (events == 1 or out.count(b"\n\ndata:") == events - 1)
-                and self._odd(out) is None
-            ):
-                self._learn(block)
-                self._output_size.add(block, events)
-                return out
-        return each_event(block, self._event)
+        if self._joiner.held or sse.CR in block:
+            return self._joined(block)
+        escaped = BACKSLASH in block
+        return self._shapes.match_one(block, escaped) or self._in_parts(block, escaped)
 
-    def _learn(self, block: bytes) -> None:
-        """Learn a template from `block`, which was decoded and is ordinary."""
-        found = block.rfind(_TEXT)
-        if found < 0 or not self._lessons or self._joiner.held:
+    def _joined(self, block: bytes) -> bytes:
+        """Pass a block on that may have halves of characters."""
+        block = self._joiner.join(block)
+        if self._joiner.held:
+            self._forget()  # the next event must not overtake the held one
+        return self._passed(block)
+
+    def _in_parts(self, block: bytes, escaped: bool) -> bytes:
+        """Pass a block on: events of known shapes together, others one by one."""
+        out: list[bytes] = []
+        shapes = self._shapes
+        at, end, decoded = 0, len(block), 0
+        while (at := shapes.match(block, at, out, escaped)) < end:
+            cut = block.find(b"\n\n", at) + 2
+            decoded += 1
+            if cut < 2 or decoded > _MOST_DECODED or not shapes.may_learn:
+                cut = end
+            shapes.current = None
+            try:
+                part = block[at:cut]
+                if escaped and may_have_lone(part):
+                    cut = end
+                    out.append(self._joined(block[at:]))
+                else:
+                    out.append(self._passed(part))
+            except UpstreamError as broke:
+                broke.passed = b"".join([*out, broke.passed])
+                raise
+            at = end if self.complete else cut
+        self._use(shapes.current)
+        return out[0] if len(out) == 1 else b"".join(out)
+
+    def _passed(self, block: bytes) -> bytes:
+        """Pass a block on, and learn the shape of an ordinary event."""
+        out = self._renamed(block)
+        if out is not None:
+            events = out.count(self._ours)
+            self._output_size.add(block, events)
+            if events == 1:
+                self._learn(block, out)
+            return out
+        self._ordinary = False
+        out = each_event(block, self._event)
+        if self._ordinary and block.find(b"\n\n") == len(block) - 2:
+            shape = self._learn(block, out)
+            if shape is not None:
+                shape.counts = self._counts
+                shape.strict = self._renamed(block) is None
+        return out
+
+    def _renamed(self, block: bytes) -> bytes | None:
+        """The client's bytes for a block of ordinary events; None if it has to be decoded."""
+        if not (self.content and self._ours) or sse.CR in block:
+            return None
+        out = self._spellings.apply(block)
+        if (
+            out.count(b"\n") == 2 * (events := out.count(self._ours))
+            and events == out.count(_NAMED) == out.count(_CHOICES)
+            and out.startswith(b"data:")
+            and out.endswith(b"\n\n")
+            and (events == 1 or out.count(b"\n\ndata:") == events - 1)
+            and self._odd(out) is None
+        ):
+            return out
+        return None
+
+    def _learn(self, event: bytes, answer: bytes) -> EventShape | None:
+        return self._shapes.learn(event, answer, self._spellings.apply, self._answer_to)
+
+    def _answer_to(self, event: bytes) -> bytes:
+        """The answer to an ordinary event, without an effect."""
+        relay = copy(self)
+        relay._output_size = OutputSize()
+        relay._shapes = EventShapes(relay._output_size)
+        relay._shapes.stop_learning()
+        relay._spellings = Spellings()
+        relay._spellings.pairs = [*self._spellings.pairs]
+        try:
+            return relay._passed(event)
+        except UpstreamError:
+            return b""
+
+    def _use(self, shape: EventShape | None) -> None:
+        """Let events of `shape` take the quickest path, if it is for them."""
+        ends = shape.ends() if shape is not None else None
+        if ends is None:
+            self._least = _NEVER
             return
-        start = found + len(_TEXT)
-        end = block.find(b'"', start)
-        if block.find(b"\n\n") != len(block) - 2:
-            return
-        self._lessons -= 1
-        self._head, self._tail = block[:start], block[end:]
-        self._least = start + len(self._tail)
-        self._our_head = self._spellings.apply(self._head)
-        self._our_tail = self._spellings.apply(self._tail)
+        self._head, self._tail, self._our_head, self._our_tail = ends
+        self._least = len(self._head) + len(self._tail)
+
+    def _forget(self) -> None:
+        self._shapes.forget()
+        self._use(None)
 
     def _event(self, event: bytes) -> bytes:
         parsed = sse.parse(event)
@@ -293,13 +387,16 @@ class ChatRelay:
                 raise UpstreamError.by(failed)
             if not known:
                 return b""
-        return self._chunk(chunk, data, event)
+        out = self._chunk(chunk, data, event)
+        self._ordinary = self._ordinary and data is parsed.data
+        return out
 
     def _chunk(self, chunk: _Answer, data: bytes, event: bytes) -> bytes:
         choices = chunk.choices or []
         changed = folds = self._editor.folds(choices[0].index if choices else None, len(choices))
         if not folds:
             self._output_size.add(event, 1)
+        self._counts = bytes(chunk.usage) != b"null"
         interrupted: Failed | None = None
         for choice in choices:
             if choice.finish_reason is not None:
@@ -313,11 +410,19 @@ class ChatRelay:
                 interrupted = _interruption(choice)
             self.content = self.content or _has_content(choice)
         drop = ("error",) if bytes(chunk.error) != b"null" else ()
+        self._ordinary = (
+            self.content
+            and len(choices) == 1
+            and not (changed or drop)
+            and choices[0].finish_reason is None
+            and choices[0].error is NULL
+        )
         if chunk.service_tier is not None:
             self._tier = chunk.service_tier
-        if bytes(chunk.usage) != b"null":
+        if self._counts:
             chunk.service_tier = self._tier
-            self.usage = usage_in(chunk) or self.usage
+            before = self.usage
+            self._usage = usage_in(chunk) or before
             if self._strip:
                 if not choices:
                     return b""
@@ -363,7 +468,7 @@ class ChatRelay:
 
     def _close(self) -> None:
         self.complete = True
-        self._least = 1 << 62
+        self._forget()
 
     def relay_end(self) -> bytes:
         """End the stream. It may lack `[DONE]`, but not a finish reason."""
