@@ -4,7 +4,8 @@ unknown paths."""
 from collections.abc import Awaitable, Mapping
 
 from middlewares.asgi import ASGIApp, Receive, Scope, Send
-from middlewares.exchange import exchange_of
+from middlewares.error_kinds import KINDS
+from middlewares.exchange import ErrorStyle, exchange_of
 from middlewares.problem import Problem
 
 from .paths import Paths, plain_path
@@ -44,8 +45,9 @@ class UnroutedMiddleware:
     async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = plain_path(scope["path"]) or "/"
         if path == "/v1" or path.startswith("/v1/"):
-            brand = exchange_of(scope).error_style.brand
-            raise Problem("endpoint_not_allowed", message=f"{brand} does not offer this endpoint.")
+            raise Problem(
+                "endpoint_not_allowed", message=_not_offered(exchange_of(scope).error_style)
+            )
         if not self._lacks_version(path):
             raise Problem("not_found")
         # The usual reason is a base URL without /v1.
@@ -57,3 +59,12 @@ class UnroutedMiddleware:
         parts = path.split("/", 4)
         versioned = ("/".join((*parts[:n], "v1", *parts[n:])) for n in range(1, len(parts)))
         return any(self._paths.find(other) is not None for other in versioned)
+
+
+def _not_offered(style: ErrorStyle) -> str | None:
+    """The text at an unknown path; None where the operator's is sent: the table's own names a
+    key."""
+    kind = "endpoint_not_allowed"
+    if style.kind(kind).message != KINDS[kind].message:
+        return None
+    return f"{style.brand} does not offer this endpoint."

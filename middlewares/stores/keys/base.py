@@ -26,8 +26,8 @@ _SHOWN = 4
 _LONGEST_STEM = 32
 LONGEST_SECRET = 300
 """Bytes of a key; a longer one is no key."""
-_OF_BRAND = re.compile(r"sk-.*-(live|test)-[0-9A-Za-z]*")
-"""Display prefix of a secret that begins with a brand."""
+_OF_TEST = re.compile(r".*[_-]test[_-][0-9A-Za-z]{4}")
+"""Display prefix of a test key, whatever keys began with when it was made."""
 
 
 class KeyPrefixes(NamedTuple):
@@ -50,10 +50,9 @@ class KeyPrefixes(NamedTuple):
 
     def mode_of(self, shown: str) -> Mode:
         """The mode of the secret with this display prefix; "live" for an imported one."""
-        if shown.startswith(self.test):
-            return "test"
-        match = _OF_BRAND.fullmatch(shown)
-        return "test" if match is not None and match[1] == "test" else "live"
+        if shown.startswith(self.live) and len(shown) == len(self.live) + _SHOWN:
+            return "live"  # also where the operator's prefix ends in "test-"
+        return "test" if _OF_TEST.fullmatch(shown) else "live"
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True):

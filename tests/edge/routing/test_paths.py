@@ -274,6 +274,18 @@ async def test_endpoint_that_is_not_offered_answers_as_an_unknown_path() -> None
     assert (await request(home.app, "GET", "/metrics")).status == 200
 
 
+async def test_text_of_the_operator_is_sent_at_unknown_paths_too() -> None:
+    for kinds, said in (
+        ({}, "Acme does not offer this endpoint."),
+        ({"endpoint_not_allowed": {"status": 404}}, "Acme does not offer this endpoint."),
+        ({"endpoint_not_allowed": {"message": "{brand} has none."}}, "Acme has none."),
+    ):
+        home = offering("chat.completions", errors={"kinds": kinds})
+        for path in ("/v1/nothing", "/v1/messages"):
+            answer = await request(home.app, "POST", path, json={})
+            assert answer.json()["error"]["message"] == said
+
+
 @pytest.mark.parametrize("name", sorted({row.name for row in ENDPOINTS if not row.open}))
 def test_endpoint_alone_has_all_its_paths(name: str) -> None:
     paths = Paths.of(parse({"endpoints": [name]}, env={}))

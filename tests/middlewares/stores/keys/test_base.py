@@ -50,12 +50,20 @@ def test_a_prefix_of_ones_own_is_in_the_secret_and_the_mode_behind_it() -> None:
     assert mint(KeyPrefixes.of("acme-"), "test").startswith("acme-test-")
 
 
-@pytest.mark.parametrize("prefixes", [KeyPrefixes.of("sk_cdx_"), KeyPrefixes.of_brand("Test lab")])
+@pytest.mark.parametrize(
+    "prefixes",
+    [
+        *(KeyPrefixes.of("sk_cdx_"), KeyPrefixes.of("sk-"), KeyPrefixes.of("sk-acme-test-")),
+        *(KeyPrefixes.of("test_"), KeyPrefixes.of_brand("Test lab"), KeyPrefixes.of_brand("test")),
+    ],
+)
 def test_mode_of_a_display_prefix(prefixes: KeyPrefixes) -> None:
     assert prefixes.mode_of(prefix(mint(prefixes))) == "live"
     assert prefixes.mode_of(prefix(mint(prefixes, "test"))) == "test"
     assert prefixes.mode_of(prefix(mint("Penstock", "test"))) == "test"
     assert prefixes.mode_of(prefix(mint("Penstock"))) == "live"
+    assert prefixes.mode_of(prefix(mint(KeyPrefixes.of("old_"), "test"))) == "test"
+    assert prefixes.mode_of(prefix(mint(KeyPrefixes.of("old_")))) == "live"
     assert prefixes.mode_of("impo") == "live"
     assert (
         prefixes.mode_of("sk-claudin-io-test-Ab12") == "test"
