@@ -104,6 +104,8 @@ def _route_faults(route: RouteConfig, offered: Collection[str]) -> Iterator[tupl
             "default_max_tokens",
             "is only for conversations in Anthropic's dialect; remove it",
         )
+    elif route.default_max_tokens is not None and offered and "messages" not in offered:
+        yield "default_max_tokens", "endpoints does not have messages; add it there or remove this"
 
 
 def _landing_faults(configuration: Configuration, plans: set[str]) -> Iterator[str]:

@@ -9,6 +9,7 @@ _MOST = 1 << 31
 
 
 class _Thinking(msgspec.Struct):
+    type: msgspec.Raw = _NULL
     budget_tokens: msgspec.Raw = _NULL
 
 
@@ -30,7 +31,10 @@ def add_max_tokens(fields: MutableMapping[str, msgspec.Raw], tokens: int, most: 
 
 def _thinking_budget(raw: msgspec.Raw) -> int:
     try:
-        budget = _number_of(_thinking_of(raw).budget_tokens)
+        thinking = _thinking_of(raw)
+        if bytes(thinking.type) != b'"enabled"':
+            return 0
+        budget = _number_of(thinking.budget_tokens)
     except _UNREADABLE:
         return 0
     return budget if 0 < budget < _MOST else 0

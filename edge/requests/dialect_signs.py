@@ -95,6 +95,17 @@ _BLOCKS = frozenset(
     )
 )
 """Types of content that only Anthropic's dialect has, beside blocks with a `source`."""
+_OPENAI_BLOCKS = frozenset(
+    (
+        b'"image_url"',
+        b'"input_audio"',
+        b'"input_file"',
+        b'"input_image"',
+        b'"input_text"',
+        b'"refusal"',
+    )
+)
+"""Types of content that only OpenAI's dialects have; Chat Completions takes those of Responses."""
 _CHOICES = frozenset((b'"auto"', b'"any"', b'"tool"', b'"none"'))
 """Types of `tool_choice` as an object, in Anthropic's dialect."""
 _DATED = re.compile(rb'_[0-9]{8}"$')
@@ -102,7 +113,11 @@ _DATED = re.compile(rb'_[0-9]{8}"$')
 _ANTHROPIC_FORM = re.compile(
     rb'"type"\s*:\s*(?:' + b"|".join(sorted(_BLOCKS)) + rb')|"source"\s*:\s*\{'
 )
-_OPENAI_FORM = re.compile(rb'"(?:image_url|input_audio|file)"\s*:\s*\{')
+_OPENAI_FORM = re.compile(
+    rb'"type"\s*:\s*(?:'
+    + b"|".join(sorted(_OPENAI_BLOCKS))
+    + rb')|"(?:image_url|input_audio|file)"\s*:\s*\{'
+)
 """The same signs in content that is too long to be decoded in one call. Inside of a text the quotes
 would be escaped."""
 
@@ -281,7 +296,9 @@ def _forms_of_content(raw: msgspec.Raw) -> Iterator[Vendor]:
     for part in parts:
         if part.source is not _ABSENT or bytes(part.type) in _BLOCKS:
             yield "anthropic"
-        elif any(one is not _ABSENT for one in (part.image_url, part.input_audio, part.file)):
+        elif bytes(part.type) in _OPENAI_BLOCKS or any(
+            one is not _ABSENT for one in (part.image_url, part.input_audio, part.file)
+        ):
             yield "openai"
 
 

@@ -376,6 +376,16 @@ from .documents import CANARY, MODEL, UPSTREAM, faults, model, upstream
             "remove it",
         ),
         (
+            {
+                "endpoints": ["chat.completions"],
+                "routes": [
+                    {"path": "/x/chat/completions", "dialect": "auto", "default_max_tokens": 5}
+                ],
+            },
+            "routes[0].default_max_tokens: endpoints does not have messages; add it there or "
+            "remove this",
+        ),
+        (
             {"routes": [{"path": "/x/models", "dialect": "auto", "default_max_tokens": 5}]},
             "routes[0].default_max_tokens: is only for conversations in Anthropic's dialect; "
             "remove it",

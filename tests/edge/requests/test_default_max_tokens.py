@@ -20,9 +20,10 @@ from edge.requests.json_body import members_of
         ({"thinking": {"type": "enabled", "budget_tokens": 2000}}, None, 3000),
         ({"thinking": {"type": "enabled", "budget_tokens": 2000}}, 2500, 2500),
         ({"thinking": {"type": "adaptive"}}, None, 1000),
-        ({"thinking": {"budget_tokens": -5}}, None, 1000),
-        ({"thinking": {"budget_tokens": 10**400}}, None, 1000),
-        ({"thinking": {"budget_tokens": "x"}}, None, 1000),
+        ({"thinking": {"type": "disabled", "budget_tokens": 2000}}, None, 1000),
+        ({"thinking": {"type": "enabled", "budget_tokens": -5}}, None, 1000),
+        ({"thinking": {"type": "enabled", "budget_tokens": 10**400}}, None, 1000),
+        ({"thinking": {"type": "enabled", "budget_tokens": "x"}}, None, 1000),
         ({"thinking": [1]}, None, 1000),
     ],
 )

@@ -90,6 +90,10 @@ def said(*content: dict[str, Any], role: str = "user") -> dict[str, Any]:
         (said({"type": "image_url", "image_url": {"url": "data:,"}}), "openai"),
         (said({"type": "input_audio", "input_audio": {}}), "openai"),
         (said({"type": "file", "file": {"file_id": "x"}}), "openai"),
+        (said({"type": "input_text", "text": "x"}), "openai"),
+        (said({"type": "input_image", "file_id": "x"}), "openai"),
+        (said({"type": "input_file", "file_id": "x"}), "openai"),
+        (said({"type": "image_url", "image_url": "data:,"}), "openai"),
         # What both have
         ({**PLAIN, "max_tokens": 1000, "temperature": 0.7, "stream": True}, None),
         ({**PLAIN, "top_p": 1, "top_k": 5, "metadata": {"user_id": "x"}}, None),
@@ -192,9 +196,11 @@ def test_row_of_long_content_is_found_in_pieces() -> None:
     data = "A" * (3 * PIECE)
     image = {"type": "image", "source": {"type": "base64", "data": data}}
     link = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{data}"}}
+    flat = {"type": "input_image", "image_url": f"data:image/png;base64,{data}"}
     text = {"type": "text", "text": '{"type":"tool_use","source":{}}' + data}
     assert chosen(CHAT, OPENAI, said(image)).dialect == "anthropic"
     assert chosen(CHAT_PREFERS_ANTHROPIC, CURL, said(link)).dialect == "openai"
+    assert chosen(CHAT_PREFERS_ANTHROPIC, CURL, said(flat)).dialect == "openai"
     assert chosen(CHAT, CURL, said(text)).dialect == "openai"
     assert chosen(CHAT_PREFERS_ANTHROPIC, CURL, said(text)).dialect == "anthropic"
 
