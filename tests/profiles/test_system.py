@@ -81,9 +81,11 @@ def test_profile_serves_as_it_is_once_its_keys_are_set(name: str, tmp_path: Path
 
 
 def test_lines_of_the_page_make_a_gateway(tmp_path: Path) -> None:
-    """As written, but for the port."""
-    written, check, serve, create = block(page("docs/profiles.md"), "sh", "serve").splitlines()
-    env = environment(keys_of("capio"))
+    """As written, but for the port and the id of the key."""
+    lines = block(page("docs/profiles.md"), "sh", "serve").splitlines()
+    export, written, check, create, add, serve = (line.partition(" #")[0] for line in lines)
+    name, _, file = export.removeprefix("export ").partition("=")
+    env = environment(keys_of("capio") | {name: file})
     env["PATH"] = f"{SCRIPT.parent}{os.pathsep}{env['PATH']}"
 
     def run(line: str) -> str:
@@ -96,19 +98,23 @@ def test_lines_of_the_page_make_a_gateway(tmp_path: Path) -> None:
             timeout=DEADLINE,
         )
         assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        return done.stdout + done.stderr
 
     run(written)
-    run(f"{check.partition('#')[0]} --offline")
+    run(f"{check} --offline")
+    created = run(create)
+    key, made = re.search(r"sk-capio-live-\w+", created), re.search(r"key_\w+", created)
+    assert key and made
+    assert "5.00 credits" in run(add.replace("key_...", made[0]))
     _, *arguments = serve.split()
     gateway = Program(*arguments, "--port", "0", folder=tmp_path, env=env, cwd=tmp_path)
     try:
-        key = re.search(r"sk-capio-live-\w+", run(create))
-        assert key
         headers = {"authorization": f"Bearer {key[0]}"}
         listed = httpx.get(f"{gateway.url}/v1/models", headers=headers, trust_env=False)
         models = {one["id"] for one in listed.json()["data"]}
         assert {one["id"] for one in document_of("capio")["models"]} <= models
+        limits = httpx.get(f"{gateway.url}/v1/limits", headers=headers, trust_env=False)
+        assert limits.json()["credits"]["balance"] == "5.00"
     finally:
         gateway.stop()
 
