@@ -35,6 +35,7 @@ _decode_str = msgspec.json.Decoder(str).decode
 _decode_strs = msgspec.json.Decoder(list[str] | None).decode
 _decode_bool = msgspec.json.Decoder(bool | None).decode
 
+_NULL = msgspec.Raw(b"null")
 MAX_NAME = 256
 MAX_MODELS = 16
 _EMPTY_VALUES = (b"null", b"[]", b'""')
@@ -219,9 +220,11 @@ class IntakeMiddleware:
         """The same for a large body, with long steps in a thread."""
         rules = exchange.row.rules
         reading = partial(_members_of_large, exchange.row, scope["headers"], body)
-        row, fields, exchange.whole = await run_in_thread(reading)
+        row, fields, exchange.whole, problem = await run_in_thread(reading)
         if rules is not None:
             _set_row(exchange, row)
+        if problem is not None:
+            raise problem
         model = self._resolve(exchange, fields)
         if rules is not None and rules.max_tokens is not None and row.dialect == "anthropic":
             add_max_tokens(fields, rules.max_tokens, model.max_output)
@@ -295,14 +298,24 @@ def _estimate_fields(
 
 def _members_of_large(
     row: Endpoint, headers: Iterable[Header], body: bytes
-) -> tuple[Endpoint, dict[str, msgspec.Raw], bool]:
-    """The row that the body chose, its members, and whether the size of all its input is known."""
+) -> tuple[Endpoint, dict[str, msgspec.Raw], bool, Problem | None]:
+    """The row that the body chose, its members, whether the size of all its input is known, and
+    what is wrong with it: the row decides in which dialect that is said."""
     fields = members_of(body)
-    check_all(row, fields)
-    if row.rules is not None:
-        row = row_of(row.rules, headers, fields)
-    check_names(fields, row.codec)
-    return row, fields, check_with_files(row, fields)
+    rules = row.rules
+    try:
+        check_all(row, fields)
+    except Problem as problem:
+        if rules is not None:  # by the names alone: the values may be too many to be decoded
+            row = row_of(rules, headers, dict.fromkeys(fields, _NULL))
+        return row, fields, False, problem
+    if rules is not None:
+        row = row_of(rules, headers, fields)
+    try:
+        check_names(fields, row.codec)
+        return row, fields, check_with_files(row, fields), None
+    except Problem as problem:
+        return row, fields, False, problem
 
 
 def _set_row(exchange: Exchange, row: Endpoint) -> None:

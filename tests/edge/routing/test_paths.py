@@ -117,6 +117,34 @@ async def test_row_of_exchange_has_no_rules_once_the_body_is_read() -> None:
 
 
 @pytest.mark.parametrize("prefer", ["openai", "anthropic"])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"metadata": dict.fromkeys(map(str, range(2000)), "")},
+        {"tools": [{}] * 6000},
+        {"Model": "m1"},
+        {"tools": [[]] * 150_000},
+    ],
+    ids=["metadata", "tools", "name", "values"],
+)
+async def test_refusals_of_large_bodies_have_the_envelope_of_the_dialect(
+    prefer: str, wrong: dict[str, Any]
+) -> None:
+    home = gateway({**shared(prefer=prefer), "server": {"max_body": 1 << 20}})
+    long = "x" * 400_000
+    turn = {"messages": [{"role": "user", "content": long}]}
+    for body, dialect in (
+        ({**turn, "system": "x", "max_tokens": 9}, "anthropic"),
+        ({**turn, "n": 1}, "openai"),
+        ({"input": long}, "openai"),
+    ):
+        answer = await post(home, {"model": "m1", **body, **wrong})
+        assert (answer.status, home.exchanges[-1].large) == (400, True), answer.text
+        assert ("type" in answer.json()) == (dialect == "anthropic")
+        assert home.exchanges[-1].dialect == dialect
+
+
+@pytest.mark.parametrize("prefer", ["openai", "anthropic"])
 async def test_refusals_have_the_envelope_of_the_dialect(prefer: str) -> None:
     home = gateway(shared(prefer=prefer))
 
