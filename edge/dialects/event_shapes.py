@@ -19,11 +19,11 @@ from collections.abc import Callable, Iterable
 from itertools import pairwise
 from typing import NamedTuple
 
-from .output_size import TEXT, OutputSize, unescaped
+from .output_size import TEXT, OutputSize, closing_quote, unescaped
 from .passthrough import BACKSLASH
 from .split_characters import may_have_lone
 
-_LESSONS = 16
+_LESSONS = 32
 """Events of a stream from which shapes are learned; one more for each shape that matches."""
 _MOST_SHAPES = 4
 _MOST_HOLES = 12
@@ -34,9 +34,8 @@ _VALUE = re.compile(
     rb'(?:"(?P<string>[^"\\]*)"|(?P<number>0|[1-9]\d{0,14})(?=[,}\s]))'
 )
 """Members with a value that may change from event to event, besides texts."""
-_string = re.compile(rb'[^"\\]*(?:\\.[^"\\]*)*').match
 _is_valid = re.compile(
-    rb'[^"\\\0-\x1f]*(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\0-\x1f]*)*'
+    rb'[^"\\\0-\x1f]*+(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\0-\x1f]*+)*+'
 ).fullmatch
 _number = re.compile(rb"0|[1-9]\d{0,14}").match
 
@@ -136,7 +135,7 @@ class EventShape:
                 else:
                     end = block.find(b'"', start)
                     if escaped and block[end - 1] == BACKSLASH:
-                        end = _string(block, start).end()  # type: ignore[union-attr]
+                        end = closing_quote(block, start)
                 if end < 0 or not block.startswith(behind, end):
                     break
                 value = block[start:end]

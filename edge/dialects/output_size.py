@@ -28,10 +28,14 @@ _TEXTS = frozenset((TextDelta, ToolDelta, ThinkingDelta, RefusalDelta))
 _decode = msgspec.json.Decoder(str).decode
 TEXT = re.compile(
     rb'"(?:content|text|reasoning_content|reasoning|thinking|refusal|arguments|partial_json|name'
-    rb'|input|delta)"\s*:\s*"([^"\\]*(?:\\.[^"\\]*)*)"'
+    rb'|input|delta)"\s*:\s*"([^"\\]*+(?:\\.[^"\\]*+)*+)"'
 )
-"""Members of a delta whose value is generated text, in every dialect."""
-is_string = re.compile(rb'[^"\\\r\n]*(?:\\[^\r\n][^"\\\r\n]*)*').fullmatch
+"""Members of a delta whose value is generated text, in every dialect.
+
+No repetition gives back what it matched, here and below: otherwise each escape takes memory.
+"""
+_string = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+').match
+is_string = re.compile(rb'[^"\\\r\n]*+(?:\\[^\r\n][^"\\\r\n]*+)*+').fullmatch
 """Whether bytes may be the inside of a JSON string."""
 
 
@@ -55,6 +59,12 @@ def size_of(text: str) -> int:
     return len(text.encode("utf-8", "surrogatepass"))
 
 
+def closing_quote(block: bytes, start: int) -> int:
+    """The place of the quote that ends the JSON string whose inside begins at `start`; else -1."""
+    end: int = _string(block, start).end()  # type: ignore[union-attr]
+    return end if block.startswith(b'"', end) else -1
+
+
 def unescaped(text: bytes) -> int:
     """Bytes of the text that the inside of a JSON string encodes."""
     escapes = text.count(b"\\")
@@ -69,11 +79,6 @@ def unescaped(text: bytes) -> int:
         ):  # half of a surrogate pair, split between two events
             pass
     return len(text) - escapes + text.count(b"\\\\")
-
-
-def _is_escaped(before: bytes) -> bool:
-    """Whether the character after `before` is escaped: it ends in an odd number of backslashes."""
-    return (len(before) - len(before.rstrip(b"\\"))) % 2 == 1
 
 
 class OutputSize:
@@ -126,8 +131,8 @@ class OutputSize:
                 break
             start += length
             end = block.find(b'"', start)
-            while block[end - 1] == BACKSLASH and _is_escaped(block[start:end]):
-                end = block.find(b'"', end + 1)
+            if block[end - 1] == BACKSLASH:
+                end = closing_quote(block, start)
             if end <= start:
                 break
             size += unescaped(block[start:end])

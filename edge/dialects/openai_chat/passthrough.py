@@ -437,7 +437,8 @@ class ChatRelay:
         event, known = self._named(chunk, event)
         named = not self._disclose and (tells(event) or event.count(_NAMED) > known)
         if changed or drop or named:
-            self._spellings.learn(event, self._requested_model)
+            if not self._disclose:
+                self._spellings.learn(event, self._requested_model)
             return self._edited(data, choices=changed, drop=drop, folds=folds)
         return event
 

@@ -24,7 +24,7 @@ from edge.dialects.errors import broken, failed_by, says_error
 from edge.dialects.events import Failed
 from edge.dialects.heartbeats import is_done, is_heartbeat
 from edge.dialects.lenient_json import decode_corrected
-from edge.dialects.output_size import OutputSize, size_of_events
+from edge.dialects.output_size import OutputSize, closing_quote, size_of_events, unescaped
 from edge.dialects.passthrough import (
     BACKSLASH,
     KEEP_ALIVE,
@@ -40,7 +40,7 @@ from edge.dialects.passthrough import (
     encode,
     without_data,
 )
-from edge.dialects.split_characters import CharacterJoiner
+from edge.dialects.split_characters import CharacterJoiner, may_have_lone
 from edge.dialects.stop_reasons import interrupted, stop_of
 from edge.untyped_json import number
 from edge.vendors.openai_models import reasons
@@ -192,18 +192,20 @@ class ResponsesRelay:
         """Pass a block of whole events on."""
         bare = BACKSLASH not in block
         if (
-            bare
-            and self._sure
+            self._sure
             and block.startswith(self._line)
             and block.endswith(b"}\n\n")
             and block.count(b"\n") == 3
+            and (bare or not may_have_lone(block))
         ):
             self._last = block
             size = self._output_size
             start = block.find(size.opening) + size.length
             end = block.find(b'"', start)
+            if not bare and block[end - 1] == BACKSLASH:
+                end = closing_quote(block, start)
             if end > start >= size.length:
-                size.bytes += end - start
+                size.bytes += end - start if bare else unescaped(block[start:end])
             else:
                 size.add(block, 1, bare)
             return block

@@ -85,6 +85,14 @@ def test_said_escapes_count_as_what_they_stand_for() -> None:
     assert output_size.bytes == len("你好\n\\".encode())
 
 
+def test_said_very_many_escapes_count_one_by_one() -> None:
+    output_size = OutputSize()
+    output_size.add(sse(of_chat("x"), named=False), 1)
+    for text in ('"' * 500_000, "\\" * 499_999, '\\"' * 250_000):
+        output_size.add(sse(of_chat(text), named=False), 1)
+    assert output_size.bytes == 1_500_000
+
+
 TEXT = "".join(WORDS)
 CALL = {"id": "c", "type": "function", "function": {"name": "look", "arguments": '{"a":1}'}}
 
