@@ -1,4 +1,4 @@
-"""Checks of the changes of error kinds, and the style of errors that they make."""
+"""Checks of `[errors]`, and the changes of error kinds that it makes."""
 
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches

@@ -24,9 +24,10 @@ from middlewares.stores.keys.base import KeyPrefixes, slug
 from .decode import ConfigDecoder
 from .error_checks import kind_changes
 from .model import AllowanceConfig, Configuration, StoreConfig
+from .route_checks import endpoint_of
 from .secrets import HttpUrl, Location, PasswordHash, References, Secret
 from .units import Credits, Duration, Network, RateSetting, Size, Span, network
-from .validate import allowance_faults, endpoint_of, faults_of
+from .validate import allowance_faults, faults_of
 
 _UNITS = {
     Duration: Duration.parse,
@@ -74,10 +75,11 @@ class Settings(Configuration, frozen=True, kw_only=True):
     @property
     def error_style(self) -> ErrorStyle:
         """The style of errors outside a request."""
-        kinds = changed_kinds(kind_changes(self.errors))
         errors = self.errors
         return ErrorStyle(
-            *(self.brand, errors.details, kinds),
+            brand=self.brand,
+            details=errors.details,
+            kinds=changed_kinds(kind_changes(errors)),
             branded=errors.branded,
             openai_members=errors.openai_members,
         )

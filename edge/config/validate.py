@@ -9,12 +9,13 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from urllib.parse import urlsplit
 
-from edge.endpoints import BY_NAME, CONVERSATIONS, TAILS
 from middlewares.stores.keys.base import slug
 from middlewares.webhooks import secret_key
 
 from .error_checks import error_faults
-from .model import AllowanceConfig, Configuration, ModelConfig, RouteConfig
+from .landing_checks import landing_faults
+from .model import AllowanceConfig, Configuration, ModelConfig
+from .route_checks import route_faults
 from .upstream_checks import BOUNDS, NEEDED, is_visible, upstream_faults
 from .urls import ESCAPED, is_postgresql, is_redis
 
@@ -37,8 +38,6 @@ DESCRIBERS = {
     "document": frozenset(("image",)),
 }
 """Settings of `media` that name a model, and the modalities of which it needs one."""
-_MOST_LINKS = 8
-_LONGEST_LABEL = 40
 _A_NAME = "expected an id or alias of models"
 
 
@@ -57,7 +56,7 @@ def faults_of(configuration: Configuration) -> Iterator[str]:
             f"auth.default_plan: unknown plan {configuration.auth.default_plan}; known: "
             f"{_known(plans)}"
         )
-    yield from _landing_faults(configuration, plans)
+    yield from landing_faults(configuration.landing, plans)
     yield from _alert_faults(configuration)
     yield from error_faults(configuration.errors)
     yield from _twice("plans", "id", (plan.id for plan in configuration.plans))
@@ -71,60 +70,8 @@ def faults_of(configuration: Configuration) -> Iterator[str]:
         if count > 1:
             yield f'endpoints: "{name}" is named twice; expected once'
     for n, route in enumerate(configuration.routes):
-        for key, sentence in _route_faults(route, configuration.endpoints):
+        for key, sentence in route_faults(route, configuration.endpoints):
             yield f"routes[{n}].{key}: {sentence}"
-
-
-def _route_faults(route: RouteConfig, offered: Collection[str]) -> Iterator[tuple[str, str]]:
-    """offered: names of endpoints; empty for all of them."""
-    name = route.endpoint or endpoint_of(route.path)
-    if name is None:
-        yield "endpoint", f"is missing; {route.path} ends in none of {', '.join(TAILS)}"
-        return
-    if offered and name not in offered:
-        yield "endpoint", f"endpoints does not have {name}; add it there or remove the route"
-        return
-    own = BY_NAME[name]
-    speaks = own in CONVERSATIONS.values()
-    reached = route.prefer if route.dialect == "auto" else route.dialect
-    if speaks and reached is not None and offered and CONVERSATIONS[reached].name not in offered:
-        key = "prefer" if route.dialect == "auto" else "dialect"
-        yield key, f"endpoints does not have {CONVERSATIONS[reached].name}, which speaks {reached}"
-    if route.prefer is not None:
-        if route.dialect != "auto":
-            yield "prefer", 'is used only with dialect = "auto"; set that or remove it'
-        elif not speaks and own.dialect is not None:
-            yield "prefer", f"{name} has one dialect; remove it"
-        elif route.prefer == "responses" and (own.dialect is None or own.codec == "chat"):
-            yield "prefer", f'expected "openai" or "anthropic" for {name}'
-    if route.default_max_tokens is not None and (
-        not speaks or route.dialect not in ("anthropic", "auto")
-    ):
-        yield (
-            "default_max_tokens",
-            "is only for conversations in Anthropic's dialect; remove it",
-        )
-    elif route.default_max_tokens is not None and offered and "messages" not in offered:
-        yield "default_max_tokens", "endpoints does not have messages; add it there or remove this"
-
-
-def _landing_faults(configuration: Configuration, plans: set[str]) -> Iterator[str]:
-    landing = configuration.landing
-    for n, plan in enumerate(landing.plans):
-        if plan not in plans:
-            yield f"landing.plans[{n}]: unknown plan {plan}; known: {_known(plans)}"
-    if len(landing.links) > _MOST_LINKS:
-        yield f"landing.links: expected at most {_MOST_LINKS} links"
-    texts = (
-        *((f"landing.{name}", getattr(landing, name)) for name in ("lead", "pricing", "currency")),
-        *((f"landing.links.{label}", label) for label in landing.links),
-    )
-    for path, text in texts:
-        if not text.isprintable():
-            yield f"{path}: expected printable text on one line"
-    for label in landing.links:
-        if not 0 < len(label.strip()) <= _LONGEST_LABEL:
-            yield f"landing.links.{label}: expected a text of 1 to {_LONGEST_LABEL} characters"
 
 
 def _alert_faults(configuration: Configuration) -> Iterator[str]:
@@ -422,12 +369,6 @@ def _twice(table: str, key: str, values: Iterable[str]) -> Iterator[str]:
     for value, count in Counter(values).items():
         if count > 1:
             yield f'{table}: {count} entries have the {key} "{value}"; expected one'
-
-
-def endpoint_of(path: str) -> str | None:
-    """Endpoint of a route that names none: that of the longest known tail of its path."""
-    tails = [tail for tail in TAILS if path.endswith(tail)]
-    return TAILS[max(tails, key=len)] if tails else None
 
 
 def _is_origin(text: str) -> bool:
