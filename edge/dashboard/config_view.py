@@ -13,7 +13,7 @@ from edge.config.load import Settings
 from edge.config.units import plain
 
 PUBLIC: Mapping[str, frozenset[str]] = {
-    "": frozenset(("brand",)),
+    "": frozenset(("brand", "endpoints")),
     "server": frozenset(
         (
             *("host", "port", "workers", "max_body", "drain", "drain_delay", "http2"),
@@ -27,7 +27,7 @@ PUBLIC: Mapping[str, frozenset[str]] = {
             *("responses_ttl", "responses_max_size", "responses_max_count"),
         )
     ),
-    "auth": frozenset(("mode", "default_plan")),
+    "auth": frozenset(("mode", "default_plan", "key_prefix")),
     "limits": frozenset(
         (
             *("address", "address_burst", "safety_net", "throttle_max_wait"),
@@ -55,7 +55,7 @@ PUBLIC: Mapping[str, frozenset[str]] = {
         (
             *("id", "aliases", "display_name", "context", "max_output", "modalities"),
             *("output_modalities", "targets", "family", "families", "load_balancing", "weights"),
-            *("fallbacks", "price", "on_hangup", "plans"),
+            *("fallbacks", "embeddings", "price", "on_hangup", "plans", "internal"),
         )
     ),
     "models.price": frozenset(
@@ -88,7 +88,7 @@ PUBLIC: Mapping[str, frozenset[str]] = {
     "fetch": frozenset(("enabled", "allow_http", "ports")),
     "audio": frozenset(("max_size",)),
     "routes": frozenset(("path", "dialect", "prefer", "default_max_tokens", "endpoint")),
-    "errors": frozenset(("details",)),
+    "errors": frozenset(("details", "branded", "openai_members")),
     "log": frozenset(("level", "format", "requests")),
 }
 """Fields whose values may be shown, by their table."""

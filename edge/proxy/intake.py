@@ -8,7 +8,7 @@ from time import perf_counter
 import msgspec
 
 from edge.billing.token_estimate import Estimator
-from edge.endpoints import ENDPOINTS, Codec, Endpoint, FileSize
+from edge.endpoints import ENDPOINTS, Codec, Endpoint, FileSize, PathRules
 from edge.media.audio_length import AudioLength, AudioMeter
 from edge.media.forms import Form
 from edge.media.parts import has_media
@@ -25,7 +25,7 @@ from edge.runtime.worker_thread import run_in_thread
 from edge.upstreams.provider import check_forwarded_headers
 from middlewares.asgi import BODILESS, ASGIApp, Header, Receive, Scope, Send, subscriber
 from middlewares.body import read_body, refuse
-from middlewares.exchange import Exchange, exchange_of
+from middlewares.exchange import Dialect, Exchange, exchange_of
 from middlewares.problem import Problem, expected
 from middlewares.uploads import Upload, Uploads
 
@@ -207,8 +207,8 @@ class IntakeMiddleware:
         check_names(fields, row.codec)
         exchange.whole = check_with_files(row, fields)
         model = self._resolve(exchange, fields)
-        if rules is not None and rules.max_tokens is not None and row.dialect == "anthropic":
-            add_max_tokens(fields, rules.max_tokens, model.max_output)
+        if rules is not None:
+            _add_default(rules, exchange.dialect, fields, model)
         entry = model.entry
         principal = exchange.principal
         who = "" if principal is None else principal.id
@@ -226,8 +226,8 @@ class IntakeMiddleware:
         if problem is not None:
             raise problem
         model = self._resolve(exchange, fields)
-        if rules is not None and rules.max_tokens is not None and row.dialect == "anthropic":
-            add_max_tokens(fields, rules.max_tokens, model.max_output)
+        if rules is not None:
+            _add_default(rules, exchange.dialect, fields, model)
         entry = model.entry
         principal = exchange.principal
         who = "" if principal is None else principal.id
@@ -328,6 +328,14 @@ def _set_row(exchange: Exchange, row: Endpoint) -> None:
     allowed = None if principal is None else principal.endpoints
     if allowed is not None and row.name not in allowed:
         raise Problem("endpoint_not_allowed", reason=f"the key may not use {row.name!r}")
+
+
+def _add_default(
+    rules: PathRules, dialect: Dialect, fields: dict[str, msgspec.Raw], model: Model
+) -> None:
+    """Add the `max_tokens` that the path gives to requests in Anthropic's dialect."""
+    if rules.max_tokens is not None and dialect == "anthropic":
+        add_max_tokens(fields, rules.max_tokens, model.max_output)
 
 
 def _string(fields: dict[str, msgspec.Raw], name: str) -> str:
