@@ -72,15 +72,9 @@ console.log(last);
 """
 
 CLAUDE_CODE = """\
-# 1. Get a key at /app/api-keys, then:
 export CAPIO_API_KEY="sk-capio-live-xxxxxxxxxxxx"
-
-# 2. Point Claude Code at Capio. CC appends /v1/messages for you.
 export ANTHROPIC_BASE_URL="https://capiollm.tech"
 export ANTHROPIC_AUTH_TOKEN="$CAPIO_API_KEY"
-
-# 3. Critical: ANTHROPIC_API_KEY must be the EMPTY string,
-#    not unset.
 export ANTHROPIC_API_KEY=""
 """
 

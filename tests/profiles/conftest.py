@@ -16,6 +16,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from redis import Redis
 
 from tests.e2e.program import Gateway, Program
 from tests.middlewares.stores.postgres_server import Postgres
@@ -38,7 +39,7 @@ def simulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
 
 @pytest.fixture(scope="session")
 def redis() -> Iterator[RedisServer]:
-    """A Redis of this run's own; it is emptied for each gateway."""
+    """A Redis of this run's own; each gateway empties its database."""
     folder = Path(tempfile.mkdtemp(prefix="rd-"))  # short: a socket's path has 107 bytes at most
     server = RedisServer(folder)
     try:
@@ -48,14 +49,18 @@ def redis() -> Iterator[RedisServer]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def servers(postgres: Postgres, redis: RedisServer) -> Stores:
-    """A new database, an empty Redis, and two workers. Redis may take its time on a busy machine.
+def servers(request: pytest.FixtureRequest, database: int) -> Stores:
+    """A new database, an empty database of Redis, and two workers. Redis may take its time on a
+    busy machine.
 
-    One gateway at a time: they share the Redis.
+    database: of Redis; gateways that run at the same time have one each.
     """
+    postgres: Postgres = request.getfixturevalue("postgres")
+    server: RedisServer = request.getfixturevalue("redis")
     sql = asyncio.run(postgres.migrated_database())
-    redis.flush()
-    store = {"sql": sql, "counters": redis.url(), "counters_timeout": "5s"}
+    with Redis.from_url(server.url(database)) as client:
+        client.flushdb()
+    store = {"sql": sql, "counters": server.url(database), "counters_timeout": "5s"}
     return Stores("servers", store, workers=2)
 
 
@@ -71,10 +76,7 @@ def serve(
 
     def serve(name: str) -> Gateway:
         if name not in running:
-            stores = EMBEDDED
-            if name == "servers":
-                postgres = request.getfixturevalue("postgres")
-                stores = servers(postgres, request.getfixturevalue("redis"))
+            stores = servers(request, 0) if name == "servers" else EMBEDDED
             running[name] = serve_profile(
                 request.module.PROFILE,
                 tmp_path_factory.mktemp(name),
@@ -99,6 +101,12 @@ def stores(request: pytest.FixtureRequest) -> str:
     """Name of the stores that `gateway` has."""
     name: str = request.param
     return name
+
+
+@pytest.fixture(scope="module")
+def other_stores(request: pytest.FixtureRequest, stores: str) -> Stores:
+    """Stores of the same kind, for a gateway beside `gateway`."""
+    return servers(request, 1) if stores == "servers" else EMBEDDED
 
 
 @pytest.fixture(scope="module")

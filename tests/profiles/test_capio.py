@@ -3,10 +3,7 @@
 import hashlib
 import json
 import re
-import shutil
 import socket
-import tempfile
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +15,6 @@ from middlewares.pricing import nano
 from tests.clients.pasted import Desk
 from tests.e2e.program import DEADLINE, Gateway, Program, until
 from tests.e2e.visitor import signed_in
-from tests.middlewares.stores.redis_server import RedisServer
 from tests.schemas import check, check_stream
 
 from . import capio_snippets, snippets
@@ -37,13 +33,8 @@ from .capio_customers import (
     refusal,
 )
 from .capio_snippets import HOST, KEY, OPENCLAW, OPENCLAW_FALLBACKS
-from .conftest import servers
 from .stored import change, everything_of
-from .system import (
-    CANARY,
-    EMBEDDED,
-    document_of,
-)
+from .system import CANARY, Stores, document_of
 
 PROFILE = "capio"
 SECRET = re.compile(r"sk-capio-live-[0-9A-Za-z]{43}")
@@ -527,20 +518,12 @@ def _openclaw_goes_through_its_list(simulator: Program, folder: Path, desk: Desk
 
 
 def test_next_model_of_the_list_answers_when_the_first_fails(
-    request: pytest.FixtureRequest, stores: str, simulator: Program, tmp_path: Path
+    other_stores: Stores, simulator: Program, tmp_path: Path
 ) -> None:
     """By the gateway itself: plain and streamed, in both dialects, at the price of the model that
     answered."""
-    with ExitStack() as stack:
-        kept = EMBEDDED
-        if stores == "servers":
-            folder = Path(tempfile.mkdtemp(prefix="rd-"))  # short, for the path of its socket
-            stack.callback(shutil.rmtree, folder, ignore_errors=True)
-            redis = RedisServer(folder)
-            stack.callback(redis.stop)
-            kept = servers(request.getfixturevalue("postgres"), redis)
-        gateway = out_of_order(tmp_path, simulator, kept, fallbacks=True)
-        stack.callback(gateway.kill)
+    gateway = out_of_order(tmp_path, simulator, other_stores, fallbacks=True)
+    try:
         payer = customer(gateway, "payer")
         for path in (CHAT, MESSAGES):
             for stream in (False, True):
@@ -556,3 +539,5 @@ def test_next_model_of_the_list_answers_when_the_first_fails(
         cost = 300 * usage["prompt_tokens"] + 1200 * usage["completion_tokens"]
         assert nano(answer.headers["x-credits-used"]) == cost
         assert gateway.stop() == 0, gateway.stderr
+    finally:
+        gateway.kill()

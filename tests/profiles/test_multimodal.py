@@ -28,8 +28,6 @@ from tests.clients.programs import node
 from tests.e2e.curl import curl
 from tests.e2e.ledger import rows
 from tests.e2e.program import DEADLINE, Gateway, Program, until
-from tests.middlewares.stores.postgres_server import Postgres
-from tests.middlewares.stores.redis_server import RedisServer
 
 from .multimodal_user import (
     CHAT,
@@ -89,20 +87,10 @@ def user(gateway: Gateway) -> Iterator[User]:
 
 @pytest.fixture(scope="module")
 def without_openai(
-    request: pytest.FixtureRequest,
-    stores: str,
-    simulator: Program,
-    tmp_path_factory: pytest.TempPathFactory,
+    other_stores: Stores, simulator: Program, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Gateway]:
     """The profile while OpenAI answers nothing but errors."""
     folder = tmp_path_factory.mktemp("failing")
-    kept = Stores("embedded")
-    if stores == "servers":
-        postgres: Postgres = request.getfixturevalue("postgres")
-        redis: RedisServer = request.getfixturevalue("redis")
-        sql = asyncio.run(postgres.migrated_database())
-        store = {"sql": sql, "counters": redis.url(1), "counters_timeout": "5s"}
-        kept = Stores(stores, store, workers=2)
     upstreams = [
         pointed_at(simulator.url, upstream, folder)
         for upstream in document_of(PROFILE)["upstreams"]
@@ -111,7 +99,7 @@ def without_openai(
         if upstream["name"] == "openai":
             upstream["headers"] = {"x-sim": "fault=status:503"}
     changes = {"upstreams": upstreams, "breaker": {"min_failures": 10**6}}
-    program = serve_profile(PROFILE, folder, simulator, kept, changes=changes)
+    program = serve_profile(PROFILE, folder, simulator, other_stores, changes=changes)
     try:
         yield program
         assert program.stop() == 0, program.stderr
