@@ -59,7 +59,10 @@ class ErrorsConfig(Struct, frozen=True, kw_only=True):
     ] = False
     branded: Annotated[
         bool,
-        Meta(description="Begin each error message with the brand, unless it names it anyway."),
+        Meta(
+            description="Begin each error message with the brand, unless the message has it "
+            "already."
+        ),
     ] = False
     openai_members: Annotated[
         bool,
