@@ -61,6 +61,7 @@ class CountedExporter(SpanExporter):
         self._inner = inner
         self._clock = clock
         self._said = -_LOG_EVERY
+        self._ended = False
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """See `SpanExporter`."""
@@ -89,8 +90,10 @@ class CountedExporter(SpanExporter):
             )
 
     def shutdown(self) -> None:
-        """See `SpanExporter`."""
-        self._inner.shutdown()
+        """See `SpanExporter`. Ends the retries of an export under way."""
+        if not self._ended:
+            self._ended = True
+            self._inner.shutdown()
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """See `SpanExporter`."""
@@ -164,6 +167,8 @@ class SpanExport(Shared):
             if self._exporter.stuck and monotonic() > patience:
                 break
             closing.join(0.02)
+        if closing.is_alive():
+            self._exporter.shutdown()
 
 
 _PROVIDERS = {

@@ -2,7 +2,7 @@
 
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from time import monotonic
 from typing import Any
 
@@ -35,6 +35,16 @@ UPSTREAMS: list[dict[str, Any]] = [
     {"name": "d", "dialect": "claude-cli"},
     {"name": "e", "dialect": "simulator"},
 ]
+
+
+@pytest.fixture(autouse=True)
+def _threads() -> Iterator[None]:
+    """No thread of an export outlives its test: its warnings would be another test's."""
+    before = set(threading.enumerate())
+    yield
+    for thread in set(threading.enumerate()) - before:
+        thread.join(DEADLINE)
+        assert not thread.is_alive(), thread
 
 
 def span() -> ReadableSpan:
