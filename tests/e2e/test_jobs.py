@@ -447,6 +447,20 @@ async def test_job_that_the_storage_cannot_hold_says_what_it_needs(start: Start)
         await caller.http.aclose()
 
 
+async def test_url_of_a_result_leads_to_it_where_no_files_are_offered(start: Start) -> None:
+    with job_vendor() as vendor:
+        gateway = start({**document(vendor), "endpoints": ["videos.generations", "videos.jobs"]})
+        caller = Caller(gateway)
+        job = await caller.create("a mill")
+        (output,) = (await caller.ended(job["poll_url"]))["output"]
+        assert output["url"] == f"{job['poll_url']}/content?index=0"
+        content = await caller.http.get(output["url"])
+        assert content.content.startswith(MP4)
+        file = await caller.http.get(f"/v1/files/{output['file_id']}/content")
+        assert file.status_code == 403
+        await caller.http.aclose()
+
+
 async def test_unfinished_content_is_not_ready(caller: Caller) -> None:
     job = await caller.create("[polls=1000000]")
     content = await caller.http.get(f"/v1/videos/{job['id']}/content")

@@ -69,6 +69,7 @@ class JobsApp:
             configured=settings.server.public_url,
             trusted=settings.server.trusted_proxies,
         )
+        self._has_files = "files" in settings.offered
         self._jobs = jobs
         self._creator = creator
         self._catalog = catalog
@@ -102,11 +103,14 @@ class JobsApp:
             raise Problem("store_unavailable", reason=f"jobs: {raised}") from raised
         exchange.outcome = exchange.outcome or "completed"
 
+    def _own(self, scope: Scope, job: Job) -> Data:
+        return own(job, self._base(scope), files=self._has_files)
+
     # Create
 
     async def _create(self, scope: Scope, exchange: Exchange, send: Send, kind: Kind) -> None:
         created = await self._created(scope, exchange, kind)
-        shown = own(created.job, self._base(scope))
+        shown = self._own(scope, created.job)
         headers = [(b"location", shown["poll_url"].encode()), *_waits(created.job, self._clock())]
         await _reply(scope, send, shown, 202, [*headers, *_replayed(created)])
 
@@ -208,7 +212,7 @@ class JobsApp:
             raise Problem("rate_limited", retry_after=ceil(verdict.wait))
 
     async def _show(self, scope: Scope, send: Send, job: Job, *, ours: bool) -> None:
-        shown = own(job, self._base(scope)) if ours else openai_video(job)
+        shown = self._own(scope, job) if ours else openai_video(job)
         await _reply(scope, send, shown, 200, _waits(job, self._clock()))
 
     async def _content(self, scope: Scope, receive: Receive, send: Send, job: Job) -> None:

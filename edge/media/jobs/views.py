@@ -33,8 +33,10 @@ PATHS = {"video": "/v1/videos/generations", "music": "/v1/music/generations"}
 _OBJECTS = {"video": "video.generation", "music": "music.generation"}
 
 
-def own(job: Job, base: str = "") -> Data:
-    """A job in our own shape. base: scheme and host of this gateway, for its URLs."""
+def own(job: Job, base: str = "", *, files: bool = True) -> Data:
+    """A job in our own shape. base: scheme and host of this gateway, for its URLs. files: whether
+    callers reach the endpoint of files; else the results are behind the job itself."""
+    poll_url = f"{base}{PATHS[job.kind]}/{job.id}"
     shown: Data = {
         "id": job.id,
         "job_id": job.id,
@@ -43,7 +45,7 @@ def own(job: Job, base: str = "") -> Data:
         "model": job.model,
         "created_at": int(job.created_at),
         "progress": 100 if job.state == "succeeded" else job.progress,
-        "poll_url": f"{base}{PATHS[job.kind]}/{job.id}",
+        "poll_url": poll_url,
     }
     for name, moment in (
         ("started_at", job.started_at),
@@ -56,14 +58,16 @@ def own(job: Job, base: str = "") -> Data:
         shown["output"] = [
             {
                 "file_id": result.file,
-                "url": f"{base}/v1/files/{result.file}/content",
+                "url": f"{base}/v1/files/{result.file}/content"
+                if files
+                else f"{poll_url}/content?index={n}",
                 "mime_type": result.mime,
                 "bytes": result.bytes,
                 **({"seconds": result.seconds} if result.seconds else {}),
                 **({"width": result.width} if result.width else {}),
                 **({"height": result.height} if result.height else {}),
             }
-            for result in job.results
+            for n, result in enumerate(job.results)
         ]
     if job.error is not None:
         shown["error"] = {
