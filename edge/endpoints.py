@@ -647,6 +647,8 @@ CONVERSATIONS: Final[Mapping[Dialect, Endpoint]] = {
 }
 """Conversation endpoint of each dialect. Other dialects are translated to it."""
 
+CONVERSATION_NAMES: Final = frozenset(row.name for row in CONVERSATIONS.values())
+
 SERVED_BY: Final[Mapping[Dialect, frozenset[Dialect]]] = {
     "openai": frozenset(("openai", "responses")),
     "responses": frozenset(("responses",)),

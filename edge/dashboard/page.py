@@ -1,7 +1,7 @@
 """Rows of the page table."""
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from starlette.responses import Response
@@ -9,8 +9,6 @@ from starlette.responses import Response
 if TYPE_CHECKING:
     from .request import DashboardRequest
 
-CONVERSATIONS = ("chat.completions", "messages", "responses")
-"""Endpoints that answer prompts."""
 JOBS = ("videos", "videos.generations", "music.generations")
 """Endpoints that make jobs."""
 FILES = ("files", "uploads", "images.generations", "images.edits", *JOBS)
@@ -42,7 +40,7 @@ class Page(NamedTuple):
     roles: tuple[Allowed, ...]
     handler: Handler
     nav: str = ""
-    endpoints: tuple[str, ...] = ()
+    endpoints: Collection[str] = ()
 
 
 _PART = re.compile(r"\{(\w+)\}")

@@ -1,17 +1,14 @@
 """The paths that a configuration serves, and where clients of each dialect find an endpoint."""
 
 from collections.abc import Mapping, Sequence
-from typing import Final
 
 import msgspec
 
 from edge.config.load import Settings
-from edge.endpoints import BY_NAME, CONVERSATIONS, Endpoint
+from edge.endpoints import BY_NAME, CONVERSATION_NAMES, CONVERSATIONS, Endpoint
 from middlewares.exchange import Dialect
 
 from .paths import Paths
-
-CONVERSATION_NAMES: Final = frozenset(row.name for row in CONVERSATIONS.values())
 
 
 class ServedPath(msgspec.Struct, frozen=True):

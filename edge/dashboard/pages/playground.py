@@ -10,7 +10,7 @@ from typing import Any
 from starlette.responses import PlainTextResponse, Response
 
 from edge.dashboard.inner import InnerAnswer
-from edge.dashboard.page import CONVERSATIONS, SIGNED_IN, Page
+from edge.dashboard.page import SIGNED_IN, Page
 from edge.dashboard.playground.answer import Answer, Collected, read_answer
 from edge.dashboard.playground.prompt import (
     DIALECTS,
@@ -23,7 +23,7 @@ from edge.dashboard.playground.prompt import (
 )
 from edge.dashboard.request import DashboardRequest
 from edge.dashboard.setup_values import models_of, setup_of
-from edge.endpoints import BY_NAME
+from edge.endpoints import BY_NAME, CONVERSATION_NAMES
 from edge.routing.served import client_paths, served_paths
 from middlewares.asgi import header
 from middlewares.budget import credits_used
@@ -109,7 +109,7 @@ async def _page(
 
 
 PAGES = (
-    Page("/app/playground", ("GET",), SIGNED_IN, playground, "Playground", CONVERSATIONS),
+    Page("/app/playground", ("GET",), SIGNED_IN, playground, "Playground", CONVERSATION_NAMES),
     Page("/app/playground", ("POST",), SIGNED_IN, send),
     Page("/app/playground/curl", ("POST",), SIGNED_IN, show_curl),
 )
