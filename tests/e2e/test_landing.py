@@ -147,6 +147,16 @@ def test_pages_of_a_profile_are_there_and_name_no_provider(serve: Serve, name: s
             assert gateway.get(link).status_code == 200, link
 
 
+@pytest.mark.parametrize("name", ["claudexia", "capio"])
+def test_pages_of_text_models_name_no_endpoint_of_other_media(serve: Serve, name: str) -> None:
+    gateway = serve(name)
+    page = gateway.get("/").text
+    for path in ("embeddings", "images/generations", "audio/speech", "videos/generations"):
+        assert f"/v1/{path}" not in page
+        answer = gateway.post(f"/v1/{path}", {"model": "m"})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (403, "endpoint_not_allowed")
+
+
 def test_gateway_without_keys_has_nothing_to_sign_in_with(serve: Serve) -> None:
     gateway = serve("claude-code-proxy")
     page = html.unescape(gateway.get("/").text)

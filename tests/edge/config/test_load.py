@@ -43,6 +43,15 @@ def test_load_toml_and_json_are_equal(tmp_path: Path) -> None:
     assert load(tmp_path / "a.json", env={}) == load(tmp_path / "a.toml", env={})
 
 
+@pytest.mark.parametrize("start", [b"\xef\xbb\xbf", b""])
+@pytest.mark.parametrize("end", [b"\r\n", b"\n"])
+def test_load_a_file_of_a_windows_editor(tmp_path: Path, start: bytes, end: bytes) -> None:
+    lines = (b'brand = "Acme"', b"[server]", b"port = 1", b"")
+    (tmp_path / "a.toml").write_bytes(start + end.join(lines))
+    settings = load(tmp_path / "a.toml", env={})
+    assert (settings.brand, settings.server.port) == ("Acme", 1)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
