@@ -64,9 +64,8 @@ class Paths:
             row = next(row for row in endpoints if row.name == option.endpoint)
             if row.dialect is not None and row is CONVERSATIONS.get(row.dialect):
                 table[option.path] = _conversation(row, option, offered)
-                if option.dialect == "auto":
-                    continue
-                row = CONVERSATIONS[option.dialect]
+                if option.dialect != "auto":
+                    row = CONVERSATIONS[option.dialect]
             else:
                 table[option.path] = _with_dialect(row, option)
             below = known.get(f"{row.path}/*")

@@ -314,6 +314,15 @@ async def test_text_of_the_operator_is_sent_at_unknown_paths_too() -> None:
             assert answer.json()["error"]["message"] == said
 
 
+@pytest.mark.parametrize("dialect", ["auto", "responses"])
+def test_stored_responses_are_below_a_configured_path_of_responses(dialect: str) -> None:
+    paths = Paths.of(parse({"routes": [{"path": "/x/responses", "dialect": dialect}]}, env={}))
+    assert paths.find("/x/responses/resp_1") is paths.find("/v1/responses/resp_1") is not None
+    assert paths.find("/x/responses/resp_1/input_items") is not None
+    paths = Paths.of(parse({"routes": [{"path": "/x/responses", "dialect": "openai"}]}, env={}))
+    assert paths.find("/x/responses/resp_1") is None
+
+
 @pytest.mark.parametrize("name", sorted({row.name for row in ENDPOINTS if not row.open}))
 def test_endpoint_alone_has_all_its_paths(name: str) -> None:
     paths = Paths.of(parse({"endpoints": [name]}, env={}))
