@@ -350,7 +350,13 @@ def test_use_is_paid_from_credits_as_it_goes(gateway: Gateway) -> None:
     error = check("openai.error", refused.content)["error"]
     assert (refused.status_code, error["code"]) == (429, "insufficient_credits")
     assert refused.headers["x-should-retry"] == "false"
-    admin(gateway, "POST", f"teams/{payer.team}/credits", {"amount": "1.00"})
+    # Too few: the refusal says what `/v1/limits` says.
+    admin(gateway, "POST", f"teams/{payer.team}/credits", {"amount": "0.000001"})
+    until(lambda: balance() == 10**3, what="few credits")
+    error = ask(gateway, CHAT, body, payer.bearer).json()["error"]
+    assert (error["code"], error["remaining"]) == ("insufficient_credits", "0.000001")
+    assert "Your team's credits are used up: 0.000001 remaining" in error["message"]
+    admin(gateway, "POST", f"teams/{payer.team}/credits", {"amount": "0.999999"})
     until(lambda: balance() == 10**9, what="the credits")
     answer = ask(gateway, CHAT, body, payer.bearer)
     usage = answer.json()["usage"]

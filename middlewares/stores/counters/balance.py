@@ -94,7 +94,8 @@ def short_of_both(
 ) -> InsufficientFunds:
     """Why `amount` is refused by the accounts of a key and its team, which it must be.
 
-    Where both lack it, the one that has it later; credits have it when somebody adds to them.
+    Where both lack it, the one that has it later; credits have it when somebody adds to them. Of
+    two that lack credits, the one with more of them, which would pay first.
     """
     by_key, by_team = in_the_way(
         key.room(amount, least, budget, now), team.room(amount, least, team_budget, now)
@@ -104,4 +105,4 @@ def short_of_both(
         found.append(key.short(amount, least, budget, now))
     if by_team:
         found.append(replace(team.short(amount, least, team_budget, now), whose="team"))
-    return max(found, key=lambda one: inf if one.reset is None else one.reset)
+    return max(found, key=lambda one: (inf, one.remaining) if one.reset is None else (one.reset, 0))

@@ -208,6 +208,20 @@ async def test_credits_pay_once_and_count_where_they_are(counters: Counters) -> 
     assert isinstance(refused, InsufficientFunds) and refused.whose == "key"
 
 
+@pytest.mark.parametrize(
+    ("key", "team", "whose", "remaining"),
+    [(0, 5, "team", 5), (5, 0, "key", 5), (4, 5, "team", 5), (0, 0, "key", 0)],
+)
+async def test_refusal_for_lack_of_credits_of_both_names_who_has_more(
+    key: int, team: int, whose: str, remaining: int, counters: Counters
+) -> None:
+    await restored(counters, "key", Spent({}, {}, key))
+    await restored(counters, "team", Spent({}, {}, team))
+    refused = await reserve(counters, "h", 30, PREPAID, TeamAccount("team", PREPAID), least=30)
+    assert isinstance(refused, InsufficientFunds) and refused.window == ""
+    assert (refused.whose, refused.remaining, refused.reset) == (whose, remaining, None)
+
+
 async def test_the_same_hold_in_both_twice_is_one(counters: Counters) -> None:
     for account in ("key", "team"):
         await restored(counters, account)
