@@ -256,11 +256,17 @@ def _model_faults(configuration: Configuration, plans: set[str]) -> Iterator[str
         if name is not None and name not in owners:
             yield f"{key}: unknown model {name}; {_A_NAME}"
     yield from _describer_faults(configuration)
+    pointing = {
+        name
+        for model in configuration.models
+        if model.embeddings is not None
+        for name in (model.id, *model.aliases)
+    }
     for n, model in enumerate(configuration.models):
         for key, sentence in (
             *_target_faults(model, upstreams),
             *_fallback_faults(model, owners),
-            *_embedder_faults(model, owners),
+            *_embedder_faults(model, owners, pointing),
             *_list_faults(model),
             *_price_faults(model),
             *_dropped_faults(model),
@@ -311,7 +317,10 @@ def _fallback_faults(model: ModelConfig, owners: Collection[str]) -> Iterator[tu
             yield f"fallbacks[{m}]", f"{fallback} is this model itself; expected another"
 
 
-def _embedder_faults(model: ModelConfig, owners: Collection[str]) -> Iterator[tuple[str, str]]:
+def _embedder_faults(
+    model: ModelConfig, owners: Collection[str], pointing: Collection[str]
+) -> Iterator[tuple[str, str]]:
+    """pointing: names of models whose embeddings another model makes."""
     if model.embeddings is None:
         return
     if model.id.endswith("*"):
@@ -320,6 +329,8 @@ def _embedder_faults(model: ModelConfig, owners: Collection[str]) -> Iterator[tu
         yield "embeddings", f"unknown model {model.embeddings}; {_A_NAME} that ends in no *"
     elif model.embeddings in (model.id, *model.aliases):
         yield "embeddings", f"{model.embeddings} is this model itself; remove it"
+    elif model.embeddings in pointing:
+        yield "embeddings", f"another model makes those of {model.embeddings}; name that one"
 
 
 def _price_faults(model: ModelConfig) -> Iterator[tuple[str, str]]:

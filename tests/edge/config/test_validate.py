@@ -281,6 +281,17 @@ from .documents import CANARY, MODEL, UPSTREAM, faults, model, upstream
         ),
         (model(embeddings="m"), "models[0].embeddings: m is this model itself; remove it"),
         (
+            {
+                **model(embeddings="b"),
+                "models": [
+                    {**MODEL, "embeddings": "b"},
+                    {**MODEL, "id": "b", "embeddings": "c"},
+                    {**MODEL, "id": "c"},
+                ],
+            },
+            "models[0].embeddings: another model makes those of b; name that one",
+        ),
+        (
             model(id="m-*", embeddings="n"),
             "models[0].embeddings: an id that ends in * has none; remove it",
         ),
