@@ -30,6 +30,11 @@ def _stamp(_logger: Any, level: str, event: dict[str, Any]) -> dict[str, Any]:
 
 
 def _render(_logger: Any, _level: str, event: dict[str, Any]) -> bytes:
+    if "exc_info" in event:
+        raised = event.pop("exc_info")
+        raised = raised if isinstance(raised, BaseException) else sys.exception()
+        if raised is not None:
+            event["exception"] = _traceback(raised)
     try:
         return orjson.dumps(event, default=str)
     except TypeError:  # half a surrogate pair, from a path or a header
@@ -39,14 +44,18 @@ def _render(_logger: Any, _level: str, event: dict[str, Any]) -> bytes:
         return orjson.dumps(event, default=str)
 
 
+def _traceback(raised: BaseException) -> str:
+    text = logging.Formatter().formatException((type(raised), raised, raised.__traceback__))
+    return shown_traceback(text)
+
+
 class _ToStructlog(logging.Handler):
     """Passes the records of `logging` to structlog."""
 
     def emit(self, record: logging.LogRecord) -> None:
         fields: dict[str, Any] = {"logger": record.name}
-        if record.exc_info:
-            text = logging.Formatter().formatException(record.exc_info)
-            fields["exception"] = shown_traceback(text)
+        if record.exc_info and record.exc_info[1] is not None:
+            fields["exception"] = _traceback(record.exc_info[1])
         event = shown(record.getMessage(), LONGEST_MESSAGE)
         structlog.get_logger().log(record.levelno, event, **fields)
 

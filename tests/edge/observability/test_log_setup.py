@@ -23,12 +23,16 @@ def test_configure_json_lines_have_level_time_and_exception(restored: None) -> N
         raise ZeroDivisionError("why")
     except ZeroDivisionError:
         logging.getLogger("some.library").exception("failed")
+        structlog.get_logger().exception("job step failed", job="j")
     sink.flush()
-    loud, library, failed = lines(out)
+    loud, library, failed, own = lines(out)
     assert (loud["event"], loud["level"], loud["number"]) == ("loud", "warning", 1)
     assert loud["time"].endswith("+00:00")
     assert (library["event"], library["logger"]) == ("library says", "some.library")
     assert "ZeroDivisionError: why" in failed["exception"]
+    assert failed["exception"] == own["exception"]
+    assert (own["event"], own["level"], own["job"]) == ("job step failed", "error", "j")
+    assert "exc_info" not in own
 
 
 @pytest.mark.parametrize("form", ["json", "console"])
