@@ -246,8 +246,9 @@ class Steps:
         )
         try:
             job = await self._results.save(job, 0, pieces(response), work, now)
-        except (UpstreamFailure, NotMedia) as raised:
-            return await self._fail(job, "upstream_error", str(raised))
+        except (UpstreamFailure, NotMedia, Problem) as raised:  # no other answer will come
+            reason = raised.reason if isinstance(raised, Problem) else str(raised)
+            return await self._fail(job, "upstream_error", reason or str(raised))
         finally:
             response.close()
         await self._later(job, 0.0)

@@ -586,6 +586,19 @@ async def test_answer_that_is_the_audio_is_stored_as_it_comes(bench: Bench) -> N
     assert [one.data for one in bench.files.files.values()] == [b"ID3 tune"]
 
 
+async def test_answer_that_is_the_audio_and_cannot_be_stored_fails_the_job(bench: Bench) -> None:
+    """No other answer will come."""
+    bench.files.fault = Problem("invalid_request", message="The file is empty.", param="file")
+    audio = (b"content-type", b"audio/mpeg")
+    bench.vendor.on("POST", "/v1/music", Reply(b"", headers=(audio,)))
+    work = Work(kind="music", prompt="p", seconds=5.0)
+    await bench.create(work, (Place("v", "m", "elevenlabs"),))
+    done = await bench.run()
+    assert done.error is not None and not bench.files.files
+    assert (done.state, done.error.code, done.charged) == ("failed", "upstream_error", 0)
+    assert len(bench.vendor.asked) == 1
+
+
 async def test_counters_that_are_away_are_settled_later(bench: Bench) -> None:
     bench.accepts()
     bench.unsettled = 3
