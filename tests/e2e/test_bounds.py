@@ -353,7 +353,11 @@ def test_a_conversation_has_a_bound_in_turns_and_in_items(gateway: Gateway) -> N
 
 async def test_a_body_has_a_bound_in_pieces(gateway: Gateway) -> None:
     """As many as may be of one byte, then of the least size that more of them must have."""
-    headers = {**gateway.bearer, "transfer-encoding": "chunked"}
+    headers = {
+        **gateway.bearer,
+        "content-type": "application/json",
+        "transfer-encoding": "chunked",
+    }
     body = DIALECTS["chat"].body("chat")
 
     def pieces(count: int, size: int) -> bytes:
