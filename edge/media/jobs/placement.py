@@ -32,8 +32,13 @@ class Placement:
         return self._models[entry].job_members
 
     def places(self, entry: str, targets: Sequence[tuple[str, str]], work: Work) -> list[Place]:
-        """Those of the targets (upstream and model) that take such work, best first."""
+        """Those of the targets (upstream and model) that take such work, best first.
+
+        None where the model has a price, but none for jobs: its jobs would be free.
+        """
         model = self._models[entry]
+        if not _is_billed(model):
+            return []
         found = [
             (Place(upstream, name, vendor), weight)
             for (upstream, name), weight in zip(
@@ -69,6 +74,11 @@ def seconds_of(places: Sequence[Place], work: Work) -> float:
 def _units_of(price: Price) -> Price:
     """What of a price counts for jobs, in plain integers, which can be written down."""
     return Price(job=int(price.job), second=int(price.second))
+
+
+def _is_billed(model: ModelConfig) -> bool:
+    price = model.price
+    return price is None or price.job is not None or price.second is not None
 
 
 def _vendor(model: ModelConfig, upstream: UpstreamConfig | None) -> JobVendor | None:
