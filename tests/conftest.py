@@ -142,9 +142,9 @@ def one_authority(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-@pytest.fixture
-def own_umask() -> Iterator[None]:
-    """The umask is as before at the end: the command line sets it for its process."""
+@pytest.fixture(autouse=True)
+def _own_umask() -> Iterator[None]:
+    """Each test has the umask of the run: the command line sets it for its process."""
     before = os.umask(0o022)
     os.umask(before)
     yield

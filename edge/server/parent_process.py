@@ -69,6 +69,7 @@ class ParentProcess:
         self._manager = manager
         self._on_ready = on_ready
         self._file = "" if source is None else str(source.file)
+        self._listener = listener
         self._connect_to = (connect_host(listener.host), listener.port)
         self._url = f"http://{url_host(listener.host)}:{listener.port}"
         manager.describe(self._state())
@@ -186,6 +187,7 @@ class ParentProcess:
                 except OSError:
                     time.sleep(0.01)
                 else:
+                    self._listener.share()
                     self._files.write_serving(self._serving())
                     self._address.renew()
                     self._answers = True

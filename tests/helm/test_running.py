@@ -33,7 +33,6 @@ PROBE = {"user-agent": "kube-probe/1.33", "accept": "*/*", "connection": "close"
 """Headers of the kubelet; it sends the pod's address and port as `host`."""
 
 
-@pytest.mark.usefixtures("own_umask")
 @pytest.mark.parametrize("name", NAMES)
 def test_check_finds_no_error(
     name: str,

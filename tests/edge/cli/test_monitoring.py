@@ -15,7 +15,7 @@ FILES = ROOT / "helm/penstock/files"
 
 
 @pytest.fixture
-def penstock(tmp_path: Path, capsys: pytest.CaptureFixture[str], own_umask: None) -> Penstock:
+def penstock(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Penstock:
     return Penstock(tmp_path / "penstock.toml", capsys)
 
 

@@ -88,6 +88,24 @@ def test_reserve_address_another_gateway_is_refused_before_workers_listen() -> N
         held.close()
 
 
+def test_reserve_address_successor_takes_the_address_of_workers_that_only_drain() -> None:
+    held = reserve_address("127.0.0.1", 0)
+    worker = socket.socket()
+    worker.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    worker.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    worker.bind(("127.0.0.1", held.port))
+    worker.listen()
+    held.share()
+    with socket.create_connection(("127.0.0.1", held.port)), worker.accept()[0]:
+        with pytest.raises(AddressInUse):
+            reserve_address("127.0.0.1", held.port)
+        worker.close()
+        try:
+            reserve_address("127.0.0.1", held.port).close()
+        finally:
+            held.close()
+
+
 @pytest.mark.parametrize("shared", [False, True])
 def test_reserve_address_closed_connections_of_a_former_server_are_passed_over(
     shared: bool,
