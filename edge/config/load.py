@@ -117,7 +117,7 @@ def load(
     """
     file = Path(path)
     try:
-        text = file.read_text("utf-8-sig")
+        text = file.read_text("utf-8").removeprefix("\ufeff")
         document = decoded(text, file)
     except OSError as error:
         raise SettingsError([f"{file}: cannot be read: {error.strerror}"]) from None
