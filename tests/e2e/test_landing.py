@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.profiles.system import NAMES, serve_profile
+from tests.profiles.system import NAMES, Serve, serve_profile, started_once
 
 from .program import DEADLINE, Gateway, Program, environment, until
 from .visitor import signed_in
@@ -31,27 +31,17 @@ CHANGES: dict[str, Any] = {
 }
 """The program `claude` is slow."""
 
-Serve = Callable[[str], Gateway]
-
 
 @pytest.fixture(scope="module")
 def serve(simulator: Program, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
     """The gateway of a profile, which lives as long as the module."""
-    running: dict[str, Gateway] = {}
 
-    def serve(name: str) -> Gateway:
-        if name not in running:
-            folder = tmp_path_factory.mktemp(name)
-            running[name] = serve_profile(name, folder, simulator, changes=CHANGES.get(name))
-        return running[name]
+    def start(name: str) -> Gateway:
+        folder = tmp_path_factory.mktemp(name)
+        return serve_profile(name, folder, simulator, changes=CHANGES.get(name))
 
-    try:
+    with started_once(start) as serve:
         yield serve
-        for program in running.values():
-            assert program.stop() == 0, program.stderr
-    finally:
-        for program in running.values():
-            program.kill()
 
 
 def pasted(text: str, folder: Path, variables: dict[str, str]) -> str:

@@ -11,7 +11,7 @@ Both are made when first asked for and live as long as the module. A module may 
 import asyncio
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from tests.e2e.program import Gateway, Program
 from tests.middlewares.stores.postgres_server import Postgres
 from tests.middlewares.stores.redis_server import RedisServer
 
-from .system import EMBEDDED, Stores, from_address, serve_profile
+from .system import EMBEDDED, Serve, Stores, from_address, serve_profile, started_once
 
 _addresses = count(2)
 
@@ -64,36 +64,24 @@ def servers(request: pytest.FixtureRequest, database: int) -> Stores:
     return Stores("servers", store, workers=2)
 
 
-Serve = Callable[[str], Gateway]
-
-
 @pytest.fixture(scope="module")
 def serve(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, simulator: Program
 ) -> Iterator[Serve]:
     """The module's gateway on stores of a name, "embedded" or "servers"."""
-    running: dict[str, Gateway] = {}
 
-    def serve(name: str) -> Gateway:
-        if name not in running:
-            stores = servers(request, 0) if name == "servers" else EMBEDDED
-            running[name] = serve_profile(
-                request.module.PROFILE,
-                tmp_path_factory.mktemp(name),
-                simulator,
-                stores,
-                changes=getattr(request.module, "CHANGES", None),
-                claude=getattr(request.module, "CLAUDE_CLI", "program"),
-            )
-        return running[name]
+    def start(name: str) -> Gateway:
+        return serve_profile(
+            request.module.PROFILE,
+            tmp_path_factory.mktemp(name),
+            simulator,
+            servers(request, 0) if name == "servers" else EMBEDDED,
+            changes=getattr(request.module, "CHANGES", None),
+            claude=getattr(request.module, "CLAUDE_CLI", "program"),
+        )
 
-    try:
+    with started_once(start) as serve:
         yield serve
-        for program in running.values():
-            assert program.stop() == 0, program.stderr
-    finally:
-        for program in running.values():
-            program.kill()
 
 
 @pytest.fixture(scope="module", params=["embedded", "servers"])

@@ -7,7 +7,7 @@ dialect. Their keys are canaries: the word stands in no answer and in no log.
 import socket
 import threading
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -24,6 +24,8 @@ NAMES = ("claudin", "claude-code-proxy", "claudexia", "multimodal", "capio")
 CANARY = "up-canary"
 """In every key of a provider."""
 ADMIN_TOKEN = "admin-canary-51e0b7aa43"
+
+Serve = Callable[[str], Gateway]
 
 Claude = Literal["program", "http", "unchanged"]
 """What an upstream of dialect `claude-cli` is: the real client, signed in to the simulator, which
@@ -120,6 +122,25 @@ def serve_profile(
     keys = {variable: canary(variable) for variable in variables(document)}
     own = {**keys, "ADMIN_TOKEN": ADMIN_TOKEN, **(env or {})}
     return Gateway(folder, document, env=own)
+
+
+@contextmanager
+def started_once(start: Serve) -> Iterator[Serve]:
+    """Gateways by name, each started when first asked for. All stop at the end."""
+    running: dict[str, Gateway] = {}
+
+    def serve(name: str) -> Gateway:
+        if name not in running:
+            running[name] = start(name)
+        return running[name]
+
+    try:
+        yield serve
+        for program in running.values():
+            assert program.stop() == 0, program.stderr
+    finally:
+        for program in running.values():
+            program.kill()
 
 
 @contextmanager

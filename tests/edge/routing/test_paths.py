@@ -176,7 +176,8 @@ async def test_refusal_without_a_key_follows_the_headers() -> None:
     await keys.aclose()
 
 
-async def test_allow_list_of_a_key_holds_for_the_chosen_endpoint() -> None:
+async def key_for(*endpoints: str) -> tuple[KeyDirectory, dict[str, str]]:
+    """A directory with one key, which may use these endpoints only, and the header of that key."""
     store = MemoryKeyStore()
     _, secret = await management.create(
         store,
@@ -184,13 +185,17 @@ async def test_allow_list_of_a_key_holds_for_the_chosen_endpoint() -> None:
         now=time(),
         name="n",
         owner="o",
-        endpoints=["chat.completions"],
+        endpoints=list(endpoints),
     )
     directory = KeyDirectory(store)
     await directory.start()
+    return directory, {"authorization": f"Bearer {secret}"}
+
+
+async def test_allow_list_of_a_key_holds_for_the_chosen_endpoint() -> None:
+    directory, key = await key_for("chat.completions")
     routes = [{"path": CHAT, "dialect": "auto", "prefer": "anthropic"}]
     home = gateway({"routes": routes, "auth": {"mode": "keys"}}, keys=directory)
-    key = {"authorization": f"Bearer {secret}"}
     assert (await post(home, {**PLAIN, "n": 1}, key)).status == 200
     for body, headers in ((ANTHROPIC, key), (PLAIN, key), (PLAIN, {**key, **ANTHROPIC_SDK})):
         answer = await post(home, body, headers)
@@ -335,20 +340,9 @@ def test_endpoint_alone_has_all_its_paths(name: str) -> None:
 
 
 async def test_allow_list_of_a_key_and_endpoints_intersect() -> None:
-    store = MemoryKeyStore()
-    _, secret = await management.create(
-        store,
-        KeyPrefixes.of_brand("acme"),
-        now=time(),
-        name="n",
-        owner="o",
-        endpoints=["messages", "embeddings"],
-    )
-    directory = KeyDirectory(store)
-    await directory.start()
+    directory, key = await key_for("messages", "embeddings")
     document = {"endpoints": ["chat.completions", "messages"], "auth": {"mode": "keys"}}
     home = gateway({**document, "routes": []}, keys=directory)
-    key = {"authorization": f"Bearer {secret}"}
     assert (await post(home, ANTHROPIC, key, "/v1/messages")).status == 200
     assert (await post(home, PLAIN, key)).status == 403
     assert (await post(home, {"model": "m1", "input": "x"}, key, "/v1/embeddings")).status == 403
