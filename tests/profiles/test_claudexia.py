@@ -151,16 +151,16 @@ def test_other_clients_of_openai_use_claude_models(
 
 
 def test_sdk_lists_claude_models_and_each_answers(gateway: Gateway, provider: Recorder) -> None:
-    client = openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=gateway.key, max_retries=0)
-    listed = {one.id for one in client.models.list()}
-    assert {MODEL, DATED} <= listed
-    for name in sorted(listed):
-        reply = client.chat.completions.create(
-            model=name, messages=[{"role": "user", "content": "Which?"}]
-        )
-        assert (reply.model, reply.choices[0].finish_reason) == (name, "stop")
-        assert provider.asked[-1].path == "/v1/messages"
-        assert provider.asked[-1].body["model"].startswith("claude-")
+    with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=gateway.key, max_retries=0) as client:
+        listed = {one.id for one in client.models.list()}
+        assert {MODEL, DATED} <= listed
+        for name in sorted(listed):
+            reply = client.chat.completions.create(
+                model=name, messages=[{"role": "user", "content": "Which?"}]
+            )
+            assert (reply.model, reply.choices[0].finish_reason) == (name, "stop")
+            assert provider.asked[-1].path == "/v1/messages"
+            assert provider.asked[-1].body["model"].startswith("claude-")
     priced = gateway.get("/v1/models", headers=gateway.bearer).json()["data"]
     assert all(one["price"]["output"] for one in priced)
 

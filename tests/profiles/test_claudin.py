@@ -110,17 +110,18 @@ def assert_hidden(*texts: str) -> None:
 
 
 def test_openai_sdk_needs_only_base_url_and_model(gateway: Gateway, key: str) -> None:
-    client = sdk(gateway, key)
-    reply = client.chat.completions.create(
-        model=MODEL, messages=[{"role": "user", "content": "Familiar?"}]
-    )
+    with sdk(gateway, key) as client:
+        reply = client.chat.completions.create(
+            model=MODEL, messages=[{"role": "user", "content": "Familiar?"}]
+        )
+        listed = [one.id for one in client.models.list()]
     assert "Familiar?" in (reply.choices[0].message.content or "")
     assert (reply.model, reply.object, reply.choices[0].finish_reason) == (
         *(MODEL, "chat.completion"),
         "stop",
     )
     assert reply.usage is not None and reply.usage.total_tokens > 0
-    assert [one.id for one in client.models.list()] == [MODEL]
+    assert listed == [MODEL]
 
 
 @pytest.mark.parametrize("path", ROWS)
@@ -148,12 +149,12 @@ def test_models_are_listed_for_curl(gateway: Gateway, key: str, tmp_path: Path) 
 
 
 def test_each_endpoint_answers_the_sdk_of_its_dialect(gateway: Gateway, key: str) -> None:
-    client = sdk(gateway, key)
-    completion = client.completions.create(model=MODEL, prompt="Say it")
+    with sdk(gateway, key) as client:
+        completion = client.completions.create(model=MODEL, prompt="Say it")
+        response = client.responses.create(model=MODEL, input="Say it")
+        vector = client.embeddings.create(model=MODEL, input=["one", "two"])
     assert completion.choices[0].text
-    response = client.responses.create(model=MODEL, input="Say it")
     assert "Say it" in response.output_text
-    vector = client.embeddings.create(model=MODEL, input=["one", "two"])
     assert [len(one.embedding) > 1 for one in vector.data] == [True, True]
     assert vector.model == MODEL
     with anthropic.Anthropic(base_url=gateway.url, api_key=key, max_retries=0) as other:
@@ -312,24 +313,26 @@ def test_stream_is_data_lines_that_end_with_done(
     said = "".join(one["choices"][0]["delta"].get("content") or "" for one in chunks)
     assert said.startswith("You said: Hello")
     assert chunks[-1]["choices"][0]["finish_reason"] == "stop"
-    streamed = sdk(gateway, key).chat.completions.create(
-        model=MODEL, messages=[{"role": "user", "content": "Hello"}], stream=True
-    )
-    assert "".join(one.choices[0].delta.content or "" for one in streamed) == said
+    with sdk(gateway, key) as client:
+        streamed = client.chat.completions.create(
+            model=MODEL, messages=[{"role": "user", "content": "Hello"}], stream=True
+        )
+        assert "".join(one.choices[0].delta.content or "" for one in streamed) == said
 
 
 def test_tool_calls_make_the_round_trip_in_python(gateway: Gateway, key: str) -> None:
-    complete = sdk(gateway, key).chat.completions.create
-    turns: list[Any] = [{"role": "user", "content": "Weather? [[sim tools=1 strict=1]]"}]
-    tools: Any = [TOOL]
-    first = complete(model=MODEL, messages=turns, tools=tools).choices[0]
-    assert first.finish_reason == "tool_calls" and first.message.tool_calls
-    (call,) = first.message.tool_calls
-    assert call.type == "function" and call.function.name == "weather"
-    assert json.loads(call.function.arguments).keys() == {"city"}
-    turns.append(first.message.model_dump(exclude_none=True))
-    turns.append({"role": "tool", "tool_call_id": call.id, "content": "sun all day"})
-    last = complete(model=MODEL, messages=turns, tools=tools).choices[0]
+    with sdk(gateway, key) as client:
+        complete = client.chat.completions.create
+        turns: list[Any] = [{"role": "user", "content": "Weather? [[sim tools=1 strict=1]]"}]
+        tools: Any = [TOOL]
+        first = complete(model=MODEL, messages=turns, tools=tools).choices[0]
+        assert first.finish_reason == "tool_calls" and first.message.tool_calls
+        (call,) = first.message.tool_calls
+        assert call.type == "function" and call.function.name == "weather"
+        assert json.loads(call.function.arguments).keys() == {"city"}
+        turns.append(first.message.model_dump(exclude_none=True))
+        turns.append({"role": "tool", "tool_call_id": call.id, "content": "sun all day"})
+        last = complete(model=MODEL, messages=turns, tools=tools).choices[0]
     assert last.finish_reason == "stop"
     assert "sun all day" in (last.message.content or "")
 
@@ -479,8 +482,8 @@ def test_missing_and_wrong_keys_are_401(gateway: Gateway, key: str) -> None:
         assert assert_branded(answer, 401)["code"] == "missing_key"
         answer = post(gateway, key[:-1] + "_", path, ROWS[path][0])
         assert assert_branded(answer, 401)["code"] == "invalid_key"
-    with pytest.raises(openai.AuthenticationError):
-        sdk(gateway, "wrong").models.list()
+    with sdk(gateway, "wrong") as client, pytest.raises(openai.AuthenticationError):
+        client.models.list()
 
 
 @pytest.mark.parametrize(
@@ -620,10 +623,8 @@ def test_budget_error_tells_the_reset_that_the_dashboard_shows(
     assert f"{reset:%Y-%m-%d %H:%M:%S} UTC" in page.text
     for each in (window, week):
         assert f"{escape(money(each['remaining']))} <small>of" in page.text
-    with pytest.raises(openai.RateLimitError) as raised:
-        sdk(gateway, key, max_retries=5).chat.completions.create(
-            model=MODEL, messages=body["messages"], max_tokens=700
-        )
+    with sdk(gateway, key, max_retries=5) as client, pytest.raises(openai.RateLimitError) as raised:
+        client.chat.completions.create(model=MODEL, messages=body["messages"], max_tokens=700)
     assert raised.value.code == "budget_exceeded"
 
 
@@ -702,8 +703,9 @@ def test_rare_failure_is_answered_after_the_retries_of_the_sdk(
     fault: str, gateway: Gateway, key: str, provider: Recorder
 ) -> None:
     provider.once = f"fault={fault}"
-    reply = sdk(gateway, key, max_retries=2).chat.completions.create(
-        model=MODEL, messages=[{"role": "user", "content": "Again"}]
-    )
+    with sdk(gateway, key, max_retries=2) as client:
+        reply = client.chat.completions.create(
+            model=MODEL, messages=[{"role": "user", "content": "Again"}]
+        )
     assert "Again" in (reply.choices[0].message.content or "")
     assert provider.once == ""
