@@ -77,8 +77,8 @@ _CHECK_SECONDS = 1.0
 
 class Gateway:
     """The ASGI application of one worker. Its lifespan opens it: `on_open` is called once all parts
-    are open, `on_ready` when connections may be accepted. The store has been checked before
-    (`edge.server.preflight`).
+    are open, `on_ready` when connections may be accepted, and `each_second` with the number of open
+    requests. The store has been checked before (`edge.server.preflight`).
 
     first: the snapshot to serve first.
     shared_config: where later snapshots are published; None without reload. Checked every second
@@ -96,6 +96,7 @@ class Gateway:
         *,
         on_open: Callable[[], None] = lambda: None,
         on_ready: Callable[[], None] = lambda: None,
+        each_second: Callable[[int], None] = lambda _requests: None,
         shared_config: SharedConfig | None = None,
         folder: Path | None = None,
         scrape_source: ScrapeSource | None = None,
@@ -106,6 +107,7 @@ class Gateway:
         self._initial = first
         self._on_open = on_open
         self._on_ready = on_ready
+        self._each_second = each_second
         self._shared_config = shared_config
         self._folder = folder
         self._scrape_source = scrape_source
@@ -319,6 +321,7 @@ class Gateway:
             _CHECK_SECONDS, self._check_every_second
         )
         self.check_config()
+        self._each_second(self._open_requests())
 
     def _stop_checking(self) -> None:
         if self._check_timer is not None:

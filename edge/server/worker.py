@@ -1,7 +1,6 @@
 """The application of a worker process, and how its process is set up."""
 
 import ctypes
-import gc
 import os
 import signal
 from multiprocessing.util import Finalize
@@ -11,6 +10,7 @@ from edge.config.snapshot import SharedConfig
 from edge.observability.log_setup import configure
 from edge.observability.metric_memory import MetricMemory
 from edge.runtime.descriptors import DescriptorBudget
+from edge.runtime.garbage import FullCollections, keep_start_objects, resident_bytes
 from edge.runtime.run_folder import RunFolder
 from edge.runtime.signals import follow_parent
 from edge.runtime.standard_streams import print_to_log
@@ -56,15 +56,14 @@ def create_gateway(
         pipe.wake()
 
     def on_ready() -> None:
-        gc.collect()
-        gc.freeze()  # objects of the start-up stay, so the collector need not visit them again
-        gc.set_threshold(10_000, 10, 10)
+        keep_start_objects()
         pipe.wake()
 
     gateway = Gateway(
         snapshot,
         on_open=on_open,
         on_ready=on_ready,
+        each_second=FullCollections(memory=resident_bytes).check,
         shared_config=shared_config,
         folder=folder.path,
         scrape_source=memory,

@@ -1,0 +1,281 @@
+"""Many open streams on one worker: what each holds, what an event and an opened stream cost, how late
+events are and how soon the first one comes.
+
+    .venv/bin/python -P -m bench.many_streams --streams 9000
+    .venv/bin/python -P -m bench.many_streams --streams 19000 --h2 --objects --than ../before
+
+A real `penstock serve` with one worker between a lean upstream (`bench.paced_upstream`, an event a second)
+and lean clients (`bench.lean_clients`). `--straight` puts the clients on the upstream itself.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from .processes import allow_many_files, tree
+from .worker_probe import ask, probed
+
+_ROOT = Path(__file__).parents[1]
+_KEPT = 20
+"""Types and coroutines that are shown."""
+_UPSTREAM_SHARE = 9000
+"""Streams of one process of the upstream; each takes a descriptor."""
+
+_CONFIG = """
+[server]
+port = 0
+workers = 1
+{server}
+
+[store]
+sql = "sqlite:///{folder}/penstock.db"
+journal = "{folder}/journal"
+
+[auth]
+mode = "keys"
+
+[limits]
+safety_net = "1000000000/min"
+
+[[upstreams]]
+name = "provider"
+dialect = "openai"
+base_url = "http://127.0.0.1:{upstream}/v1"
+api_key = "sk-bench-upstream"
+max_connections = 30000
+
+[[models]]
+id = "bench-model"
+targets = ["provider/sim-1"]
+price = {{ input = "3.00", output = "15.00" }}
+
+[log]
+level = "info"
+format = "json"
+requests = true
+"""
+_PLAN = """
+[[plans]]
+id = "bench"
+requests = "600M/min"
+tokens = "600M/min"
+concurrency = 100000
+windows = [{ length = "5h", credits = "1000000.00" }]
+overflow = "credits"
+"""
+
+
+@contextmanager
+def running(
+    words: list[str], env: Mapping[str, str] | None = None, errors: Path | None = None
+) -> Iterator[subprocess.Popen[str]]:
+    """A process of ours, ended afterwards."""
+    with ExitStack() as stack:
+        file = None if errors is None else stack.enter_context(errors.open("w"))
+        process = subprocess.Popen(
+            words,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=file,
+            text=True,
+            cwd=_ROOT,
+            env={**os.environ, **(env or {})},
+        )
+        below = []
+        try:
+            yield process
+        finally:
+            below = tree(process.pid)
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            for left in below:
+                if left.is_running():
+                    left.kill()
+
+
+def line(process: subprocess.Popen[str]) -> str:
+    """The next line that a process prints."""
+    assert process.stdout is not None
+    said = process.stdout.readline()
+    if not said:
+        raise RuntimeError(f"{process.args} ended")
+    return said.strip()
+
+
+def asked(process: subprocess.Popen[str]) -> dict[str, Any]:
+    """The answer of the clients to an empty line."""
+    assert process.stdin is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+    found: dict[str, Any] = json.loads(line(process))
+    return found
+
+
+def rss_kib(pid: int) -> int:
+    """Memory of one process that no other shares, in KiB."""
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return sum(
+        int(row.split()[1])
+        for row in text.splitlines()
+        if row.startswith(("Private_Clean:", "Private_Dirty:"))
+    )
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time of all threads of one process."""
+    return time.clock_gettime_ns((~pid << 3) | 2) / 1e9
+
+
+class Run:
+    """One run of the bench. program: the `penstock` to run."""
+
+    def __init__(self, options: argparse.Namespace, program: Path) -> None:
+        self._options = options
+        self._program = program
+
+    def figures(self) -> dict[str, Any]:
+        options = self._options
+        with ExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            first = stack.enter_context(running(_python("paced_upstream", "0")))
+            port = line(first).split()[1]
+            for _ in range(options.streams // _UPSTREAM_SHARE):
+                line(stack.enter_context(running(_python("paced_upstream", port))))
+            if options.straight:
+                url, key, worker = f"http://127.0.0.1:{port}/v1/chat/completions", "none", 0
+            else:
+                url, key, worker = self._gateway(stack, folder, port)
+            words = [url, key, "bench-model", str(options.streams), str(options.rate)]
+            words += ["h2"] if options.h2 else []
+            before = rss_kib(worker) if worker else 0
+            cpu = cpu_seconds(worker) if worker else 0.0
+            clients = stack.enter_context(running(_python("lean_clients", *words)))
+            opening = json.loads(line(clients))
+            found: dict[str, Any] = {"opening": opening}
+            opened = cpu_seconds(worker) if worker else 0.0
+            if worker and options.probe:
+                found["collections while opening"] = _pauses(ask(folder, worker))
+            time.sleep(options.settle)
+            asked(clients)
+            began = cpu_seconds(worker) if worker else 0.0
+            wall = time.monotonic()
+            time.sleep(options.seconds)
+            flowing = asked(clients)
+            wall = time.monotonic() - wall
+            found["flowing"] = flowing
+            if worker:
+                used = cpu_seconds(worker) - began
+                found["kB per stream"] = round((rss_kib(worker) - before) * 1.024 / options.streams, 2)
+                per_event = used / max(1, flowing["events"])
+                found["us per event"] = round(per_event * 1e6, 1)
+                found["us per opened stream, less its events"] = round(
+                    (opened - cpu - per_event * opening["events"]) / options.streams * 1e6, 1
+                )
+                found["core"] = round(used / wall, 3)
+            if worker and options.probe:
+                found["collections"] = _pauses(ask(folder, worker))
+            if worker and options.objects:
+                found.update(_objects(ask(folder, worker, objects=True), options.streams))
+            return found
+
+    def _gateway(self, stack: ExitStack, folder: Path, upstream: str) -> tuple[str, str, int]:
+        options = self._options
+        server = "http2 = true" if options.h2 else ""
+        text = _CONFIG.format(folder=folder, upstream=upstream, server=server)
+        text += _PLAN if options.limited else ""
+        config = folder / "penstock.toml"
+        config.write_text(text)
+        program = [str(self._program)]
+        create = [*program, "keys", "create", "--config", str(config), "--name", "b", "--quiet"]
+        create += ["--plan", "bench"] if options.limited else []
+        key = subprocess.check_output(create, text=True).split()[-1]
+        env = probed(folder) if options.probe else None
+        serve = [*program, "serve", "--config", str(config)]
+        gateway = stack.enter_context(running(serve, env, folder / "log"))
+        url = line(gateway).removeprefix("ready ") + "/v1/chat/completions"
+        warm = [url, key, "bench-model", "50", "200", *(["h2"] if options.h2 else [])]
+        with running(_python("lean_clients", *warm)) as clients:
+            if json.loads(line(clients))["failed"]:
+                raise RuntimeError((folder / "log").read_text()[-2000:])
+        time.sleep(1)
+        worker = max(tree(gateway.pid)[1:], key=lambda one: one.memory_info().rss).pid
+        print(f"worker {worker}", flush=True)
+        return url, key, worker
+
+
+def _python(module: str, *words: str) -> list[str]:
+    return [sys.executable, "-P", "-m", f"bench.{module}", *words]
+
+
+def _pauses(answer: dict[str, Any]) -> dict[str, Any]:
+    """Number, longest and sum in ms of collections, by generation."""
+    found: dict[str, Any] = {"frozen": answer["frozen"]}
+    for generation in range(3):
+        took = [ms for of, ms, _ in answer["pauses"] if of == generation]
+        if took:
+            found[f"generation {generation}"] = {
+                "number": len(took),
+                "longest": round(max(took), 1),
+                "sum": round(sum(took), 1),
+                "collected": sum(n for of, _, n in answer["pauses"] if of == generation),
+            }
+    return found
+
+
+def _objects(answer: dict[str, Any], streams: int) -> dict[str, Any]:
+    """Objects per stream: number and bytes by type, and coroutines by name."""
+    sizes: dict[str, tuple[int, int]] = answer["objects"]
+    largest = sorted(sizes.items(), key=lambda one: -one[1][1])
+    shown = {
+        name: f"{number / streams:.2f} ({size / streams:.0f} B)"
+        for name, (size, number) in largest
+        if number >= streams // 2
+    }
+    coroutines = Counter(answer["coroutines"]).most_common(_KEPT)
+    return {
+        "objects per stream": shown,
+        "all objects per stream": round(sum(n for _, n in sizes.values()) / streams, 1),
+        "coroutines per stream": {
+            name: round(n / streams, 2) for name, n in coroutines if n >= streams // 2
+        },
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--streams", type=int, default=9000)
+    parser.add_argument("--rate", type=float, default=1000, help="opened each second")
+    parser.add_argument("--seconds", type=float, default=30, help="measured when all are open")
+    parser.add_argument("--settle", type=float, default=3, help="seconds before that")
+    parser.add_argument("--h2", action="store_true", help="clients of HTTP/2")
+    parser.add_argument("--limited", action="store_true", help="a plan with everything")
+    parser.add_argument("--probe", action="store_true", help="time garbage collections")
+    parser.add_argument("--objects", action="store_true", help="count objects")
+    parser.add_argument("--straight", action="store_true", help="without the gateway")
+    parser.add_argument("--than", type=Path, help="another checkout, measured first")
+    options = parser.parse_args()
+    options.probe = options.probe or options.objects
+    allow_many_files()
+    print("descriptors:", resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    places = [options.than, _ROOT] if options.than else [_ROOT]
+    for place in places:
+        program = place.resolve() / ".venv" / "bin" / "penstock"
+        print(place.resolve().name, json.dumps(Run(options, program).figures(), indent=1), flush=True)
+
+
+if __name__ == "__main__":
+    main()
