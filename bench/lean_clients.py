@@ -1,9 +1,10 @@
 """Lean readers of many streams, in a process of their own.
 
 `python -m bench.lean_clients URL KEY MODEL STREAMS RATE [h2]` opens RATE streams a second, each on
-its own connection, or with `h2` each hundred on one connection of HTTP/2. Prints a line of JSON when all
-have begun, and one for each line on standard input, over the events since the one before (see
-`Readings`). The streams are those of `bench.paced_upstream`, whose events say when they were written.
+its own connection, or with `h2` each hundred on one connection of HTTP/2. It prints a line of JSON
+when all have begun, and one for each line on standard input, over the events since the one before
+(see `Readings`). The streams are those of `bench.paced_upstream`, whose events say when they were
+written.
 """
 
 import json
@@ -215,9 +216,7 @@ class SharedStreams(Streams):
         number = 1 + 2 * (n % _PER_CONNECTION)
         self.asked[one.fileno(), number] = monotonic_ns()
         one.setblocking(True)
-        one.sendall(
-            _frame(_HEADERS, 4, number, self._head) + _frame(_DATA, 1, number, self.body)
-        )
+        one.sendall(_frame(_HEADERS, 4, number, self._head) + _frame(_DATA, 1, number, self.body))
         one.setblocking(False)
 
     def _connect(self) -> None:

@@ -1,11 +1,11 @@
-"""Many open streams on one worker: what each holds, what an event and an opened stream cost, how late
-events are and how soon the first one comes.
+"""Many open streams on one worker: memory, processor time, delays, time to the first event.
 
     .venv/bin/python -P -m bench.many_streams --streams 9000
     .venv/bin/python -P -m bench.many_streams --streams 19000 --h2 --objects --than ../before
 
-A real `penstock serve` with one worker between a lean upstream (`bench.paced_upstream`, an event a second)
-and lean clients (`bench.lean_clients`). `--straight` puts the clients on the upstream itself.
+A real `penstock serve` with one worker between a lean upstream (`bench.paced_upstream`, an event a
+second) and lean clients (`bench.lean_clients`). `--straight` puts the clients on the upstream
+itself.
 """
 
 import argparse
@@ -179,7 +179,9 @@ class Run:
             found["flowing"] = flowing
             if worker:
                 used = cpu_seconds(worker) - began
-                found["kB per stream"] = round((rss_kib(worker) - before) * 1.024 / options.streams, 2)
+                found["kB per stream"] = round(
+                    (rss_kib(worker) - before) * 1.024 / options.streams, 2
+                )
                 per_event = used / max(1, flowing["events"])
                 found["us per event"] = round(per_event * 1e6, 1)
                 found["us per opened stream, less its events"] = round(
@@ -274,7 +276,9 @@ def main() -> None:
     places = [options.than, _ROOT] if options.than else [_ROOT]
     for place in places:
         program = place.resolve() / ".venv" / "bin" / "penstock"
-        print(place.resolve().name, json.dumps(Run(options, program).figures(), indent=1), flush=True)
+        print(
+            place.resolve().name, json.dumps(Run(options, program).figures(), indent=1), flush=True
+        )
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """A lean upstream: streams with an event each second, in which the time of its writing stands.
 
-`python -m bench.paced_upstream PORT [SECONDS]` answers every POST with a stream of OpenAI chunks without
-end: the first at once, then one each SECONDS (1.0). Several processes may serve one port. The text of
-an event is `T` and CLOCK_MONOTONIC in nanoseconds, which all processes of the machine share. Streams
-are due at moments of their own, in a wheel of 2 ms, so that they do not come in step.
+`python -m bench.paced_upstream PORT [SECONDS]` answers every POST with a stream of OpenAI chunks
+without end: the first at once, then one each SECONDS (1.0). Several processes may serve one port.
+The text of an event is `T` and CLOCK_MONOTONIC in nanoseconds, which all processes of the machine
+share. Streams are due at moments of their own, in a wheel of 2 ms, and do not come in step.
 """
 
 import resource

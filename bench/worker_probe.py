@@ -1,11 +1,10 @@
 """What a worker holds and how long its garbage collections take, asked from outside.
 
-`probed(folder)` is an environment in which each forked process of a Python program answers questions: a file
-`ask` in the folder, and the answer is in `answer`, as JSON. For measuring only: counting objects takes
-seconds, and the callbacks of collections cost a little.
+`probed(folder)` is an environment in which each forked process of a Python program answers
+questions: a file `ask-PID` in the folder, and the answer is in `answer-PID`, as JSON. For measuring
+only: counting objects takes seconds, and the callbacks of collections cost a little.
 """
 
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-_PROBE = '''
+_PROBE = """
 import gc, json, os, sys, threading, time
 
 folder = {folder!r}
@@ -23,7 +22,8 @@ def note(phase, info):
     if phase == "start":
         began[0] = time.perf_counter()
     else:
-        pauses.append((info["generation"], (time.perf_counter() - began[0]) * 1e3, info["collected"]))
+        took = (time.perf_counter() - began[0]) * 1e3
+        pauses.append((info["generation"], took, info["collected"]))
 
 def answer():
     pid = os.getpid()
@@ -61,7 +61,7 @@ def start():
     threading.Thread(target=answer, daemon=True).start()
 
 os.register_at_fork(after_in_child=start)
-'''
+"""
 
 
 def probed(folder: Path) -> Mapping[str, str]:
@@ -78,7 +78,7 @@ def ask(folder: Path, pid: int, *, objects: bool = False) -> dict[str, Any]:
     question.write_text("objects" if objects else "")
     end = time.monotonic() + 120
     while not answer.exists():
-        if time.monotonic() > end or not os.path.exists(f"/proc/{pid}"):
+        if time.monotonic() > end or not Path(f"/proc/{pid}").exists():
             raise RuntimeError(f"process {pid} does not answer")
         time.sleep(0.05)
     found: dict[str, Any] = msgspec.json.decode(answer.read_bytes())

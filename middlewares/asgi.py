@@ -10,7 +10,9 @@ from collections.abc import (
 )
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import Any
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -85,6 +87,23 @@ def _network(address: str) -> str:
         return address
     mapped = getattr(ip, "ipv4_mapped", None)  # ::ffff:192.0.2.1 is 192.0.2.1
     return str(mapped or ip_network((ip, 64), strict=False))
+
+
+class OneUse(Generic[T]):
+    """An awaitable that drops `awaitable` once it is awaited.
+
+    Variables and arguments that refer to a finished coroutine would keep its frame.
+    """
+
+    __slots__ = ("_awaitable",)
+
+    def __init__(self, awaitable: Awaitable[T]) -> None:
+        self._awaitable: Awaitable[T] | None = awaitable
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        awaitable, self._awaitable = self._awaitable, None
+        assert awaitable is not None, "awaited twice"
+        return awaitable.__await__()
 
 
 def offer(send: Send, message: Message) -> Awaitable[None] | None:

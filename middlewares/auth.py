@@ -1,7 +1,7 @@
 """Authentication by API key, or by client address where no key is needed."""
 
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from hashlib import sha256
 from time import time
 from typing import Literal
@@ -66,41 +66,67 @@ class AuthMiddleware:
         self._undecided = undecided
         self._clock = clock
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Returns the inner awaitable where the key is in memory, so it adds no frame."""
         kind = scope["type"]
         if kind != "http":
             if kind == "lifespan":
-                return await self.app(scope, receive, send)
-            return await refuse_scope(scope, receive, send)
+                return self.app(scope, receive, send)
+            return refuse_scope(scope, receive, send)
         if self._exempt and self._is_exempt(scope["path"]):
-            return await self.app(scope, receive, send)
+            return self.app(scope, receive, send)
         exchange = exchange_of(scope)
         keys = self._keys
         if keys is None:
             exchange.principal = Principal(subscriber(client_of(exchange, scope)) or "unknown")
-            return await self.app(scope, receive, send)
+            return self.app(scope, receive, send)
         secret = _secret(scope["headers"])
         if isinstance(secret, Problem):
-            return await secret(scope, receive, send)
+            return secret(scope, receive, send)
         digest = sha256(secret).digest()
         grant = keys.peek(digest)
         if grant is None:
-            try:
-                grant = await keys.find(digest)
-            except StoreUnavailable as raised:
-                problem = Problem("upstream_unavailable", reason=f"key store: {raised}")
-                return await problem(scope, receive, send)
-            if grant is None:
-                return await _invalid("no such key")(scope, receive, send)
+            return self._find(keys, digest, exchange, scope, receive, send)
+        return self._granted(grant, digest, exchange, scope, receive, send)
+
+    async def _find(
+        self,
+        keys: KeyDirectory,
+        digest: bytes,
+        exchange: Exchange,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        """Go on with a key that is not in memory."""
+        try:
+            grant = await keys.find(digest)
+        except StoreUnavailable as raised:
+            problem = Problem("upstream_unavailable", reason=f"key store: {raised}")
+            return await problem(scope, receive, send)
+        if grant is None:
+            return await _invalid("no such key")(scope, receive, send)
+        await self._granted(grant, digest, exchange, scope, receive, send)
+
+    def _granted(
+        self,
+        grant: Grant,
+        digest: bytes,
+        exchange: Exchange,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> Awaitable[None]:
+        """Go on with a known key."""
         client = "" if grant.networks is None else client_of(exchange, scope)
         endpoint: str | None = exchange.endpoint
         if self._undecided is not None and self._undecided(exchange):
             endpoint = None
         refused = refusal(grant, digest, client, endpoint, self._clock())
         if refused is not None:
-            return await refused(scope, receive, send)
+            return refused(scope, receive, send)
         exchange.principal = grant.principal
-        await self.app(scope, receive, send)
+        return self.app(scope, receive, send)
 
     def _is_exempt(self, path: str) -> bool:
         return path in self._exempt or (

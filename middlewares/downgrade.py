@@ -6,7 +6,7 @@ Theory of operation. The inner app is called as usual. If it refuses for a reaso
 in any case.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from .asgi import ASGIApp, Message, Receive, Scope, Send
 from .exchange import Exchange, exchange_of
@@ -45,13 +45,25 @@ class DowngradeMiddleware:
         self._instead = downgrade_to
         self._named = named
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Returns the inner awaitable where nothing serves instead, so it adds no frame."""
         if scope["type"] != "http":
-            return await self.app(scope, receive, send)
+            return self.app(scope, receive, send)
         exchange = exchange_of(scope)
         choices = self._instead(exchange)
         if not choices:
-            return await self.app(scope, receive, send)
+            return self.app(scope, receive, send)
+        return self._serve(exchange, choices, scope, receive, send)
+
+    async def _serve(
+        self,
+        exchange: Exchange,
+        choices: Mapping[str, str],
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        """Call the inner app, and a second time for one of `choices` if it refuses."""
         refused = ""
 
         async def send_unless_refused(message: Message) -> None:

@@ -26,9 +26,10 @@ class HeaderStampMiddleware:
         self.app = app
         self._stamp = stamp
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Returns the inner awaitable, so this layer adds no frame to a stream."""
         if scope["type"] != "http":
-            return await self.app(scope, receive, send)
+            return self.app(scope, receive, send)
         exchange = exchange_of(scope)
         stamp = self._stamp
 
@@ -38,4 +39,4 @@ class HeaderStampMiddleware:
                 message = {**message, "headers": headers}
             return send(message)
 
-        await self.app(scope, receive, send_stamped)
+        return self.app(scope, receive, send_stamped)

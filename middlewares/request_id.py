@@ -50,9 +50,10 @@ class RequestIDMiddleware:
         self._header = header
         self._make = make
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Returns the inner awaitable, so this layer adds no frame to a stream."""
         if scope["type"] != "http":
-            return await self.app(scope, receive, send)
+            return self.app(scope, receive, send)
         exchange = exchange_of(scope)
         exchange.request_id = request_id = self._make()
         theirs = header(scope, b"x-request-id")
@@ -62,7 +63,7 @@ class RequestIDMiddleware:
                 exchange.client_request_id = text
         name = self._header
         if name is None:
-            return await self.app(scope, receive, send)
+            return self.app(scope, receive, send)
         stamp = (name, request_id.encode("ascii"))
 
         def send_named(message: Message) -> Awaitable[None]:
@@ -70,4 +71,4 @@ class RequestIDMiddleware:
                 message = {**message, "headers": [*message.get("headers", ()), stamp]}
             return send(message)
 
-        await self.app(scope, receive, send_named)
+        return self.app(scope, receive, send_named)

@@ -208,10 +208,12 @@ class UpstreamAttempt:
         """Set the outcome when the client disconnects and the upstream is drained."""
         self._exchange.outcome = "hung_up"  # also if the drain is cut short
 
-    async def _run_stream(self, opening: Awaitable[Response], receive: Receive, send: Send) -> None:
+    def _run_stream(
+        self, opening: Awaitable[Response], receive: Receive, send: Send
+    ) -> Awaitable[None]:
         exchange = self._exchange
         kind = BudgetCutOffStream if exchange.cut_off else ResponseStream
-        await self._relay_stream(kind(exchange, self._translator, send), opening, receive)
+        return self._relay_stream(kind(exchange, self._translator, send), opening, receive)
 
     async def _relay_stream(
         self, stream: ResponseStream, opening: Awaitable[Response], receive: Receive

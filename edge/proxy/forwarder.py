@@ -4,7 +4,7 @@ It prepares the upstream request of one candidate and makes one attempt (`edge.p
 The translator (`edge.proxy.translate`) makes the bytes of the request and of the answer.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from functools import partial
 from time import perf_counter
 from typing import Protocol
@@ -24,9 +24,9 @@ from edge.proxy.corrections.learned import LearnedCorrections
 from edge.proxy.corrections.remedy import apply_corrections
 from edge.routing.catalog import ModelCandidate
 from edge.runtime.worker_thread import run_in_thread
-from edge.upstreams import Header, Request
+from edge.upstreams import Header, Request, Response
 from edge.upstreams.provider import Provider, forwarded_headers
-from middlewares.asgi import Receive, Scope, Send
+from middlewares.asgi import OneUse, Receive, Scope, Send
 from middlewares.disconnects import ClientDisconnected
 from middlewares.exchange import Attempt, Exchange, exchange_of
 from middlewares.problem import Problem
@@ -146,7 +146,7 @@ class Forwarder:
             notes=notes,
         )
         exchange.attempts.append(record)
-        opening = open_response(
+        opening: Awaitable[Response] = open_response(
             exchange,
             provider,
             request,
@@ -159,6 +159,7 @@ class Forwarder:
         if exchange.sampled:
             content = self._trace_content
             opening = tapped(opening, record, stream=exchange.stream, content=content)
+        opening = OneUse(opening)
         attempt: UpstreamAttempt
         if exchange.row.answer == "json":
             attempt = UpstreamAttempt(exchange, record, translator, provider, limits)

@@ -1,6 +1,6 @@
 """Router: the endpoint, dialect and client address of a request."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from ipaddress import ip_address
 
 from edge.requests.dialect_signs import dialect_of_headers
@@ -30,16 +30,17 @@ class RouterMiddleware:
         self._paths = paths
         self._trusted = trusted_proxies
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Returns the inner awaitable, so this layer adds no frame to a stream."""
         if scope["type"] != "http":
             if scope["type"] != "lifespan":
-                return await refuse_scope(scope, receive, send)
-            return await self.app(scope, receive, send)
+                return refuse_scope(scope, receive, send)
+            return self.app(scope, receive, send)
         exchange = exchange_of(scope)
         exchange.client = client_address(scope, self._trusted)
         row = self._paths.find(scope["path"])
         if row is None:
-            return await self.app(_unrouted(exchange, scope), receive, send)
+            return self.app(_unrouted(exchange, scope), receive, send)
         dialect = row.dialect
         if dialect is None:
             rules = row.rules
@@ -53,7 +54,7 @@ class RouterMiddleware:
         exchange.row = row
         if scope["method"] not in row.methods:
             raise _wrong_method(row.methods)
-        await self.app(scope, receive, send)
+        return self.app(scope, receive, send)
 
 
 def _unrouted(exchange: Exchange, scope: Scope) -> Scope:

@@ -4,7 +4,7 @@ Theory of operation. No request makes a cycle: reference counts free all that it
 (`tests/edge/runtime/test_garbage.py`). A collection of all objects visits about a hundred of each
 open stream and stops the event loop meanwhile, for a third of a second with 20,000 streams. So:
 
-    young objects     are visited by the interpreter, at most 25,000 at a time
+    young objects     are visited by the interpreter, at most 9,000 at a time
     all objects       never by the interpreter, but here: while no request is open, or when the
                       process has grown by more than its open requests explain
     the start-up's    never: they stay
@@ -16,9 +16,9 @@ from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
 
-YOUNG, MIDDLE = 5_000, 4
+YOUNG, MIDDLE = 3_000, 1
 """Objects after which the youngest are visited, and how many such visits until those that outlived
-one are visited once more: at most YOUNG * (MIDDLE + 1), a few milliseconds."""
+one are visited once more: at most YOUNG * (MIDDLE + 2), about two milliseconds."""
 _NEVER = (1 << 31) - 1
 _OF_A_REQUEST = 96 << 10
 """Bytes by which an open request may make the process larger, rather too many."""

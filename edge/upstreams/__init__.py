@@ -92,14 +92,18 @@ class Pumping(Protocol):
         ...
 
 
-async def pump(response: Response, sink: Sink) -> None:
+def pump(response: Response, sink: Sink) -> Awaitable[None]:
     """Pass every piece of the body to `sink` as it arrives; return at the end.
 
     A `Pumping` response calls `sink` from the event loop, so a piece costs no future and no task
     switch. While `sink` waits, nothing is read. Raises UpstreamFailure, and what `sink` raises.
     """
     if isinstance(response, Pumping):
-        return await response.pump(sink)
+        return response.pump(sink)
+    return _read_all(response, sink)
+
+
+async def _read_all(response: Response, sink: Sink) -> None:
     while data := await response.read():
         rest = sink(data)
         if rest is not None:

@@ -98,18 +98,40 @@ class FallbackMiddleware:
         self._clock = clock
         self._random = random
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Returns the awaitable of the attempts, so this layer adds one frame to a stream."""
         if scope["type"] != "http":
-            return await self.app(scope, receive, send)
+            return self.app(scope, receive, send)
         exchange = exchange_of(scope)
         candidates = self._candidates(exchange)
         if type(candidates) is not tuple and not isinstance(candidates, Sequence):
-            candidates = await candidates
+            return self._serve_later(exchange, candidates, scope, receive, send)
+        return self._serve(exchange, candidates, scope, receive, send)
+
+    async def _serve_later(
+        self,
+        exchange: Exchange,
+        candidates: Awaitable[Sequence[Candidate]],
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        await self._serve(exchange, await candidates, scope, receive, send)
+
+    def _serve(
+        self,
+        exchange: Exchange,
+        candidates: Sequence[Candidate],
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> Awaitable[None]:
+        """Go on with the candidates."""
         if not candidates:
-            return await self.app(scope, receive, send)
+            return self.app(scope, receive, send)
         if len(candidates) == 1 and not self._retry.retries and not self._statuses:
-            return await self._single_attempt(exchange, candidates[0], scope, receive, send)
-        await self._attempts(exchange, candidates, scope, receive, send)
+            return self._single_attempt(exchange, candidates[0], scope, receive, send)
+        return self._attempts(exchange, candidates, scope, receive, send)
 
     async def _attempts(
         self,

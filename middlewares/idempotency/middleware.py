@@ -5,7 +5,7 @@
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from hashlib import sha256
 from uuid import uuid4
@@ -141,16 +141,21 @@ class IdempotencyMiddleware:
         self._shield = ReplayShield(store)
         self._runs: dict[str, IdempotentRun] = {}
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Returns the inner awaitable for a request without a key, so it adds no frame."""
         if scope["type"] != "http":
             if scope["type"] == "lifespan":
                 receive = self._until_shutdown(receive)
-            return await self.app(scope, receive, send)
+            return self.app(scope, receive, send)
         if scope["method"] != "POST":
-            return await self.app(scope, receive, send)
+            return self.app(scope, receive, send)
         key = header(scope, _NAME)
         if key is None:
-            return await self.app(scope, receive, send)
+            return self.app(scope, receive, send)
+        return self._serve(key, scope, receive, send)
+
+    async def _serve(self, key: bytes, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request with a key."""
         if not _KEY.fullmatch(key) or len({v for n, v in scope["headers"] if n == _NAME}) > 1:
             return await _malformed()(scope, receive, send)
         exchange = exchange_of(scope)

@@ -130,9 +130,9 @@ class RateLimitMiddleware:
             return self.app(scope, receive, send)
         return self._limited(exchange, limits, scope, receive, send)
 
-    async def _limited(
+    def _limited(
         self, exchange: Exchange, limits: Limits, scope: Scope, receive: Receive, send: Send
-    ) -> None:
+    ) -> Awaitable[None]:
         subject = self._name + (
             _caller(exchange, scope) if self._subject is None else self._subject(exchange)
         )
@@ -146,12 +146,33 @@ class RateLimitMiddleware:
         else:
             now = None if self._clock is None else self._clock()
             levels = rates.take(subject, limits, tokens, lease, now, self._report)
-        # The app runs in this frame: each step of it passes every frame around it.
         if levels is not None:
             if self._report:
                 exchange.levels += levels
-            inner_receive = receive
-        else:
+            if not (lease or limits.tokens or self._refund_refused):
+                return self.app(scope, receive, send)  # a rate of requests has nothing to release
+        admitted = levels is not None
+        return self._run(
+            exchange, limits, subject, tokens, lease, scope, receive, send, admitted=admitted
+        )
+
+    async def _run(
+        self,
+        exchange: Exchange,
+        limits: Limits,
+        subject: str,
+        tokens: int,
+        lease: str,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        *,
+        admitted: bool,
+    ) -> None:
+        """Run the app, once the request is admitted, and settle. The app runs in this frame: each
+        step of it passes every frame around it."""
+        inner_receive = receive
+        if not admitted:
             claim = self._claim(exchange, subject, limits, None, tokens, lease)
             if claim.empty:
                 return await self.app(scope, receive, send)
@@ -162,7 +183,6 @@ class RateLimitMiddleware:
                 return await admitted_receive(scope, receive, send)
             inner_receive = admitted_receive
         if not (lease or limits.tokens or self._refund_refused) and inner_receive is receive:
-            # A rate of requests has nothing to release.
             return await self.app(scope, receive, send)
         failed = False
         try:

@@ -140,6 +140,7 @@ class HTTPResponse:
                 return
             if rest is not None:
                 await rest
+                rest = None  # a finished coroutine keeps its frame
 
     def wake(self) -> None:
         """Pass new bytes to the sink if one is set, else wake the waiting reader."""

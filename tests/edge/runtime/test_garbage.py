@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from itertools import pairwise
 from typing import Any
 
 from edge.runtime.garbage import MIDDLE, YOUNG, FullCollections, resident_bytes
@@ -81,13 +82,13 @@ def test_busy_worker_that_grows_without_reason_is_collected() -> None:
 
 def test_fruitless_collections_of_a_busy_worker_become_rare() -> None:
     process = Process()
-    visits = []
+    visits: list[int] = []
     for second in range(20_000):
         process.aged += 1
         process.memory += 10 * MiB
         if process.check(1000) > len(visits):
             visits.append(second)
-    gaps = [after - before for before, after in zip(visits, visits[1:], strict=False)]
+    gaps = [after - before for before, after in pairwise(visits)]
     assert len(visits) < 12
     assert gaps == sorted(gaps)
     assert max(gaps) <= 3601
@@ -96,7 +97,7 @@ def test_fruitless_collections_of_a_busy_worker_become_rare() -> None:
 def test_fruitful_collections_of_a_busy_worker_stay_a_minute_apart() -> None:
     process = Process()
     process.unreachable = 1_000_000
-    visits = []
+    visits: list[int] = []
     for second in range(600):
         process.aged += 1
         process.memory += 10 * MiB
