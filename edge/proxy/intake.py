@@ -304,7 +304,7 @@ def _members_of_large(
     fields = members_of(body)
     rules = row.rules
     try:
-        check_all(row, fields)
+        common = check_all(row, fields)
     except Problem as problem:
         if rules is not None:  # by the names alone: the values may be too many to be decoded
             row = row_of(rules, headers, dict.fromkeys(fields, _NULL))
@@ -313,7 +313,7 @@ def _members_of_large(
         row = row_of(rules, headers, fields)
     try:
         check_names(fields, row.codec)
-        return row, fields, check_with_files(row, fields), None
+        return row, fields, check_with_files(row, fields, common), None
     except Problem as problem:
         return row, fields, False, problem
 

@@ -6,9 +6,10 @@ or two at most, in a thread (`edge.runtime.worker_thread`).
 
     small    too few bytes or values to exceed any limit but those of stop strings and metadata:
              only these are checked
-    large    all limits are checked, first the number of values: strings are removed from the text
-             by their quotes, a piece at a time; the rest has a bracket for each object and array,
-             and a comma for each value but the first
+    large    all limits are checked, first the number of values: there is a bracket for each object
+             and array, and a comma for each value but the first. Where all brackets and commas are
+             too many, those in strings are not counted: strings are removed from the text by
+             their quotes, a piece at a time
 
 Every C call handles one piece, or at most the allowed number of values, so that the event loop is
 never blocked for long.
@@ -22,6 +23,8 @@ import msgspec
 from edge.endpoints import Endpoint
 from edge.untyped_json import decode_any
 from middlewares.problem import Problem, expected
+
+from .common_turns import CommonTurn, check_turns
 
 Fields = Mapping[str, msgspec.Raw]
 
@@ -55,6 +58,8 @@ MANY_OBJECTS, MANY_VALUES = 2_000, 8_000
 """Braces and commas above which a body between the two is large."""
 PIECE = 128 << 10
 """Bytes that are searched or decoded in one C call."""
+_COUNTED = 1 << 20
+"""Bytes in which one character is counted in one C call."""
 
 _TURNS = ("messages", "input")
 _TOOLS = ("tools", "functions")
@@ -92,16 +97,21 @@ def check_few(fields: Fields) -> None:
         raise _over("metadata", MOST_METADATA, "members")
 
 
-def check_all(row: Endpoint, fields: Fields) -> None:
+def check_all(row: Endpoint, fields: Fields) -> dict[str, bool]:
     """Raise Problem for any other limit that a large body exceeds.
 
-    Invalid JSON and wrong types are left to the decoder of the request.
+    Returns for members with turns whether all of these are of the common kinds
+    (`edge.requests.common_turns`). Invalid JSON and wrong types are left to the decoder of the
+    request.
     """
-    _check_values(fields)
+    common: dict[str, bool] = {}
+    if not _has_few_values(fields):
+        _check_values(fields)
     check_few(fields)
     if row.conversation:
         for name in _TURNS:
-            _check_turns(fields, name)
+            if name in fields and (known := _check_turns(fields, name)) is not None:
+                common[name] = known
     else:
         for name in row.required:
             _check_inputs(fields, name)
@@ -114,6 +124,7 @@ def check_all(row: Endpoint, fields: Fields) -> None:
     for name in _FORMS:
         if name in fields:
             _check_names(fields[name], name)
+    return common
 
 
 def decoded(raw: msgspec.Raw | bytes) -> Any:
@@ -149,6 +160,26 @@ def _with_pieces(value: Any) -> Any:
     return value
 
 
+def _has_few_values(fields: Fields) -> bool:
+    """Whether the limits of values would hold if strings were values too."""
+    size, values = sum(map(len, fields.values())), len(fields)
+    sparse = size + values <= MOST_VALUES
+    if sparse and size <= 2 * MOST_CONTAINERS:  # an object or array has two brackets
+        return True
+    containers = 0
+    for raw in fields.values():
+        text = memoryview(raw)
+        for at in range(0, len(text), _COUNTED):
+            piece = bytes(text[at : at + _COUNTED])
+            brackets = piece.count(b"{") + piece.count(b"[")
+            containers += brackets
+            if not sparse:
+                values += brackets + piece.count(b",")
+            if containers > MOST_CONTAINERS or values > MOST_VALUES:
+                return False
+    return True
+
+
 def _check_values(fields: Fields) -> None:
     containers, values = 0, len(fields)
     for name, raw in fields.items():
@@ -180,14 +211,35 @@ def counted(raw: msgspec.Raw) -> Iterator[tuple[int, int]]:
         yield outside.count(b"{") + outside.count(b"["), outside.count(b",")
 
 
-def _check_turns(fields: Fields, name: str) -> None:
+def _check_turns(fields: Fields, name: str) -> bool | None:
+    """Check turns and their parts; whether all are of the common kinds, None if not decided."""
+    common: bool | None = None
+    try:
+        turns = check_turns(fields[name])
+        common = True
+        if not isinstance(turns, list) or (len(turns) <= MOST_MESSAGES and _have_few_parts(turns)):
+            return common
+    except RecursionError:
+        pass
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        common = False
     items = _items(fields.get(name))
     if len(items) > MOST_MESSAGES:
         what = "messages" if name == "messages" else "items"
         raise _over(name, MOST_MESSAGES, what)
     for at, item in enumerate(items):
-        if len(item) > MOST_PARTS:
+        if len(item) > 2 * MOST_PARTS:  # a part has a character and a comma
             _check_parts(item, f"{name}[{at}]", _PARTED)
+    return common
+
+
+def _have_few_parts(turns: list[CommonTurn]) -> bool:
+    """Whether no turn, and no part of one, has more parts than it may."""
+    for turn in turns:
+        for held in (turn.content, turn.output):
+            if type(held) is list and (len(held) > MOST_PARTS or not _have_few_parts(held)):
+                return False
+    return True
 
 
 def _check_parts(item: msgspec.Raw, path: str, names: tuple[str, ...]) -> None:

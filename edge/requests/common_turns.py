@@ -16,7 +16,7 @@ class _Caching(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     ttl: msgspec.Raw = _NONE
 
 
-class _CommonTurn(msgspec.Struct, forbid_unknown_fields=True):
+class CommonTurn(msgspec.Struct, forbid_unknown_fields=True):
     """A message, item or part of the common kinds.
 
     Decoding checks each of several members of one name.
@@ -42,7 +42,7 @@ class _CommonTurn(msgspec.Struct, forbid_unknown_fields=True):
         | None
     ) = None
     role: msgspec.Raw = _NONE
-    content: "str | list[_CommonTurn] | None" = None
+    content: "str | list[CommonTurn] | None" = None
     text: msgspec.Raw = _NONE
     cache_control: _Caching | None = None
     id: msgspec.Raw = _NONE
@@ -58,8 +58,8 @@ class _CommonTurn(msgspec.Struct, forbid_unknown_fields=True):
     refusal: msgspec.Raw = _NONE
     call_id: msgspec.Raw = _NONE
     arguments: msgspec.Raw = _NONE
-    output: "str | list[_CommonTurn] | None" = None
-    summary: "list[_CommonTurn] | None" = None
+    output: "str | list[CommonTurn] | None" = None
+    summary: "list[CommonTurn] | None" = None
     encrypted_content: msgspec.Raw = _NONE
     status: msgspec.Raw = _NONE
     phase: msgspec.Raw = _NONE
@@ -84,7 +84,7 @@ class _CommonTool(msgspec.Struct, forbid_unknown_fields=True):
     eager_input_streaming: msgspec.Raw = _NONE
 
 
-check_turns = msgspec.json.Decoder(str | list[_CommonTurn] | None).decode
+check_turns = msgspec.json.Decoder(str | list[CommonTurn] | None).decode
 """Raises a DecodeError unless all messages, items and parts are of the common kinds."""
 check_tools = msgspec.json.Decoder(list[_CommonTool] | None).decode
 """The same for tools: those that the caller runs."""

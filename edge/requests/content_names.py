@@ -15,7 +15,7 @@ members in it. Values stay the bytes they came in; JSON that is not compact is e
 without spaces and duplicates.
 """
 
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from functools import partial
 from typing import Self
 
@@ -144,6 +144,7 @@ _USUALLY: dict[str, Callable[[msgspec.Raw], object]] = {
     **dict.fromkeys(_TOOLS, check_tools),
 }
 _LIST, _OBJECT, _STRING = b'[{"'
+_UNKNOWN_KINDS: Mapping[str, bool] = {}
 _IMAGE_CALL = "image_generation_call"
 _IMAGES = "image_generation"
 _decode_objects = msgspec.json.Decoder(list[dict[str, msgspec.Raw]]).decode
@@ -172,10 +173,13 @@ class _Fault(Exception):
         return self._refusal(path)
 
 
-def check_contents(fields: Fields, *, files: bool = False) -> bool:
+def check_contents(
+    fields: Fields, *, files: bool = False, common: Mapping[str, bool] = _UNKNOWN_KINDS
+) -> bool:
     """Raise Problem for a member that must not pass; members that are encoded again are replaced.
 
     files: whether `file_id` may stand in turns; what it names is then checked elsewhere.
+    common: members of which it is known whether all their turns are of the common kinds.
 
     Returns whether all turns and tools are of the common kinds, which hold no unseen input
     (`edge.requests.unseen_input`).
@@ -186,9 +190,14 @@ def check_contents(fields: Fields, *, files: bool = False) -> bool:
         for name in fields:
             usually = _USUALLY.get(name)
             if usually is not None:
-                try:
-                    usually(fields[name])
-                except (msgspec.DecodeError, UnicodeDecodeError):
+                known = common.get(name)
+                if known is None:
+                    try:
+                        usually(fields[name])
+                        known = True
+                    except (msgspec.DecodeError, UnicodeDecodeError):
+                        known = False
+                if not known:
                     usual = False
                     _enter(fields, name, _TOOL if name in _TOOLS else turns, 0)
         if not _USUAL.issuperset(fields):

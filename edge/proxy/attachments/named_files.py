@@ -1,5 +1,7 @@
 """The check of a body whose parts may name files of the caller by their ids."""
 
+from collections.abc import Mapping
+
 import msgspec
 
 from edge.endpoints import Endpoint
@@ -25,13 +27,15 @@ def too_many(param: str) -> Problem:
     return Problem("invalid_request", message=message, param=param, issue=issue)
 
 
-def check_with_files(row: Endpoint, fields: dict[str, msgspec.Raw]) -> bool:
+def check_with_files(
+    row: Endpoint, fields: dict[str, msgspec.Raw], common: Mapping[str, bool] = {}
+) -> bool:
     """See `check_contents`. Conversations that are forwarded may have ids in their media parts:
     each attempt resolves those (`edge.proxy.attachments`), and a count asks no upstream about them
     (`edge.api.count_tokens`). Jobs may have them in their images.
     Every other id is refused."""
     try:
-        return check_contents(fields)
+        return check_contents(fields, common=common)
     except Problem as problem:
         named = (problem.param or "").endswith("file_id")
         if named and row.handler == "jobs":

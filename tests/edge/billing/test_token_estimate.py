@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.billing.media_tokens import LARGEST_IMAGE, image_size
+from edge.billing.media_tokens import LARGEST_IMAGE, image_size, media_in
 from edge.billing.token_estimate import UNSEEN, Estimator, Weight, weigh, weigh_bytes, weigh_text
 from edge.dialects.conversation import (
     Audio,
@@ -655,3 +655,15 @@ def test_view_of_one_principal_learns_and_estimates_for_it() -> None:
         one.learn("m", Weight(10_000.0), 6000)
     assert one.estimate("m", Weight(1000.0)) == estimator.estimate("m", Weight(1000.0), "one") < 700
     assert estimator.for_principal("two").estimate("m", Weight(1000.0)) == 1000
+
+
+def test_media_in_finds_base64_of_any_place_and_length_that_counts() -> None:
+    chance = random.Random(3)
+    for _ in range(300):
+        length = chance.choice((1000, 1023, 1024, 1025, 1100, 3000))
+        run = "".join(chance.choices("ABCxyz019+/_-", k=length))
+        text = "".join(chance.choices("ab c\n,.", k=chance.randrange(5000)))
+        body = {"a": text, "source": {"type": "base64", "data": run}, "b": text[:77]}
+        found, tokens = media_in(json.dumps(body).encode())
+        assert found == (length if length >= 1024 else 0)
+        assert (tokens > 0) is (found > 0)

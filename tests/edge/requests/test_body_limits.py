@@ -142,6 +142,44 @@ def test_values_are_counted_outside_of_strings_wherever_a_piece_ends(
             assert tuple(map(sum, zip(*found, strict=True))) == counted(value), value
 
 
+def test_check_all_counts_values_exactly_wherever_strings_have_brackets_and_commas(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    chance = random.Random(11)
+    words = ["", "a", "[", ",,", '"{', "\\", "[{," * 3]
+    refused = 0
+    for _ in range(400):
+        items = [chance.choice(words) for _ in range(chance.randrange(40))]
+        lists = [items[at : at + 4] for at in range(0, len(items), 4)]
+        body = {"model": chance.choice(words), "metadata": lists}
+        containers = 1 + len(lists)
+        values = 2 + containers + max(0, len(lists) - 1) + sum(len(one) - 1 for one in lists)
+        for most_containers, most_values in ((8, 4000), (4000, 30)):
+            monkeypatch.setattr(body_limits, "MOST_CONTAINERS", most_containers)
+            monkeypatch.setattr(body_limits, "MOST_VALUES", most_values)
+            over = containers > most_containers or values > most_values
+            refused += over
+            try:
+                check_all(BY_NAME["messages"], fields(json.dumps(body)))
+                assert not over
+            except Problem:
+                assert over
+    assert 100 < refused < 700
+
+
+def test_check_all_knows_turns_of_the_common_kinds() -> None:
+    row = BY_NAME["chat.completions"]
+    assert check_all(row, fields('{"messages":[{"role":"user","content":"a"}]}')) == {
+        "messages": True
+    }
+    assert check_all(row, fields('{"messages":[{"type":"image"}],"input":"a"}')) == {
+        "messages": False,
+        "input": True,
+    }
+    unreadable = b'{"messages":[{"role":"user","content":"\xff"}]}'
+    assert check_all(row, fields(unreadable)) == {"messages": False}
+
+
 def test_decoded_in_pieces_is_what_is_decoded_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     value = {"a": [1, "x" * 50, {"b": [[], {}, None] * 20}], "c": "é" * 100, "d": 1.5}
     raw = msgspec.Raw(json.dumps(value).encode())
