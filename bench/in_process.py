@@ -32,15 +32,33 @@ async def ask(
     count: int,
     at_once: int,
     headers: Sequence[tuple[bytes, bytes]] = (),
+    *,
+    status: int = 200,
 ) -> None:
     """Send so many requests of Chat to a `ScriptedGateway`, `at_once` of them at a time, and drop
-    what it keeps of them. Raises SystemExit for a status other than 200."""
+    what it keeps of them. Raises SystemExit for a status other than `status`."""
 
     async def some(number: int) -> None:
         for _ in range(number):
-            await _ask_once(gateway, body, headers)
+            await _ask_once(gateway, "POST", "/v1/chat/completions", body, headers, status)
 
-    await asyncio.gather(*(some(count // at_once) for _ in range(at_once)))
+    if at_once == 1:
+        await some(count)
+    else:
+        await asyncio.gather(*(some(count // at_once) for _ in range(at_once)))
+    _drop(gateway)
+
+
+async def get(
+    gateway: Any, path: str, kept: Callable[[MutableMapping[str, Any]], object] | None = None
+) -> None:
+    """Read `path` of a `ScriptedGateway`. kept: called with each message of the answer. Raises
+    SystemExit for a status other than 200."""
+    await _ask_once(gateway, "GET", path, b"", (), 200, kept)
+    _drop(gateway)
+
+
+def _drop(gateway: Any) -> None:
     for kept in (
         *(gateway.upstream.requests, gateway.upstream.responses),
         *(gateway.exchanges, gateway.log),
@@ -48,12 +66,20 @@ async def ask(
         kept.clear()
 
 
-async def _ask_once(gateway: Any, body: bytes, headers: Sequence[tuple[bytes, bytes]]) -> None:
+async def _ask_once(
+    gateway: Any,
+    method: str,
+    path: str,
+    body: bytes,
+    headers: Sequence[tuple[bytes, bytes]],
+    wanted: int,
+    kept: Callable[[MutableMapping[str, Any]], object] | None = None,
+) -> None:
     scope: dict[str, Any] = {
         "type": "http",
         "http_version": "1.1",
-        "method": "POST",
-        "path": "/v1/chat/completions",
+        "method": method,
+        "path": path,
         "query_string": b"",
         "headers": [_JSON, *headers],
         "client": ("127.0.0.1", 1),
@@ -70,10 +96,13 @@ async def _ask_once(gateway: Any, body: bytes, headers: Sequence[tuple[bytes, by
     async def send(message: MutableMapping[str, Any]) -> None:
         nonlocal status
         status = message.get("status", status)
+        if kept is not None:
+            kept(message)
 
     await gateway.app(scope, receive, send)
-    if status != 200:
-        raise SystemExit(f"status {status}: {gateway.exchanges[-1].reason}")
+    if status != wanted:
+        reason = gateway.exchanges[-1].reason if gateway.exchanges else ""
+        raise SystemExit(f"{path}: status {status}: {reason}")
 
 
 def instructions(

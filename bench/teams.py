@@ -28,7 +28,7 @@ import uvloop
 
 from . import in_process
 
-_PLAN = {
+PLAN = {
     "id": "bench",
     "requests": "600M/min",
     "tokens": "600M/min",
@@ -39,7 +39,7 @@ _PLAN = {
     ],
     "overflow": "credits",
 }
-_ANSWER = json.dumps(
+ANSWER = json.dumps(
     {
         "id": "c1",
         "object": "chat.completion",
@@ -55,7 +55,7 @@ _ANSWER = json.dumps(
         "usage": {"prompt_tokens": 30, "completion_tokens": 50, "total_tokens": 80},
     }
 ).encode()
-_BODY = json.dumps(
+BODY = json.dumps(
     {
         "model": "m1",
         "max_tokens": 1000,
@@ -105,7 +105,7 @@ async def subject(team: bool, url: str) -> Subject:
     counters = RedisCounters(url, timeout=10.0, quarantine=0.0) if url else None
     if counters is not None:
         await counters.start()
-    answer = Answer([_ANSWER], headers=[(b"content-type", b"application/json")])
+    answer = Answer([ANSWER], headers=[(b"content-type", b"application/json")])
     store = MemoryKeyStore()
     whose = await store.teams.insert(new_team(plan="bench")) if team else None
     key, secret = new_key(plan="bench", team=whose.id if whose else None)
@@ -116,7 +116,7 @@ async def subject(team: bool, url: str) -> Subject:
         Scripted(answer),
         document={
             **in_process.DOCUMENT,
-            "plans": [_PLAN],
+            "plans": [PLAN],
             "auth": {"mode": "keys"},
             "limits": {"safety_net": "600M/min"},
         },
@@ -130,7 +130,7 @@ async def subject(team: bool, url: str) -> Subject:
 
 async def ask(to: Subject, count: int, at_once: int) -> None:
     """Send so many requests, `at_once` of them at a time."""
-    await in_process.ask(to.gateway, _BODY, count, at_once, [(b"x-api-key", to.secret)])
+    await in_process.ask(to.gateway, BODY, count, at_once, [(b"x-api-key", to.secret)])
 
 
 async def _cpu(url: str, count: int, rounds: int, at_once: int) -> list[tuple[float, float]]:

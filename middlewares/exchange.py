@@ -69,7 +69,7 @@ class Team(msgspec.Struct, frozen=True):
     limits: Mapping[str, Any] | None = None
 
 
-class Principal(msgspec.Struct, frozen=True):
+class Principal(msgspec.Struct, frozen=True, gc=False):
     """The authenticated caller.
 
     models, endpoints: allow-lists; None allows all. plan: id of a plan, or None.

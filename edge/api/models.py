@@ -36,6 +36,7 @@ class ModelsApp:
     def __init__(self, catalog: Catalog, brand: str) -> None:
         self._catalog = catalog
         self._brand = brand
+        self._written: dict[int, tuple[Model, orjson.Fragment]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange.of(scope)
@@ -85,11 +86,20 @@ class ModelsApp:
             models = models[-limit:] if backwards else models[:limit]
         return {
             "object": "list",
-            "data": [self._describe(model) for model in models],
+            "data": [self._listed(model) for model in models],
             "first_id": models[0].id if models else None,
             "last_id": models[-1].id if models else None,
             "has_more": more,
         }
+
+    def _listed(self, model: Model) -> orjson.Fragment:
+        """`_describe` as JSON, written once for each model of the catalog."""
+        found = self._written.get(id(model))
+        if found is None:
+            # The model is kept with it, so that no other gets its id.
+            written = orjson.Fragment(orjson.dumps(self._describe(model)))
+            found = self._written[id(model)] = model, written
+        return found[1]
 
     def _describe(self, model: Model) -> dict[str, Any]:
         created = datetime.fromtimestamp(model.created, UTC)

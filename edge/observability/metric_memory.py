@@ -31,9 +31,10 @@ from middlewares.prometheus_internals import (
     sum_of_processes,
 )
 
-_SLOT = 8 << 20
-"""Bytes for the values of one process, about 40,000. Unused pages take no memory."""
-_ALL = 256 << 20
+_SLOT = 32 << 20
+"""Bytes for the values of one process, about 160,000: a hundred for each of 1,500 models. Unused
+pages take no memory."""
+_ALL = 1 << 30
 """Bytes for all slots together."""
 _HEAD = struct.Struct("=iiq")
 """The head of a slot: bytes used, process id, values without room."""

@@ -55,7 +55,7 @@ class KeyPrefixes(NamedTuple):
         return "test" if _OF_TEST.fullmatch(shown) else "live"
 
 
-class Key(msgspec.Struct, frozen=True, kw_only=True):
+class Key(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One API key as stored: everything but its secret.
 
     Times are Unix seconds. `models`, `endpoints` and `networks` (CIDR) are allow-lists; None

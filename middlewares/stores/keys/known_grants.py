@@ -28,10 +28,12 @@ _AT_ONCE = 200
 """Grants of a team replaced without a pause."""
 
 
-class Grant(msgspec.Struct, frozen=True):
+class Grant(msgspec.Struct, frozen=True, gc=False):
     """What one secret opens, prepared for the hot path.
 
     `until`: Unix seconds; -inf when the key or its team is not usable. `networks` None allows all.
+    The garbage collector visits neither grants nor their keys and principals (`gc=False`), which
+    are many and in no cycle.
     """
 
     key: Key

@@ -10,7 +10,7 @@ the group of tag "", rows without a team or an owner in that of "". Credits are 
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import msgspec
 
@@ -127,20 +127,64 @@ def day_text(number: int) -> str:
     return datetime.fromtimestamp(number * DAY, UTC).strftime("%Y-%m-%d")
 
 
-def parts_of(since: float, until: float) -> tuple[int, int, list[tuple[int, float, float]]]:
-    """A period as first and last whole day, and what is left at its ends: of each part its day,
-    and its times. There is no whole day where the first is after the last."""
+class Part(NamedTuple):
+    """Times of one day. sign: 1 adds the rows of this time, -1 takes them off the whole day."""
+
+    day: int
+    since: float
+    until: float
+    sign: int = 1
+
+    @property
+    def seconds(self) -> float:
+        return self.until - self.since
+
+
+class Parts(NamedTuple):
+    """A period as its first and last whole day, and parts of days. There is no whole day where the
+    first is after the last."""
+
+    first: int
+    last: int
+    rest: list[Part]
+
+
+def parts_of(since: float, until: float) -> Parts:
+    """A period as whole days and what is left at its ends."""
     begin, end = int(since // DAY), int(until // DAY)
     first = begin if since == begin * DAY else begin + 1
     rest = []
     if first > end:  # both within one day
-        rest.append((begin, since, until))
+        rest.append(Part(begin, since, until))
     else:
         if first > begin:
-            rest.append((begin, since, float(first * DAY)))
+            rest.append(Part(begin, since, float(first * DAY)))
         if until > end * DAY:
-            rest.append((end, float(end * DAY), until))
-    return first, end - 1, [part for part in rest if part[1] < part[2]]
+            rest.append(Part(end, float(end * DAY), until))
+    return Parts(first, end - 1, [part for part in rest if part.seconds > 0])
+
+
+def shortest_parts(since: float, until: float, now: float) -> Parts:
+    """`parts_of`, but a part of a day that has more rows than the rest of the day is the whole day
+    less that rest: half a day is the longest part, and a period that ends now has none today.
+
+    now: Unix seconds after which there are few rows or none.
+    """
+    first, last, rest = parts_of(since, until)
+    kept: list[Part] = []
+    for part in rest:
+        begin, end = float(part.day * DAY), float((part.day + 1) * DAY)
+        others = [Part(part.day, begin, part.since, -1), Part(part.day, part.until, end, -1)]
+        seconds = sum(max(0.0, min(other.until, now) - other.since) for other in others)
+        if seconds >= min(part.until, now) - part.since:
+            kept.append(part)
+            continue
+        # The days of a period's ends are next to its whole days.
+        if first > last:
+            first = last = part.day
+        first, last = min(first, part.day), max(last, part.day)
+        kept += [other for other in others if other.seconds > 0]
+    return Parts(first, last, kept)
 
 
 def split_tags(tags: str) -> Iterator[str]:

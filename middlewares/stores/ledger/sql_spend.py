@@ -1,13 +1,15 @@
 """Spend read from SQLite or PostgreSQL: whole days from the roll-ups, the rest from the ledger.
 
-Theory of operation. A question goes to the smallest table that has its columns. Groups by tag have
-two sections: rows without tags, from the tables that count each row once, and each tag, from the
-tables of tags. A page is a range of an index (`_Section.lead`: the columns that groups are
-sorted by first), which ends where the page is full or after `SCAN` rows of the table; so it
-is short, and not the last, where few rows of the range count.
+Theory of operation. A question goes to the smallest table that has its columns. The rows of a part
+of a day are added, or those of the rest of that day are taken off its sums, whichever are fewer.
+Groups by tag have two sections: rows without tags, from the tables that count each row once, and
+each tag, from the tables of tags. A page is a range of an index (`_Section.lead`: the columns that
+groups are sorted by first), which ends where the page is full or after `SCAN` rows of the table; so
+it is short, and not the last, where few rows of the range count.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from time import time
 from typing import Any
 
 import msgspec
@@ -51,11 +53,13 @@ from .spend import (
     Filters,
     Group,
     Grouped,
+    Part,
+    Parts,
     Spend,
     added,
     group,
     ordered,
-    parts_of,
+    shortest_parts,
 )
 
 SCAN = 30_000
@@ -144,15 +148,15 @@ class _Section:
             wanted.append(c.tagged == self._tagged)
         return select(*self._dimensions(c), *[c[name] for name in SUMS]).where(*wanted)
 
-    def of_ledger(self, dialect: str, day: int, since: float, until: float) -> Select[Any]:
-        """The rows of a part of a day, each as sums of one."""
+    def of_ledger(self, dialect: str, part: Part) -> Select[Any]:
+        """The rows of a part of a day, each as sums of one, negative where they are taken off."""
         c = ledger.c
         columns: dict[str, Any] = {name: c[name] for name in c.keys()}  # noqa: SIM118
-        columns["day"] = literal(day, BigInteger)
+        columns["day"] = literal(part.day, BigInteger)
         if "key" not in self._given:  # a range of accounts is read from the index by time, too
             columns["account"] = c.account.op("||")(literal_column("''"))
         source: Any = ledger
-        wanted = [c.kind == "use", c.at >= since, c.at < until]
+        wanted = [c.kind == "use", c.at >= part.since, c.at < part.until]
         if self.tags:
             each = each_tag(dialect)
             columns["tag"] = each.c.value
@@ -160,9 +164,10 @@ class _Section:
             wanted += [c.tags != "", each.c.value != ""]
         elif self._tagged is not None:
             wanted.append((c.tags != "") if self._tagged else (c.tags == ""))
-        one = literal(1, BigInteger)
+        one = literal(part.sign, BigInteger)
         failed = case((c.ended.in_(sorted(FAILED)), one), else_=literal(0, BigInteger))
-        sums = [one.label("requests"), failed.label("errors"), *[c[name] for name in _COUNTED]]
+        counted = [c[name] if part.sign > 0 else (-c[name]).label(name) for name in _COUNTED]
+        sums = [one.label("requests"), failed.label("errors"), *counted]
         rows = select(*self._dimensions(columns), *sums).select_from(source)
         return rows.where(*wanted, *self._filtered(columns))
 
@@ -204,10 +209,11 @@ def _sections(by: tuple[Dimension, ...], filters: Filters, *, purposes: bool) ->
 
 
 class SqlSpend:
-    """Reads groups and sums."""
+    """Reads groups and sums. clock: Unix seconds."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, clock: Callable[[], float] = time) -> None:
         self._database = database
+        self._clock = clock
 
     async def grouped(
         self,
@@ -222,7 +228,7 @@ class SqlSpend:
     ) -> Grouped:
         """See `LedgerStore.grouped`; limit None: all groups."""
         dimensions = ordered(by)
-        period = parts_of(since, until)
+        period = shortest_parts(since, until, self._clock())
         async with self._database.read() as connection:
             found: list[tuple[_Values, Spend]] = []
             following: Cursor | None = None
@@ -288,7 +294,7 @@ class _Page:
         self,
         connection: AsyncConnection,
         section: _Section,
-        period: tuple[int, int, list[tuple[int, float, float]]],
+        period: Parts,
         start: Cursor,
         limit: int | None,
     ) -> None:
@@ -311,7 +317,8 @@ class _Page:
                 raise
             rows = (await self._connection.execute(statement(_by_halves))).all()
         by = len(self._section.by)
-        found = [(tuple(row[:by]), _spend(row[by:])) for row in rows if row[by] is not None]
+        sums = [(tuple(row[:by]), _spend(row[by:])) for row in rows if row[by] is not None]
+        found = [each for each in sums if each[1].requests]
         if self._limit is not None and len(found) > self._limit:
             found = found[: self._limit]
             return found, found[-1][0] if found else self._start or None
@@ -335,7 +342,8 @@ class _Page:
         section, (first, last, rest) = self._section, self._period
         dialect = self._connection.dialect.name
         parts = [section.of_table(dialect, first, last)] if first <= last else []
-        parts += [section.of_ledger(dialect, *part) for part in rest]
+        parts += [section.of_ledger(dialect, part) for part in rest]
+        takes_off = any(part.sign < 0 for part in rest)
         if not parts:
             return None
         parts = [part.where(*self._range(part, end)) for part in parts]
@@ -346,6 +354,8 @@ class _Page:
             groups = select(*dimensions, *sums(source.c))
             if dimensions:
                 groups = groups.group_by(*dimensions).order_by(*dimensions)
+                if takes_off:  # else there is a row for each group
+                    groups = groups.having(func.sum(source.c.requests) > 0)
             return groups if self._limit is None else groups.limit(self._limit + 1)
 
         return statement

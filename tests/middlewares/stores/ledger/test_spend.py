@@ -4,9 +4,12 @@ import asyncio
 import random
 from collections.abc import Iterator, Sequence
 from itertools import combinations, pairwise
+from math import nextafter
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec.structs import astuple
 
 from middlewares.stores.keys.sql import Database, SqlKeyStore
@@ -28,6 +31,7 @@ from middlewares.stores.ledger.spend import (
     is_after,
     ordered,
     parts_of,
+    shortest_parts,
 )
 from middlewares.stores.ledger.sql import SqlLedgerStore, write_row
 from middlewares.stores.sql import tables
@@ -235,6 +239,8 @@ PERIODS: list[tuple[float, float]] = [
     (MIDNIGHT - DAY, MIDNIGHT + DAY + 0.5),
     (0.0, MIDNIGHT + 30 * DAY),
     (MIDNIGHT + 9 * DAY, MIDNIGHT + 12 * DAY),
+    (MIDNIGHT + 9 * DAY + 3600.5, MIDNIGHT + 10 * DAY - 7200.25),
+    (MIDNIGHT + 9 * DAY + 3600.0, MIDNIGHT + 11 * DAY - 0.5),
 ]
 
 
@@ -250,11 +256,35 @@ def test_parts_of_a_period_cover_it_once() -> None:
     for since, until in PERIODS:
         first, last, rest = parts_of(since, until)
         days = [(float(day * DAY), float((day + 1) * DAY)) for day in range(first, last + 1)]
-        parts = sorted([*days, *[(begin, end) for _, begin, end in rest]])
+        parts = sorted([*days, *[(begin, end) for _, begin, end, _ in rest]])
         assert parts[0][0] == since
         assert parts[-1][1] == until
         assert all(one[1] == two[0] for one, two in pairwise(parts))
-        assert all(day * DAY <= begin < end <= (day + 1) * DAY for day, begin, end in rest)
+        assert all(day * DAY <= begin < end <= (day + 1) * DAY for day, begin, end, _ in rest)
+
+
+_instants = st.floats(0, 6 * DAY) | st.integers(0, 6 * 24).map(lambda hours: hours * 3600.0)
+
+
+@given(_instants, _instants, _instants, st.lists(_instants, max_size=20))
+def test_shortest_parts_of_a_period_count_each_instant_of_it_once(
+    one: float, other: float, now: float, instants: list[float]
+) -> None:
+    since, until = min(one, other), max(one, other)
+    first, last, rest = shortest_parts(since, until, now)
+    for at in [*instants, since, until, nextafter(until, 0)]:
+        counted = int(first <= at // DAY <= last)
+        counted += sum(part.sign for part in rest if part.since <= at < part.until)
+        assert counted == (since <= at < until), (at, first, last, rest)
+
+
+@given(_instants, _instants)
+def test_shortest_parts_of_a_period_read_half_a_day_at_most_and_nothing_of_today(
+    one: float, now: float
+) -> None:
+    for part in shortest_parts(min(one, now), now, now).rest:
+        assert min(part.until, now) - part.since <= DAY / 2
+    assert all(part.since >= now for part in shortest_parts(0.0, now, now).rest)
 
 
 @pytest.fixture(params=["Asia/Kolkata", "America/Los_Angeles"])
