@@ -35,7 +35,7 @@ from edge.upstreams import (
 from edge.upstreams.bodies import BodyTooLarge, read_all
 from edge.upstreams.provider import Provider
 from edge.upstreams.refusal import disclose
-from middlewares.asgi import Receive, Send
+from middlewares.asgi import Receive, Scope, Send
 from middlewares.disconnects import ClientDisconnected
 from middlewares.exchange import Attempt, Exchange, Usage
 from middlewares.problem import Problem
@@ -73,9 +73,9 @@ class AttemptLimits(msgspec.Struct, frozen=True):
 
 
 class UpstreamAttempt:
-    """One attempt. record: its row in the log and the ledger."""
+    """One attempt. record: its row in the log and the ledger. scope: of the request."""
 
-    __slots__ = ("_exchange", "_limits", "_provider", "_record", "_translator")
+    __slots__ = ("_exchange", "_limits", "_provider", "_record", "_scope", "_translator")
 
     def __init__(
         self,
@@ -84,8 +84,10 @@ class UpstreamAttempt:
         translator: Translator,
         provider: Provider,
         limits: AttemptLimits,
+        scope: Scope,
     ) -> None:
         self._exchange = exchange
+        self._scope = scope
         self._record = record
         self._translator = translator
         self._provider = provider
@@ -213,7 +215,9 @@ class UpstreamAttempt:
     ) -> Awaitable[None]:
         exchange = self._exchange
         kind = BudgetCutOffStream if exchange.cut_off else ResponseStream
-        return self._relay_stream(kind(exchange, self._translator, send), opening, receive)
+        return self._relay_stream(
+            kind(exchange, self._scope, self._translator, send), opening, receive
+        )
 
     async def _relay_stream(
         self, stream: ResponseStream, opening: Awaitable[Response], receive: Receive

@@ -162,9 +162,9 @@ class Forwarder:
         opening = OneUse(opening)
         attempt: UpstreamAttempt
         if exchange.row.answer == "json":
-            attempt = UpstreamAttempt(exchange, record, translator, provider, limits)
+            attempt = UpstreamAttempt(exchange, record, translator, provider, limits, scope)
         elif exchange.row.answer == "transcript":
-            attempt = TranscriptAttempt(exchange, record, translator, provider, limits)
+            attempt = TranscriptAttempt(exchange, record, translator, provider, limits, scope)
         else:
             attempt = MediaAttempt(
                 exchange,
@@ -172,8 +172,8 @@ class Forwarder:
                 translator,
                 provider,
                 limits,
+                scope,
                 links=self._image_links,
-                scope=scope,
             )
         await attempt.run(opening, receive, send)
         self._learn(exchange)

@@ -45,9 +45,14 @@ class MediaStream(ResponseStream):
     __slots__ = ("_strings",)
 
     def __init__(
-        self, exchange: Exchange, translator: Translator, send: Send, strings: LongStrings
+        self,
+        exchange: Exchange,
+        scope: Scope,
+        translator: Translator,
+        send: Send,
+        strings: LongStrings,
     ) -> None:
-        super().__init__(exchange, translator, restoring(send, strings))
+        super().__init__(exchange, scope, translator, restoring(send, strings))
         self._strings = strings
 
     def on_disconnect(self) -> None:
@@ -62,10 +67,10 @@ class MediaStream(ResponseStream):
 class MediaAttempt(UpstreamAttempt):
     """One attempt at an endpoint of images or speech.
 
-    links: makes images what the caller wants, links or base64. scope: of the request.
+    links: makes images what the caller wants, links or base64.
     """
 
-    __slots__ = ("_links", "_scope", "_strings")
+    __slots__ = ("_links", "_strings")
 
     def __init__(
         self,
@@ -74,18 +79,17 @@ class MediaAttempt(UpstreamAttempt):
         translator: Translator,
         provider: Provider,
         limits: AttemptLimits,
+        scope: Scope,
         *,
         links: ImageLinks | None,
-        scope: Scope,
     ) -> None:
-        super().__init__(exchange, record, translator, provider, limits)
+        super().__init__(exchange, record, translator, provider, limits, scope)
         self._links = links
-        self._scope = scope
 
     async def _run_stream(self, opening: Awaitable[Response], receive: Receive, send: Send) -> None:
         self._strings = strings = LongStrings(lines=True)
         try:
-            stream = MediaStream(self._exchange, self._translator, send, strings)
+            stream = MediaStream(self._exchange, self._scope, self._translator, send, strings)
             await self._relay_stream(stream, opening, receive)
         finally:
             strings.close()

@@ -12,9 +12,9 @@ from typing import Any
 from edge.dialects.errors import failed_by
 from edge.dialects.passthrough import Relay, UpstreamError
 from edge.dialects.token_counts import TOKEN, output_tokens
-from edge.upstreams import Header, Response, UpstreamFailure, pump
+from edge.upstreams import FRAMING, Header, Response, UpstreamFailure, pump
 from edge.upstreams.bodies import BOM
-from middlewares.asgi import Message, Send, offer
+from middlewares.asgi import Message, Scope, Send, offer
 from middlewares.exchange import Exchange, FailureEncoder, cost_of
 from middlewares.pricing import decimal
 from middlewares.problem import Problem
@@ -49,6 +49,7 @@ class ResponseStream:
         "_held",
         "_ping",
         "_relay",
+        "_scope",
         "_send",
         "_settle",
         "_splitter",
@@ -57,8 +58,11 @@ class ResponseStream:
         "started",
     )
 
-    def __init__(self, exchange: Exchange, translator: Translator, send: Send) -> None:
+    def __init__(
+        self, exchange: Exchange, scope: Scope, translator: Translator, send: Send
+    ) -> None:
         self.exchange = exchange
+        self._scope = scope
         self.started = exchange.headers_sent_early
         self._committed = False
         self._disconnected = False
@@ -95,6 +99,8 @@ class ResponseStream:
     async def run(self, response: Response, watchdog: Watchdog) -> None:
         """Hold frames until the first content, then send each read at once."""
         self._watchdog = watchdog
+        # Those of some providers are 3 KB.
+        response.headers = [pair for pair in response.headers if pair[0] in FRAMING]
         relay = self._relay
         try:
             await pump(response, self._on_read)
@@ -168,6 +174,8 @@ class ResponseStream:
         self._committed = True
         exchange = self.exchange
         release_request(exchange)
+        if exchange.row.answer == "json" and not exchange.trace_id:  # else links or spans need them
+            self._scope["headers"] = []
         exchange.first_content = now = perf_counter()
         exchange.upstream_seconds = now - exchange.attempts[0].started
         self._watchdog.content_started()

@@ -59,6 +59,10 @@ def is_repeatable(body: RequestBody) -> bool:
     return isinstance(body, RepeatableBody) and not isinstance(body, AsyncIterator)
 
 
+FRAMING = frozenset((b"content-length", b"transfer-encoding"))
+"""Headers of a response that say where its body ends, which its connection still needs."""
+
+
 class Response(Protocol):
     """A response whose head has arrived."""
 

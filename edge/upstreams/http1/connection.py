@@ -26,6 +26,7 @@ from typing import Any, Protocol
 import httptools
 
 from edge.upstreams import (
+    FRAMING,
     Disconnected,
     Malformed,
     Phase,
@@ -457,7 +458,7 @@ class Connection(asyncio.Protocol):
         exchange = self.exchange
         if exchange is None or not exchange.status or exchange.complete:
             return
-        if not any(n in (b"content-length", b"transfer-encoding") for n, _ in exchange.headers):
+        if not any(name in FRAMING for name, _ in exchange.headers):
             exchange.complete = True
             self._finish(exchange)
             exchange.wake()
