@@ -220,29 +220,29 @@ class _Weigher:
 
     def block(self, block: Block) -> None:
         self.tokens += _BLOCK
-        match block:
-            case Text():
-                self.texts.append(block.text)
+        if isinstance(block, Text):
+            self.texts.append(block.text)
+            if block.citations:
                 self.texts += (citation.quoted for citation in block.citations)
-            case ToolCall():
-                self.tokens += _CALL
-                self.texts += (block.namespace, block.name, block.arguments)
-            case ToolResult():
-                self.tokens += _CALL
-                for part in block.content:
-                    self.block(part)
-            case Thinking():
-                self.texts.append(block.text)
-                if block.signature is not None:
-                    self.tokens += len(block.signature.data) // _OPAQUE
-            case Image():
-                self.fixed += image_tokens(block.data) if block.data else LARGEST_IMAGE
-            case Document():
-                self.document(block)
-            case Audio():
-                self.fixed += audio_tokens(block.data, block.format)
-            case _:
-                self.texts.append(block.text)
+        elif isinstance(block, ToolCall):
+            self.tokens += _CALL
+            self.texts += (block.namespace, block.name, block.arguments)
+        elif isinstance(block, ToolResult):
+            self.tokens += _CALL
+            for part in block.content:
+                self.block(part)
+        elif isinstance(block, Thinking):
+            self.texts.append(block.text)
+            if block.signature is not None:
+                self.tokens += len(block.signature.data) // _OPAQUE
+        elif isinstance(block, Image):
+            self.fixed += image_tokens(block.data) if block.data else LARGEST_IMAGE
+        elif isinstance(block, Document):
+            self.document(block)
+        elif isinstance(block, Audio):
+            self.fixed += audio_tokens(block.data, block.format)
+        else:
+            self.texts.append(block.text)
 
     def document(self, document: Document) -> None:
         self.texts += (document.name, document.context, document.text)

@@ -247,8 +247,8 @@ class Conversation(Struct, kw_only=True):
     tier: "auto", "default", "priority" or "flex" (OpenAI's words).
     user: id of the caller's own user. session: a stable id of the conversation, for caches.
     metadata: the caller's own members.
-    large: as in `Exchange`. legacy_functions: the caller sends `functions` and is answered with
-        `function_call`.
+    large: long texts are written in pieces (`edge.requests.body_limits`).
+    legacy_functions: the caller sends `functions` and is answered with `function_call`.
     bag: members of the caller's body that only its own vendor knows, unchanged.
     dropped: what the target's dialect cannot express, each in a few words; for the log.
     """

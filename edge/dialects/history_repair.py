@@ -48,9 +48,11 @@ def repair_turns(turns: Sequence[Turn]) -> list[Turn]:
     """`turns` with every call answered in the user's turn after it. The input is not changed."""
     merged = _merged(turns)
     known: set[str] = set()
+    at = _regular(merged, known)
+    if at == len(merged):
+        return merged
     repeated: dict[str, int] = {}
-    out: list[Turn] = []
-    at = 0
+    out = merged[:at]
     while at < len(merged):
         turn = merged[at]
         at += 1
@@ -67,6 +69,55 @@ def repair_turns(turns: Sequence[Turn]) -> list[Turn]:
     return _merged(out)
 
 
+def _regular(merged: list[Turn], known: set[str]) -> int:
+    """The number of turns at the beginning that need no repair, as nearly all do: each call has an
+    id of its own, and the next turn begins with the results of all, in their order.
+
+    Ends before a turn of the assistant, or at the end. known: the ids of the calls are added to it.
+    """
+    calls: list[ToolCall] = []
+    answered: set[str] = set()
+    regular = 0
+    for at, turn in enumerate(merged):
+        if turn.role == "assistant":
+            if calls:
+                return regular
+            regular = at
+            known |= answered
+            answered.clear()
+            calls = [block for block in turn.blocks if type(block) is ToolCall]
+        elif calls or any(type(block) is ToolResult for block in turn.blocks):
+            if turn.role != "user" or not _answers(turn.blocks, calls, known, answered):
+                return regular
+            calls = []
+    return regular if calls else len(merged)
+
+
+def _answers(
+    blocks: list[Block], calls: list[ToolCall], known: set[str], answered: set[str]
+) -> bool:
+    """Whether `blocks` begin with the results of `calls`, and have no others.
+
+    answered: the ids of the calls are added to it.
+    """
+    if len(blocks) < len(calls):
+        return False
+    for call, result in zip(calls, blocks, strict=False):
+        id_ = call.id
+        if (
+            type(result) is not ToolResult
+            or result.id != id_
+            or result.custom is not call.custom
+            or not id_
+            or id_ in known
+            or id_ in answered
+            or not all(map(_says_something, result.content))
+        ):
+            return False
+        answered.add(id_)
+    return not any(type(block) is ToolResult for block in blocks[len(calls) :])
+
+
 def _merged(turns: Iterable[Turn]) -> list[Turn]:
     out: list[Turn] = []
     for turn in turns:
@@ -81,11 +132,13 @@ def _merged(turns: Iterable[Turn]) -> list[Turn]:
 
 
 def _says_something(block: Block) -> bool:
-    match block:
-        case Text() | Refusal():
-            return bool(block.text) and not block.text.isspace()
-        case Thinking():
-            return bool(block.text) or block.signature is not None
+    kind = type(block)
+    if kind is ToolCall or kind is ToolResult:
+        return True
+    if isinstance(block, Text | Refusal):
+        return bool(block.text) and not block.text.isspace()
+    if isinstance(block, Thinking):
+        return bool(block.text) or block.signature is not None
     return True
 
 

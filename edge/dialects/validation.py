@@ -1,7 +1,7 @@
 """Validation of the values in a caller's body; a refusal names the value's path."""
 
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Callable, Collection
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -10,6 +10,9 @@ from middlewares.problem import Problem, expected, invalid_value
 
 from .passthrough import UNREADABLE, Fields
 
+_T = TypeVar("_T")
+
+_decode_entries = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _encode = msgspec.json.Encoder().encode
 
 
@@ -93,6 +96,43 @@ class Members:
         """An array."""
         value = self.get(name)
         return None if value is None else array(value, name)
+
+    def is_array(self, name: str) -> bool:
+        """Whether the member is an array."""
+        raw = self._fields.get(name)
+        return raw is not None and bytes(memoryview(raw)[:1]) == b"["
+
+    def each(
+        self,
+        name: str,
+        usual: Callable[[msgspec.Raw], _T | None],
+        read: Callable[[Any, str], _T],
+    ) -> list[_T] | None:
+        """What each entry of an array is read as; None when absent.
+
+        usual: reads an entry of usual form, of others None. read: reads any entry, decoded, with
+        its path; raises Problem. Every entry is decoded before one is refused.
+        """
+        self._known.add(name)
+        raw = self._fields.get(name)
+        if raw is None:
+            return None
+        try:
+            entries = _decode_entries(raw)
+        except UNREADABLE:
+            values = enumerate(self.items(name) or ())
+            return [read(value, f"{name}[{at}]") for at, value in values]
+        out: list[_T] = []
+        try:
+            for at, entry in enumerate(entries):
+                made = usual(entry)
+                if made is None:
+                    made = read(decoded(entry), f"{name}[{at}]")
+                out.append(made)
+        except (*UNREADABLE, Problem):
+            self.items(name)
+            raise
+        return out
 
 
 def read_top_k(members: Members) -> int | None:

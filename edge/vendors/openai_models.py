@@ -5,7 +5,10 @@ accepts the older, plainer forms. Source: OpenAI's model pages and guide to reas
 """
 
 import re
+from functools import lru_cache
 
+_MODELS = 256
+"""Names of models whose capabilities are kept: each call and message of a history needs them."""
 _REASONING = re.compile(r"o[1-9]|codex")
 _GPT = re.compile(r"gpt-(\d+)(?:\.(\d+))?")
 
@@ -16,6 +19,7 @@ _NEWEST = ("none", "low", "medium", "high", "xhigh")
 _ORDER = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 
 
+@lru_cache(_MODELS)
 def is_openai(model: str) -> bool:
     """Whether OpenAI serves `model` itself; its open weights (gpt-oss) do not count."""
     name = _bare(model)
@@ -24,6 +28,7 @@ def is_openai(model: str) -> bool:
     return name.startswith(("gpt-", "chatgpt-", "codex-")) or bool(_REASONING.match(name))
 
 
+@lru_cache(_MODELS)
 def reasons(model: str) -> bool:
     """Whether `model` is a reasoning model of OpenAI: the o-series, GPT-5 and later, Codex.
 

@@ -227,8 +227,14 @@ def _url(source: dict[str, Any], path: str) -> str:
 
 
 def _thinking(block: dict[str, Any], path: str) -> Thinking:
-    text = string(block.get("thinking") or "", f"{path}.thinking")
-    signature = string(block.get("signature") or "", f"{path}.signature")
+    return signed_thinking(
+        string(block.get("thinking") or "", f"{path}.thinking"),
+        string(block.get("signature") or "", f"{path}.signature"),
+    )
+
+
+def signed_thinking(text: str, signature: str) -> Thinking:
+    """Thinking with its signature, which may be "", as it came: the vendor's own, or packed."""
     if not signature:
         return Thinking(text=text)
     unpacked = signatures.unpack(signature) or Signature(origin=_ORIGIN, data=signature)

@@ -6,6 +6,7 @@ and are noted, since the vendor's clients add some with each release.
 """
 
 import re
+from functools import partial
 from hashlib import sha256
 from typing import Any
 
@@ -25,6 +26,7 @@ from middlewares.problem import Problem, expected
 
 from .read_blocks import BlockReader, cache_of
 from .read_tools import read_choice, read_tools
+from .read_turns import usual_turn
 
 _EFFORTS = ("low", "medium", "high", "xhigh", "max")
 _TIERS = {"auto": "auto", "standard_only": "default"}
@@ -100,23 +102,22 @@ def _system(members: Members, blocks: BlockReader) -> list[Text]:
 
 
 def _turns(members: Members, blocks: BlockReader) -> list[Turn]:
-    messages = members.items("messages")
-    if not messages:
+    """Each message as a turn."""
+    turns = members.each("messages", usual_turn, partial(_turn, blocks))
+    if not turns:
         raise expected("messages", "at least one message")
-    turns: list[Turn] = []
-    for at, entry in enumerate(messages):
-        path = f"messages[{at}]"
-        message = mapping(entry, path)
-        content, where = message.get("content"), f"{path}.content"
-        match one_of(message.get("role"), f"{path}.role", ("user", "assistant", "system")):
-            case "system":
-                turns.append(Turn("system", [*blocks.texts(content, where)]))
-            case "assistant":
-                blocks_ = blocks.content(content, where, never=_NOT_BY_ASSISTANT)
-                turns.append(Turn("assistant", blocks_))
-            case _:
-                turns.append(Turn("user", blocks.content(content, where, never=_NOT_BY_USER)))
     return turns
+
+
+def _turn(blocks: BlockReader, entry: Any, path: str) -> Turn:
+    message = mapping(entry, path)
+    content, where = message.get("content"), f"{path}.content"
+    match one_of(message.get("role"), f"{path}.role", ("user", "assistant", "system")):
+        case "system":
+            return Turn("system", [*blocks.texts(content, where)])
+        case "assistant":
+            return Turn("assistant", blocks.content(content, where, never=_NOT_BY_ASSISTANT))
+    return Turn("user", blocks.content(content, where, never=_NOT_BY_USER))
 
 
 def _stop(members: Members) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ A `tool` message is a turn of the user. Gaps and duplicates in the history are l
 `function_call` lacks.
 """
 
+from functools import partial
 from typing import Any
 
 from edge.dialects.conversation import (
@@ -18,41 +19,43 @@ from edge.dialects.conversation import (
     ToolResult,
     Turn,
 )
-from edge.dialects.validation import array, json_text, mapping, one_of, string
+from edge.dialects.validation import Members, array, json_text, mapping, one_of, string
 from middlewares.problem import expected
 
 from .read_parts import cache_of, read_content, read_thinking, result_content
+from .read_turns import usual_turn
 from .tool_calls import text_of
 
 _ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 _INSTRUCTING = ("system", "developer")
 
 
-def read_messages(messages: list[Any]) -> tuple[list[Text], list[Turn]]:
+def read_messages(members: Members) -> tuple[list[Text], list[Turn]]:
     """Leading instructions, and the turns after them. Raises Problem with the message's path."""
-    if not messages:
+    read = members.each("messages", usual_turn, partial(_turn, _LegacyIds()))
+    if read is None:
+        raise expected("messages", "an array of messages", code="missing_required_parameter")
+    if not read:
         raise expected("messages", "at least one message")
     system: list[Text] = []
-    turns: list[Turn] = []
-    legacy = _LegacyIds()
-    for at, entry in enumerate(messages):
-        path = f"messages[{at}]"
-        message = mapping(entry, path)
-        role = one_of(message.get("role"), f"{path}.role", _ROLES)
-        if role in _INSTRUCTING:
-            texts = _instruction(message, path)
-            if turns:
-                turns.append(Turn("system", list(texts)))
-            else:
-                system += texts
-        elif role == "assistant":
-            turns.append(Turn("assistant", _assistant(message, path, legacy)))
-        elif role == "user":
-            blocks = read_content(message.get("content"), f"{path}.content")
-            turns.append(Turn("user", _marked(blocks, message)))
-        else:
-            turns.append(Turn("user", [_result(message, role, path, legacy)]))
-    return system, turns
+    for at, turn in enumerate(read):
+        if turn.role != "system":
+            return system, read[at:]
+        system += [block for block in turn.blocks if isinstance(block, Text)]
+    return system, []
+
+
+def _turn(legacy: "_LegacyIds", entry: Any, path: str) -> Turn:
+    message = mapping(entry, path)
+    role = one_of(message.get("role"), f"{path}.role", _ROLES)
+    if role in _INSTRUCTING:
+        return Turn("system", [*_instruction(message, path)])
+    if role == "assistant":
+        return Turn("assistant", _assistant(message, path, legacy))
+    if role == "user":
+        blocks = read_content(message.get("content"), f"{path}.content")
+        return Turn("user", _marked(blocks, message))
+    return Turn("user", [_result(message, role, path, legacy)])
 
 
 class _LegacyIds:

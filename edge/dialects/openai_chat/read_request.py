@@ -33,11 +33,8 @@ _SEEN = ("model", "tool_choice", "function_call", "parallel_tool_calls")
 def read(fields: Fields) -> Conversation:
     """The conversation in a body of chat completions. Raises Problem."""
     members = Members(fields)
-    messages = members.items("messages")
-    if messages is None:
-        raise expected("messages", "an array of messages", code="missing_required_parameter")
     dropped: list[str] = []
-    system, turns = read_messages(messages)
+    system, turns = read_messages(members)
     tools, legacy = read_tools(members, dropped)
     _refuse_sound(members)
     alternatives = members.count("top_logprobs", 0)

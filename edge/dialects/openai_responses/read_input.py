@@ -18,11 +18,11 @@ Anything else is refused: input of the user is never dropped silently.
 from collections.abc import Callable
 from typing import Any
 
+from msgspec import Raw
+
 from edge.dialects.conversation import (
     Block,
-    Origin,
     Refusal,
-    Signature,
     Text,
     Thinking,
     Tool,
@@ -31,11 +31,12 @@ from edge.dialects.conversation import (
     Turn,
 )
 from edge.dialects.signatures import unpack
-from edge.dialects.validation import array, json_text, mapping, one_of, string
+from edge.dialects.validation import Members, array, json_text, mapping, one_of, string
 from middlewares.problem import expected
 
-from .read_parts import parts_text, read_content, read_output
+from .read_parts import parts_text, read_content, read_output, reasoning_signature
 from .read_tools import read_tool_list
+from .read_usual_items import usual_item
 
 _ROLES = ("user", "assistant", "system", "developer")
 _VENDORS = (
@@ -69,20 +70,30 @@ class InputReader:
         self.tools: list[Tool] = []
         self.dropped: list[str] = []
 
-    def read(self, value: Any) -> None:
+    def read(self, members: Members) -> None:
         """Decode the member `input`: a string, or an array of items."""
-        if isinstance(value, str):
-            self._add("user", [Text(text=value)])
+        if members.is_array("input"):
+            members.each("input", self._usual, self._entry)
             return
-        if not isinstance(value, list):
+        value = members.get("input")
+        if not isinstance(value, str):
             code = "missing_required_parameter" if value is None else ""
             raise expected("input", "a string or an array of items", code=code)
-        for at, item in enumerate(value):
-            path = f"input[{at}]"
-            if isinstance(item, str):
-                self._add("user", [Text(text=item)])
-            else:
-                self._item(mapping(item, path), path)
+        self._add("user", [Text(text=value)])
+
+    def _usual(self, entry: Raw) -> bool | None:
+        turn = usual_item(entry)
+        if turn is None:
+            return None
+        self._add(turn.role, turn.blocks)
+        return True
+
+    def _entry(self, item: Any, path: str) -> bool:
+        if isinstance(item, str):
+            self._add("user", [Text(text=item)])
+        else:
+            self._item(mapping(item, path), path)
+        return True
 
     def _item(self, item: Item, path: str) -> None:
         kind = item.get("type")
@@ -168,12 +179,12 @@ class InputReader:
         text = parts_text(item.get("summary"), f"{path}.summary")
         text = text or parts_text(item.get("content"), f"{path}.content")
         encrypted = string(item.get("encrypted_content") or "", f"{path}.encrypted_content")
-        signature = unpack(encrypted)
-        if signature is None and encrypted:
-            id_ = string(item.get("id") or "", f"{path}.id")
-            signature = Signature(
-                origin=Origin("responses"), data=encrypted, id=id_, redacted=not text
-            )
+        id_ = (
+            string(item.get("id") or "", f"{path}.id")
+            if encrypted and not unpack(encrypted)
+            else ""
+        )
+        signature = reasoning_signature(encrypted, id_, text)
         if text or signature is not None:
             self._add("assistant", [Thinking(text=text, signature=signature)])
 

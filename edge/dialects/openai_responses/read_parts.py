@@ -9,10 +9,13 @@ from edge.dialects.conversation import (
     Citation,
     Document,
     Image,
+    Origin,
     Refusal,
+    Signature,
     Text,
 )
 from edge.dialects.data_urls import read_data_url, sniffed
+from edge.dialects.signatures import unpack
 from edge.dialects.validation import array, mapping, string
 from middlewares.problem import expected
 
@@ -147,3 +150,15 @@ def parts_text(parts: Any, path: str) -> str:
         here = f"{path}[{at}]"
         texts.append(string(mapping(part, here).get("text"), f"{here}.text"))
     return "\n\n".join(filter(None, texts))
+
+
+def reasoning_signature(encrypted: str, id_: str, text: str) -> Signature | None:
+    """The signature in the encrypted content of a reasoning item, as its maker or as we packed it.
+
+    text: of the reasoning, in clear.
+    """
+    if not encrypted:
+        return None
+    return unpack(encrypted) or Signature(
+        origin=Origin("responses"), data=encrypted, id=id_, redacted=not text
+    )

@@ -45,7 +45,7 @@ def read(fields: Fields) -> Conversation:
     instructions = members.text("instructions")
     if instructions:
         given.system.append(Text(text=instructions))
-    given.read(members.get("input"))
+    given.read(members)
     tools += [tool for tool in given.tools if tool.full_name not in {t.full_name for t in tools}]
     choice = read_choice(members, tools)
     parallel = members.flag("parallel_tool_calls")
