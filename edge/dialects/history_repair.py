@@ -48,7 +48,7 @@ def repair_turns(turns: Sequence[Turn]) -> list[Turn]:
     """`turns` with every call answered in the user's turn after it. The input is not changed."""
     merged = _merged(turns)
     known: set[str] = set()
-    at = _regular(merged, known)
+    at = count_regular(merged, known)
     if at == len(merged):
         return merged
     repeated: dict[str, int] = {}
@@ -69,7 +69,7 @@ def repair_turns(turns: Sequence[Turn]) -> list[Turn]:
     return _merged(out)
 
 
-def _regular(merged: list[Turn], known: set[str]) -> int:
+def count_regular(merged: list[Turn], known: set[str]) -> int:
     """The number of turns at the beginning that need no repair, as nearly all do: each call has an
     id of its own, and the next turn begins with the results of all, in their order.
 
@@ -121,7 +121,7 @@ def _answers(
 def _merged(turns: Iterable[Turn]) -> list[Turn]:
     out: list[Turn] = []
     for turn in turns:
-        blocks = [block for block in turn.blocks if _says_something(block)]
+        blocks = list(filter(_says_something, turn.blocks))
         if not blocks:
             continue
         if out and out[-1].role == turn.role:

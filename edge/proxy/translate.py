@@ -79,6 +79,7 @@ _WEB_SEARCH = "web_search_options"
 """The member of a chat that offers web search; answers do not count the searches."""
 _STATE_MEMBERS = ("previous_response_id", "conversation", "background", "prompt")
 """Members of the Responses API that refer to stored state."""
+_TOOL_BLOCKS = (b'"tool_use"', b'"tool_result"')
 _TOOL_BLOCK = re.compile(rb'"type"\s*:\s*"tool_(?:use|result)"')
 """A call or a result as Anthropic writes it; within text the quotes would be escaped."""
 _decode_tools = msgspec.json.Decoder(list[dict[str, msgspec.Raw]]).decode
@@ -227,7 +228,7 @@ def _has_anthropic_tools(fields: Fields) -> bool:
     upstreams refuse them, so such a chat is translated.
     """
     messages = bytes(fields.get("messages", b""))
-    if messages.find(b'"tool_') >= 0 and found(_TOOL_BLOCK, messages):
+    if any(messages.find(block) >= 0 for block in _TOOL_BLOCKS) and found(_TOOL_BLOCK, messages):
         return True
     tools = fields.get("tools")
     if tools is None or bytes(tools).find(b'"input_schema"') < 0:

@@ -42,21 +42,22 @@ class BlockWriter:
 
     def write(self, block: Block) -> Written | None:
         """The block, or None if it has no content. Raises Problem if it cannot be expressed."""
+        # The most frequent first: a conversation has thousands.
+        if isinstance(block, ToolResult):
+            return self._result(block)
+        if isinstance(block, ToolCall):
+            return _marked(self._tools.call(block), block.cache)
+        if isinstance(block, Text):
+            return _marked({"type": "text", "text": block.text}, block.cache)
+        if isinstance(block, Thinking):
+            return self._thinking(block)
         match block:
-            case Text():
-                return _marked({"type": "text", "text": block.text}, block.cache)
             case Refusal():
                 return {"type": "text", "text": block.text}
             case Image():
                 return _image(block)
             case Document():
                 return _document(block)
-            case ToolCall():
-                return _marked(self._tools.call(block), block.cache)
-            case ToolResult():
-                return self._result(block)
-            case Thinking():
-                return self._thinking(block)
             case Audio():
                 raise Problem("audio_not_supported_by_model", param=block.at or None)
 
@@ -70,7 +71,13 @@ class BlockWriter:
             "type": "tool_result",
             "tool_use_id": tool_names.call_id(result.id, "anthropic"),
         }
-        content = [part for part in map(self.write, result.content) if part is not None]
+        held = result.content
+        if len(held) == 1 and isinstance(only := held[0], Text) and only.cache is None:
+            written["content"] = only.text
+            if result.failed:
+                written["is_error"] = True
+            return _marked(written, result.cache)
+        content = [part for part in map(self.write, held) if part is not None]
         if len(content) == 1 and content[0].keys() == {"type", "text"}:
             written["content"] = content[0]["text"]
         elif content:

@@ -87,11 +87,12 @@ class MessageList:
 
     def _written(self, role: str, blocks: list[Block]) -> list[Written]:
         content: list[Written] = []
+        never, write = _NOT_BY[role], self._blocks.write
         for block in blocks:
-            if isinstance(block, _NOT_BY[role]):
+            if isinstance(block, never):
                 self._blocks.drop(f"{type(block).__name__} in a turn of the {role}")
                 continue
-            written = self._blocks.write(block)
+            written = write(block)
             if written is not None:
                 content.append(written)
         return content

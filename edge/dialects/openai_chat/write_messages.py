@@ -103,9 +103,10 @@ def _result(result: ToolResult, model: str, attached: list[Block]) -> Message:
     """The message of a result; other content is added to `attached`."""
     lines: list[str] = []
     for block in result.content:
+        if isinstance(block, Text):
+            lines.append(block.text)
+            continue
         match block:
-            case Text():
-                lines.append(block.text)
             case Image():
                 lines.append(_IMAGE_BELOW)
                 attached.append(block)
@@ -200,15 +201,16 @@ def _assistant(
     left: list[str] = []
     signature: msgspec.Raw | None = None
     for block in turn.blocks:
+        if isinstance(block, ToolCall):
+            calls.append(tools.call(block))
+            if signature is not None:
+                calls[-1]["extra_content"], signature = signature, None
+            continue
         match block:
             case Text():
                 texts.append(block.text)
             case Refusal():
                 refusals.append(block.text)
-            case ToolCall():
-                calls.append(tools.call(block))
-                if signature is not None:
-                    calls[-1]["extra_content"], signature = signature, None
             case Thinking() if (unpacked := _call_signature(block.signature, target)) is not None:
                 signature, behind = unpacked
                 if behind and calls:

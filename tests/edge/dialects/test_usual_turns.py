@@ -197,5 +197,5 @@ def test_repair_regular_turns_equals_repairing_them(
     ]
     quick = repair_turns(turns)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(history_repair, "_regular", lambda _turns, _known: 0)
+        patch.setattr(history_repair, "count_regular", lambda _turns, _known: 0)
         assert repair_turns(turns) == quick
