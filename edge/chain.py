@@ -69,7 +69,7 @@ LARGEST_IMAGE_FILE = 50 << 20
 
 class Parts(msgspec.Struct, frozen=True):
     """The settings, stores and apps that the layers need. spans: writes the spans of requests;
-    None makes no traces. log: takes an event name and fields.
+    None makes no traces. log: takes an event name and its fields, a dict that it may keep.
     stopped: see `ErrorsMiddleware`. failed: see `FallbackMiddleware`. open_apps: of open
     endpoints, by name. form_sources: see `IntakeMiddleware`."""
 
@@ -89,7 +89,7 @@ class Parts(msgspec.Struct, frozen=True):
     uploads: Uploads
     metrics: Metrics
     estimator: Estimator
-    log: Callable[..., Any]
+    log: Callable[[str, dict[str, Any]], Any]
     health_app: ASGIApp
     admin_app: ASGIApp
     dashboard_app: ASGIApp
@@ -418,9 +418,13 @@ def compose(app: ASGIApp, parts: Parts, layers: Sequence[Layer] = LAYERS) -> Cha
     closers = []
     for layer in reversed(layers):
         outer = layer.make(app, parts)
-        if outer is not app and hasattr(outer, "aclose"):
+        if outer is app:
+            continue
+        if hasattr(outer, "aclose"):
             closers.append(outer.aclose)
-        app = outer
+        # A call of a bound method stays in the interpreter; one of an object with `__call__` goes
+        # through its type.
+        app = getattr(outer, "__call__", outer)  # noqa: B004
     return Chain(app, tuple(reversed(closers)))
 
 

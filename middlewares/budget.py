@@ -127,7 +127,8 @@ outcome, status, on_hangup
         budget, team_budget = quote.budget, quote.team_budget
         entry_id = exchange.request_id or uuid4().hex
         hold = None
-        if (budget.limited or team_budget is not None) and (amount := _max_cost(quote)):
+        limited = budget.windows or budget.credits  # `Budget.limited`, without its call
+        if (limited or team_budget is not None) and (amount := _max_cost(quote)):
             team = None if team_budget is None else team_account(principal, team_budget)
             if self._accounts is not None:
                 hold = self._accounts.reserve_now(principal.id, entry_id, amount, budget, team)

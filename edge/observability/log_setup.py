@@ -98,18 +98,19 @@ def dropped_lines() -> int:
     return sink.dropped if isinstance(sink, LineSink) else 0
 
 
-def info_logger() -> Callable[..., Any]:
+def info_logger() -> Callable[[str, dict[str, Any]], Any]:
     """A faster `info` of structlog, as it is configured now, for frequent events: for JSON lines it
-    calls our two processors directly.
+    calls our two processors directly. It takes an event and its fields, a dict that it keeps.
     """
     config = structlog.get_config()
     if config["processors"] != [_stamp, _render] or not logging.getLogger().isEnabledFor(
         logging.INFO
     ):
-        return structlog.get_logger().info  # type: ignore[no-any-return]
+        say = structlog.get_logger().info
+        return lambda event, fields: say(event, **fields)
     take = config["logger_factory"]().line
 
-    def info(event: str, **fields: Any) -> None:
+    def info(event: str, fields: dict[str, Any]) -> None:
         fields["event"] = event
         take(_render(None, "info", _stamp(None, "info", fields)))
 

@@ -110,6 +110,7 @@ def _attempt(attempt: Attempt) -> dict[str, Any]:
 class RequestLogMiddleware:
     """Log one line per request when it has ended.
 
+    log: takes an event name and its fields, a dict that it may keep.
     quiet: whether a finished exchange gets no line.
 
     Reads:   every field
@@ -125,7 +126,7 @@ class RequestLogMiddleware:
         self,
         app: ASGIApp,
         *,
-        log: Callable[..., Any],
+        log: Callable[[str, dict[str, Any]], Any],
         quiet: Callable[[Exchange], bool] = lambda _exchange: False,
     ) -> None:
         self.app = app
@@ -140,4 +141,4 @@ class RequestLogMiddleware:
             await self.app(scope, receive, send)
         finally:
             if not self._quiet(exchange):
-                self._log("request", **request_line(scope, exchange, perf_counter()))
+                self._log("request", request_line(scope, exchange, perf_counter()))

@@ -39,7 +39,14 @@ from .form_settings import with_form_settings
 from .image_links import ImageLinks
 from .media_attempt import MediaAttempt
 from .transcript_attempt import TranscriptAttempt
-from .translate import CLIENTS, FilesTranslator, FormTranslator, Translator, translator_for
+from .translate import (
+    CLIENTS,
+    FilesTranslator,
+    FormTranslator,
+    Translator,
+    passthrough_for,
+    translator_for,
+)
 from .upstream_request import open_response, with_content_type
 
 
@@ -212,22 +219,33 @@ class Forwarder:
         """The request of `fields` for `candidate`, and the translator of its answer. Raises
         Problem. context: headers of the trace."""
         target, prices = candidate.target, candidate.prices
-        translator = translator_for(
-            exchange,
-            provider.dialects,
-            candidate.model,
-            estimator=self._estimator,
-            clients=self._clients,
-            allow_passthrough=self._allow_passthrough,
-            max_answer=self._limits.max_stream,
-            foreign=candidate.foreign,
-            disclose=provider.disclose,
-            price=prices,
-            # Links of an upstream in this process lead nowhere.
-            vendor_links=self._vendor_links and bool(provider.base_url),
-            json_edits=provider.json_edits,
-            fields=fields,
-        )
+        translator: Translator | None = None
+        if self._allow_passthrough:
+            translator = passthrough_for(
+                exchange,
+                provider.dialects,
+                candidate.model,
+                fields,
+                candidate.foreign,
+                provider.disclose,
+            )
+        if translator is None:
+            translator = translator_for(
+                exchange,
+                provider.dialects,
+                candidate.model,
+                estimator=self._estimator,
+                clients=self._clients,
+                allow_passthrough=False,
+                max_answer=self._limits.max_stream,
+                foreign=candidate.foreign,
+                disclose=provider.disclose,
+                price=prices,
+                # Links of an upstream in this process lead nowhere.
+                vendor_links=self._vendor_links and bool(provider.base_url),
+                json_edits=provider.json_edits,
+                fields=fields,
+            )
         if translator is None:
             raise _not_offered(exchange, provider)
         exchange.dropped = dropped = translator.dropped

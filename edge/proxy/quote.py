@@ -115,7 +115,7 @@ class Quoter:
             fields = {**fields, **limits.added}
         estimate = max_input = exchange.estimate
         runs = MAX_RUNS
-        if budget.limited or team_budget is not None:
+        if budget.windows or budget.credits or team_budget is not None:  # `limited`, spelled out
             runs = 1
             hour = limits.hour_is_dearer and caches_for_an_hour(fields)
             if asked or hour:

@@ -139,6 +139,25 @@ class FormTranslator(Translator, Protocol):
         ...
 
 
+def passthrough_for(
+    exchange: Exchange,
+    dialects: Collection[Dialect],
+    target_model: TargetModel,
+    fields: Fields,
+    foreign: int,
+    disclose: bool,
+) -> "Passthrough | None":
+    """The translator that passes a conversation to an upstream of its own dialect; None where
+    `translator_for` finds another. See there."""
+    row: Endpoint = exchange.row
+    native = row.dialect
+    if native not in dialects or native is None or not row.upstream_path or not row.translated:
+        return None
+    if row.codec == "chat" and (speaks_responses(fields) or _has_anthropic_tools(fields)):
+        return None
+    return Passthrough(exchange, native, target_model, fields, foreign=foreign, disclose=disclose)
+
+
 def translator_for(
     exchange: Exchange,
     dialects: Collection[Dialect],
@@ -191,16 +210,12 @@ def translator_for(
         most = 2 * exchange.size + exchange.estimate + _MAX_PREFIX
         target_model = replace(target_model, context=most)
         return Passthrough(exchange, exchange.dialect, target_model, fields, disclose=disclose)
-    chat = row.codec == "chat"
-    borrowed = chat and speaks_responses(fields)
-    allow_passthrough = allow_passthrough and not (
-        chat and (borrowed or _has_anthropic_tools(fields))
-    )
+    if allow_passthrough:
+        passing = passthrough_for(exchange, dialects, target_model, fields, foreign, disclose)
+        if passing is not None:
+            return passing
+    borrowed = row.codec == "chat" and speaks_responses(fields)
     native = row.dialect if row.upstream_path else None
-    if native is not None and native in dialects and allow_passthrough:
-        return Passthrough(
-            exchange, native, target_model, fields, foreign=foreign, disclose=disclose
-        )
     assert row.codec is not None
     client = clients[row.codec]
     read = _read_responses if borrowed else client.read

@@ -317,7 +317,7 @@ class ScriptedGateway:
             uploads=uploads_of(self.settings),
             metrics=self.metrics,
             estimator=self.estimator,
-            log=lambda event, **fields: self.log.append({"event": event, **fields}),
+            log=lambda event, fields: self.log.append({"event": event, **fields}),
             health_app=health_app(
                 self.settings,
                 self.metrics,

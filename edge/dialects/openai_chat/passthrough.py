@@ -24,6 +24,7 @@ with choices.
 import re
 from collections.abc import Callable
 from copy import copy
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -142,7 +143,7 @@ def prepare(fields: Fields, model: str, stream: bool, *, family: str = "") -> by
     out = {**fields, "model": msgspec.Raw(encode(model))}
     if "messages" in out:
         out["messages"] = without_packed_thinking(out["messages"])
-        if is_openai(family or model) or refuses_unknown(family or model):
+        if _refuses_thinking(family or model):
             out["messages"] = without_thinking(out["messages"])
     if stream:
         options = fields.get("stream_options", _NO_OPTIONS)
@@ -153,6 +154,12 @@ def prepare(fields: Fields, model: str, stream: bool, *, family: str = "") -> by
             raise invalid_value("stream_options", why) from None
         out["stream_options"] = msgspec.Raw(encode({**requested_model, "include_usage": _TRUE}))
     return encode(out)
+
+
+@lru_cache(1024)
+def _refuses_thinking(model: str) -> bool:
+    """Whether the server of `model` refuses plain-text thinking in a history."""
+    return is_openai(model) or refuses_unknown(model)
 
 
 def _wants_usage(fields: Fields) -> bool:

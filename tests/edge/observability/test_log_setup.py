@@ -40,7 +40,7 @@ def test_configure_json_lines_have_level_time_and_exception(restored: None) -> N
 def test_info_logger_writes_the_lines_of_structlog(form: str, level: str, restored: None) -> None:
     out = Out()
     sink = configure(out=out, form=form, level=level)
-    info_logger()("request", path="/v1", level="of the client", n=1)
+    info_logger()("request", {"path": "/v1", "level": "of the client", "n": 1})
     structlog.get_logger().info("request", path="/v1", level="of the client", n=1)
     sink.flush()
     written = out.getvalue().splitlines()

@@ -5,9 +5,8 @@ import json
 from typing import Any
 
 import pytest
-import structlog
 
-from edge.observability.log_setup import configure
+from edge.observability.log_setup import configure, info_logger
 from edge.observability.request_log import RequestLogMiddleware, request_line
 from edge.upstreams import ConnectFailed, Disconnected
 from middlewares import Attempt, Exchange, Principal, Target, Usage
@@ -270,7 +269,7 @@ async def test_request_log_error_of_the_app_propagates() -> None:
     async def failing(scope: Scope, receive: Receive, send: Send) -> None:
         raise ZeroDivisionError
 
-    app = RequestLogMiddleware(failing, log=lambda event, **fields: None)
+    app = RequestLogMiddleware(failing, log=lambda event, fields: None)
     with pytest.raises(ZeroDivisionError):
         await request(app, "GET", "/")
 
@@ -282,8 +281,7 @@ async def test_request_log_unwritable_output_is_ignored(error: Exception, restor
     gateway = ScriptedGateway(Scripted(Answer([PLAIN], headers=[JSON])))
 
     async def logged(scope: Scope, receive: Receive, send: Send) -> None:
-        log = structlog.get_logger().info
-        await RequestLogMiddleware(gateway.app, log=log)(scope, receive, send)
+        await RequestLogMiddleware(gateway.app, log=info_logger())(scope, receive, send)
 
     assert (await request(logged, "POST", CHAT, json=BODY)).status == 200
     sink.flush()
@@ -300,9 +298,7 @@ async def test_request_log_lifespan_passes() -> None:
     async def nothing(*_: Any) -> Any:
         raise AssertionError
 
-    await RequestLogMiddleware(app, log=lambda *_, **__: None)(
-        {"type": "lifespan"}, nothing, nothing
-    )
+    await RequestLogMiddleware(app, log=lambda *_: None)({"type": "lifespan"}, nothing, nothing)
     assert reached == ["lifespan"]
 
 
@@ -314,7 +310,7 @@ async def test_request_log_quiet_endpoints_are_skipped() -> None:
 
     log = RequestLogMiddleware(
         app,
-        log=lambda _, **line: seen.append(line["path"]),
+        log=lambda _, line: seen.append(line["path"]),
         quiet=lambda exchange: exchange.endpoint == "hush",
     )
     for path in ("/hush", "/loud"):

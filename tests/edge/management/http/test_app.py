@@ -79,7 +79,7 @@ class ManagementAPI:
 
     @property
     def app(self) -> ASGIApp:
-        def log(event: str, **fields: Any) -> None:
+        def log(event: str, fields: dict[str, Any]) -> None:
             self.log.append({"event": event, **fields})
 
         async def inner(scope: Scope, receive: Receive, send: Send) -> None:
