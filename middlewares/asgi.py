@@ -113,14 +113,15 @@ def offer(send: Send, message: Message) -> Awaitable[None] | None:
     awaitable of the rest, to await in a task before the next message.
     """
     steps = send(message).__await__()
-    try:
-        waits_for = next(steps)
-    except StopIteration:
-        return None
-    return _Rest(steps, waits_for)
+    waits_for = next(steps, SENT)
+    return None if waits_for is SENT else Rest(steps, waits_for)
 
 
-class _Rest:
+SENT: Any = object()
+"""What `next` gives for the steps of a `send` that did not wait: cheaper than StopIteration."""
+
+
+class Rest:
     """The rest of an awaitable whose first step has been taken."""
 
     __slots__ = ("_steps", "_waits_for")

@@ -3,13 +3,13 @@
 import logging
 from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import NamedTuple
 
 from .asgi import ASGIApp, Message, Receive, Scope, Send
 from .body import discard_unread
 from .error_kinds import KindChange, changed_kinds
 from .exchange import ErrorStyle, exchange_of
 from .problem import Problem
+from .send_layer import SendLayer
 
 _log = logging.getLogger(__name__)
 _STYLE = ErrorStyle()
@@ -49,7 +49,7 @@ class ErrorsMiddleware:
     Writes:  error_style
     Rejects: internal, upstream_unavailable
     Order:   inside metrics, logs and headers; outside all that may refuse or fail
-    Cost:    wraps send
+    Cost:    wraps send (passed over in streams)
     """
 
     __slots__ = ("_stopped", "_style", "app")
@@ -84,46 +84,22 @@ class ErrorsMiddleware:
             return await self.app(scope, receive, send)
         exchange = exchange_of(scope)
         exchange.error_style = self._style
-        started = streaming = ended = refused = False
-        end: Message | None = None
-        last: Message = {}
-
-        def send_watched(message: Message) -> Awaitable[None]:
-            nonlocal started, streaming, ended, refused, end, last
-            if message["type"] == "http.response.body":
-                if message.get("more_body"):
-                    last = message
-                elif streaming and not message.get("body"):
-                    end = message
-                    return _sent()
-                else:
-                    ended = True
-            elif message["type"] == "http.response.start":
-                started = True
-                refused = message["status"] >= 400
-                for name, value in message.get("headers", ()):
-                    if name == b"content-type":
-                        streaming = value.startswith(b"text/event-stream")
-                        break
-            return send(message)
-
+        watched = _WatchedSend(send)
         try:
-            await self.app(scope, receive, send_watched)
+            await self.app(scope, receive, watched.send)
         except Exception as raised:
             # A second name would make a cycle of this frame and the traceback, which stays until
             # the next garbage collection.
             if not isinstance(raised, Problem):
                 _log.exception("request %s raised", exchange.request_id)
-            state = _State(started, streaming, ended, end, last)
-            if not await _answer(_problem_of(raised), state, scope, receive, send_watched, send):
+            if not await _answer(_problem_of(raised), watched, scope, receive):
                 raise
         except CancelledError:
             if not self._stopped():
                 raise
             problem = Problem("upstream_unavailable", message=_RESTARTING, reason=_STOPPED)
-            state = _State(started, streaming, ended, end, last)
             try:
-                answered = await _answer(problem, state, scope, receive, send_watched, send)
+                answered = await _answer(problem, watched, scope, receive)
             except CancelledError:
                 if not self._stopped():
                     raise
@@ -132,34 +108,52 @@ class ErrorsMiddleware:
                 raise
             return  # there is no time to read the rest of the body
         else:
-            if end is not None:
-                await send(end)
-        if refused and not exchange.body_read:
+            if watched.end is not None:
+                await send(watched.end)
+        if watched.refused and not exchange.body_read:
             await discard_unread(scope, receive)
 
 
-class _State(NamedTuple):
-    """Progress of a response. end: the held last message of a stream; last: the one before it."""
+class _WatchedSend(SendLayer):
+    """`send` that notes the progress of a response. end: the held last message of a stream; last:
+    the one before it."""
 
-    started: bool
-    streaming: bool
-    ended: bool
-    end: Message | None
-    last: Message
+    started: bool = False
+    streaming: bool = False
+    ended: bool = False
+    refused: bool = False
+    end: Message | None = None
+    last: Message = {}
+
+    def send(self, message: Message) -> Awaitable[None]:
+        if message["type"] == "http.response.body":
+            if message.get("more_body"):
+                self.last = message
+            elif self.streaming and not message.get("body"):
+                self.end = message
+                return _sent()
+            else:
+                self.ended = True
+        elif message["type"] == "http.response.start":
+            self.started = True
+            self.refused = message["status"] >= 400
+            for name, value in message.get("headers", ()):
+                if name == b"content-type":
+                    self.streaming = value.startswith(b"text/event-stream")
+                    break
+        return self.outer(message)
 
 
-async def _answer(
-    problem: Problem, state: _State, scope: Scope, receive: Receive, send_watched: Send, send: Send
-) -> bool:
+async def _answer(problem: Problem, sent: _WatchedSend, scope: Scope, receive: Receive) -> bool:
     """Answer with `problem` if still possible; whether the response is finished."""
-    if not state.started:
-        await problem(scope, receive, send_watched)
-    elif state.end is not None and _is_whole(state.last):
-        await send(state.end)  # the answer was complete before the failure
-    elif state.streaming and not state.ended:
+    if not sent.started:
+        await problem(scope, receive, sent.send)
+    elif sent.end is not None and _is_whole(sent.last):
+        await sent.outer(sent.end)  # the answer was complete before the failure
+    elif sent.streaming and not sent.ended:
         event = problem.event(exchange_of(scope))
-        await send({"type": "http.response.body", "body": event})
-    elif state.ended:
+        await sent.outer({"type": "http.response.body", "body": event})
+    elif sent.ended:
         return True
     else:
         problem.cut(exchange_of(scope))

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Iterable
 
 from .asgi import ASGIApp, Header, Message, Receive, Scope, Send
 from .exchange import Exchange, exchange_of
+from .send_layer import SendLayer
 
 Stamp = Callable[[Exchange], Iterable[Header]]
 
@@ -17,7 +18,7 @@ class HeaderStampMiddleware:
     Writes:  nothing
     Rejects: never
     Order:   outside everything whose outcome it reports
-    Cost:    wraps send; one list copy per response
+    Cost:    wraps send (passed over in streams); one list copy per response
     """
 
     __slots__ = ("_stamp", "app")
@@ -30,13 +31,18 @@ class HeaderStampMiddleware:
         """Returns the inner awaitable, so this layer adds no frame to a stream."""
         if scope["type"] != "http":
             return self.app(scope, receive, send)
-        exchange = exchange_of(scope)
-        stamp = self._stamp
+        stamped = _StampedSend(send, exchange_of(scope), self._stamp)
+        return self.app(scope, receive, stamped.send)
 
-        def send_stamped(message: Message) -> Awaitable[None]:
-            if message["type"] == "http.response.start":
-                headers = [*message.get("headers", ()), *stamp(exchange)]
-                message = {**message, "headers": headers}
-            return send(message)
 
-        return self.app(scope, receive, send_stamped)
+class _StampedSend(SendLayer):
+    """`send` that appends headers to the start of a response."""
+
+    exchange: Exchange
+    stamp: Stamp
+
+    def send(self, message: Message) -> Awaitable[None]:
+        if message["type"] == "http.response.start":
+            headers = [*message.get("headers", ()), *self.stamp(self.exchange)]
+            message = {**message, "headers": headers}
+        return self.outer(message)

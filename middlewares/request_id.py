@@ -4,8 +4,9 @@ import random
 from collections.abc import Awaitable, Callable
 from time import time_ns
 
-from .asgi import ASGIApp, Message, Receive, Scope, Send, header
+from .asgi import ASGIApp, Header, Message, Receive, Scope, Send, header
 from .exchange import exchange_of
+from .send_layer import SendLayer
 
 _VERSION_AND_VARIANT = (7 << 76) | (2 << 62)
 
@@ -32,7 +33,7 @@ class RequestIDMiddleware:
     Writes:  request_id, client_request_id
     Rejects: never
     Order:   outermost: every later line of log, header and error carries the id
-    Cost:    one id; wraps send unless `header` is None
+    Cost:    one id; wraps send (passed over in streams) unless `header` is None
     """
 
     __slots__ = ("_header", "_make", "app")
@@ -64,11 +65,16 @@ class RequestIDMiddleware:
         name = self._header
         if name is None:
             return self.app(scope, receive, send)
-        stamp = (name, request_id.encode("ascii"))
+        named = _NamedSend(send, (name, request_id.encode("ascii")))
+        return self.app(scope, receive, named.send)
 
-        def send_named(message: Message) -> Awaitable[None]:
-            if message["type"] == "http.response.start":
-                message = {**message, "headers": [*message.get("headers", ()), stamp]}
-            return send(message)
 
-        return self.app(scope, receive, send_named)
+class _NamedSend(SendLayer):
+    """`send` that appends a header to the start of a response."""
+
+    stamp: Header
+
+    def send(self, message: Message) -> Awaitable[None]:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message.get("headers", ()), self.stamp]}
+        return self.outer(message)

@@ -52,18 +52,18 @@ def last_boundary(buffer: bytes | bytearray, start: int = 0) -> int:
 class Splitter:
     """Whole events out of chunks cut anywhere.
 
-    limit: most bytes one unfinished event may have; Overflow past it.
+    limit: most bytes one unfinished event may have; Overflow past it. tail: an unfinished event.
     """
 
-    __slots__ = ("_limit", "_tail")
+    __slots__ = ("_limit", "tail")
 
     def __init__(self, limit: int = 16 << 20) -> None:
         self._limit = limit
-        self._tail = bytearray()
+        self.tail = bytearray()
 
     def split(self, chunk: bytes) -> bytes:
         """The events completed by `chunk`, as one piece of whole events; b"" when none is."""
-        tail = self._tail
+        tail = self.tail
         if not tail:
             if chunk.endswith(b"\n\n"):
                 return chunk
@@ -87,13 +87,13 @@ class Splitter:
         return whole
 
     def _check(self) -> None:
-        if len(self._tail) > self._limit:
+        if len(self.tail) > self._limit:
             raise Overflow(f"an event is larger than {self._limit} bytes")
 
     def rest(self) -> bytes:
         """What is left at the end of the stream: an event without its blank line, or b""."""
-        rest = bytes(self._tail)
-        self._tail.clear()
+        rest = bytes(self.tail)
+        self.tail.clear()
         return rest
 
 

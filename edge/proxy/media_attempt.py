@@ -58,7 +58,7 @@ class MediaStream(ResponseStream):
     def on_disconnect(self) -> None:
         """See `ResponseStream`. Long strings are dropped, too."""
         super().on_disconnect()
-        self._send = self._drop
+        self._send = self._direct = self._drop
 
     async def _drop(self, message: Message) -> None:
         self._strings.drop(message.get("body", b""))

@@ -4,7 +4,7 @@ Frames are held until the first content; from then on each read of the upstream 
 `send`. The relay makes the bytes to send (`edge.dialects.passthrough.Relay`).
 """
 
-from asyncio import sleep
+from asyncio import get_running_loop, sleep
 from collections.abc import Awaitable
 from time import perf_counter
 from typing import Any
@@ -14,10 +14,11 @@ from edge.dialects.passthrough import Relay, UpstreamError
 from edge.dialects.token_counts import TOKEN, output_tokens
 from edge.upstreams import FRAMING, Header, Response, UpstreamFailure, pump
 from edge.upstreams.bodies import BOM
-from middlewares.asgi import Message, Scope, Send, offer
+from middlewares.asgi import SENT, Message, Rest, Scope, Send
 from middlewares.exchange import Exchange, FailureEncoder, cost_of
 from middlewares.pricing import decimal
 from middlewares.problem import Problem
+from middlewares.send_layer import SendLayer, direct_send
 from middlewares.sse import Overflow, Splitter, before_last, comment
 
 from .translate import Translator
@@ -45,10 +46,15 @@ class ResponseStream:
     __slots__ = (
         "_committed",
         "_cost_sent",
+        "_direct",
+        "_direct_size",
         "_disconnected",
         "_held",
+        "_layers",
+        "_now",
         "_ping",
         "_relay",
+        "_relay_block",
         "_scope",
         "_send",
         "_settle",
@@ -69,16 +75,21 @@ class ResponseStream:
         self._held = b""
         self._ping = translator.ping
         self._relay: Relay = translator.relay()
+        self._relay_block = self._relay.relay
         self._settle = translator.settle
         exchange.failure_encoder = self._relay
-        self._send = send
+        self._send = self._direct = send
+        self._direct_size = 0
+        self._layers: tuple[SendLayer, ...] = ()
+        self._now = get_running_loop().time
         self._splitter = Splitter()
         self._cost_sent = False
 
     def on_disconnect(self) -> None:
         """Discard the rest, when the client disconnects and the upstream is drained."""
         self._disconnected = True
-        self._send = _discard
+        self._report_direct()
+        self._send = self._direct = _discard
         if not self._committed:
             self.exchange.outcome = "hung_up"  # also if the drain is cut short
 
@@ -130,6 +141,7 @@ class ResponseStream:
                 await self._send(_body(broke.passed))
             raise
         finally:
+            self._report_direct()
             exchange = self.exchange
             if not self._committed and self._held:
                 exchange.failure_encoder = _HeldFailureEncoder(self._held.removeprefix(BOM), relay)
@@ -143,18 +155,25 @@ class ResponseStream:
         """Handle a read of the upstream. This is the hot path of the program."""
         if len(chunk) > _MAX_BLOCK:
             return self._read_in_pieces(chunk)
-        block = self._splitter.split(chunk)
-        if not block:
-            return None
+        splitter = self._splitter
+        if splitter.tail or not chunk.endswith(b"\n\n"):
+            chunk = splitter.split(chunk)
+            if not chunk:
+                return None
+        block = self._relay_block(chunk)
         relay = self._relay
-        block = relay.relay(block)
         if self._committed:
             if not block:
                 return None
             if relay.complete:
                 return self._send_block(block)
-            self._watchdog.beat()
-            return offer(self._send, _body(block))
+            self._watchdog.last_beat = self._now()
+            self._direct_size += len(block)
+            steps = self._direct(
+                {"type": "http.response.body", "body": block, "more_body": True}
+            ).__await__()
+            waits_for = next(steps, SENT)  # `middlewares.asgi.offer`, without its call
+            return None if waits_for is SENT else Rest(steps, waits_for)
         self._held += block
         if relay.content:
             return self._commit()
@@ -184,8 +203,15 @@ class ResponseStream:
         if not self.started:
             await self._start()
         exchange.headers_sent_early = False
+        self._direct, self._layers = direct_send(self._send)
         held, self._held = self._held.removeprefix(BOM), b""
         await self._send_block(held)
+
+    def _report_direct(self) -> None:
+        """Report what was sent past the layers."""
+        size, self._direct_size = self._direct_size, 0
+        for layer in self._layers:
+            layer.passed_over(size)
 
     async def _send_block(self, block: bytes) -> None:
         """Send a block. The answer is stored before its last block is sent."""

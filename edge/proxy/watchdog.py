@@ -45,11 +45,12 @@ class Watchdog:
     drain: seconds the wait may go on after the client has disconnected; 0: it ends at once.
     on_disconnect: called when the client disconnects and `drain` is not 0.
 
+    last_beat: loop time of the last `beat`; the hot path sets it without a call.
+
     Raises ClientDisconnected and FirstTokenTimeout from the context.
     """
 
     __slots__ = (
-        "_beat",
         "_cause",
         "_client_watcher",
         "_content_by",
@@ -65,6 +66,7 @@ class Watchdog:
         "_silence",
         "_task",
         "_timer",
+        "last_beat",
     )
 
     def __init__(
@@ -86,9 +88,9 @@ class Watchdog:
         self._silence = silence if ping is not None else _NEVER
         self._loop = loop = asyncio.get_running_loop()
         now = loop.time()
-        self._beat = now
+        self.last_beat = now
         if self._silence != _NEVER:
-            self._beat = now + hold - silence  # the first ping is due when the hold ends
+            self.last_beat = now + hold - silence  # the first ping is due when the hold ends
         self._first_content = first_content or 0.0
         self._content_by = now + first_content if first_content is not None else _NEVER
         self._cause: Exception | None = None
@@ -132,12 +134,12 @@ class Watchdog:
 
     def beat(self) -> None:
         """Note that something was sent to the client."""
-        self._beat = self._loop.time()
+        self.last_beat = self._loop.time()
 
     def content_started(self) -> None:
         """End the limit for the first content."""
         self._content_by = _NEVER
-        self._beat = self._loop.time()
+        self.last_beat = self._loop.time()
 
     def _stop(self, cause: Exception) -> None:
         if self._cause is None and not self._done:
@@ -164,11 +166,11 @@ class Watchdog:
         now = self._loop.time()
         if now >= self._content_by:
             return self._stop(FirstTokenTimeout(self._first_content))
-        if self._ping is not None and now >= self._beat + self._silence:
-            self._beat = now
+        if self._ping is not None and now >= self.last_beat + self._silence:
+            self.last_beat = now
             if self._ping_task is None:
                 self._ping_task = self._loop.create_task(self._send_ping(self._ping))
-        due = min(self._beat + self._silence, self._content_by)
+        due = min(self.last_beat + self._silence, self._content_by)
         if due != _NEVER:
             self._timer = self._loop.call_at(due, self._tick)
 

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from middlewares.asgi import ASGIApp, Message, Receive, Scope, Send
 from middlewares.exchange import Exchange, exchange_of
+from middlewares.send_layer import SendLayer
 
 from .ids import new_span_id, new_trace_id
 from .sampling import LOW, Sampling
@@ -77,7 +78,7 @@ class TracingMiddleware:
                 exchange.sampled = trace_id & LOW < self._threshold
         if exchange.sampled:
             exchange.span_id = new_span_id()
-        watched = _Status(send) if self._watch else None
+        watched = _StatusSend(send) if self._watch else None
         raised = True
         try:
             await self.app(scope, receive, send if watched is None else watched.send)
@@ -104,16 +105,12 @@ class TracingMiddleware:
             exchange.sampled = self._sampling.of_parent(parent.trace_id, flag=parent.flag)
 
 
-class _Status:
+class _StatusSend(SendLayer):
     """`send` that remembers the status of a response."""
 
-    __slots__ = ("_send", "status")
-
-    def __init__(self, send: Send) -> None:
-        self._send = send
-        self.status = 0
+    status: int = 0
 
     def send(self, message: Message) -> Awaitable[None]:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-        return self._send(message)
+        return self.outer(message)

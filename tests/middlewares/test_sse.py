@@ -140,7 +140,7 @@ class CountingTail(bytearray):
 
 def test_a_large_event_in_small_chunks_is_searched_once_not_once_per_chunk() -> None:
     splitter = Splitter()
-    splitter._tail = CountingTail(b"data: ")
+    splitter.tail = CountingTail(b"data: ")
     size, step = 400_000, 100
     for _ in range(size // step):
         assert splitter.split(b"x" * step) == b""

@@ -14,6 +14,10 @@ pool.
 
 Timeouts. Each connection has one loop timer, which is set again only when it fires or when a
 deadline comes before it. Events change `_deadline` and not the timer.
+
+Chunks. A read of the socket is nearly always one chunk of the body, and a sink waits for it. Between
+two chunks the parser has no state that one more whole chunk would change, so such a read is given to
+the sink without the parser. Everything else is parsed.
 """
 
 import asyncio
@@ -40,7 +44,23 @@ from .limits import PoolLimits
 from .response import HTTPResponse
 from .wire import RequestHead, SizedBody
 
+_LARGEST_READ = 1024
+"""Bytes of the largest read that may reach a sink without the parser."""
 _SPECIAL_HEADERS = frozenset((b"keep-alive", b"transfer-encoding"))
+
+
+def _chunk_heads() -> tuple[bytes, ...]:
+    heads = [bytes(_LARGEST_READ + 1)] * (_LARGEST_READ + 1)  # longer than the read
+    for size in range(1, _LARGEST_READ):
+        head = b"%x\r\n" % size
+        read = len(head) + size + 2
+        if read <= _LARGEST_READ:
+            heads[read] = head
+    return tuple(heads)
+
+
+_CHUNK_HEADS = _chunk_heads()
+"""How a read begins that is one chunk, by the bytes of the read."""
 
 
 @asynccontextmanager
@@ -71,6 +91,7 @@ class Connection(asyncio.Protocol):
     """The protocol of one connection. reused: whether it has carried a response before."""
 
     __slots__ = (
+        "_between_chunks",
         "_bytes_since_body",
         "_deadline",
         "_expected",
@@ -116,6 +137,7 @@ class Connection(asyncio.Protocol):
         self._reset()
 
     def _reset(self) -> None:
+        self._between_chunks = False  # the parser expects the size of a chunk
         self._bytes_since_body = 0  # since the last byte of a body, or since the request
         self._interim = False
         self._unexpected = False
@@ -253,10 +275,27 @@ class Connection(asyncio.Protocol):
         if exchange is None:
             self.abort()  # no request is running
             return
+        sink = exchange._pushed_to
+        if sink is not None and self._between_chunks and len(data) <= _LARGEST_READ:
+            head = _CHUNK_HEADS[len(data)]
+            if data.endswith(b"\r\n") and (
+                data.startswith(head) or data[: len(head)].lower() == head
+            ):
+                self._deadline = self._pool.clock() + self._pool.limits.idle
+                try:
+                    rest = sink(data[len(head) : -2])
+                except Exception as raised:
+                    exchange.end_push(None, raised)
+                else:
+                    if rest is not None:
+                        exchange.end_push(rest)
+                return
         exchange.unanswered = False
         before = exchange.received
         try:
             self._parser.feed_data(data)
+            if self._between_chunks and not data.endswith(b"\r\n"):
+                self._between_chunks = False  # a part of the next size
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             if not exchange.complete:
                 if self.exchange is exchange:
@@ -362,6 +401,13 @@ class Connection(asyncio.Protocol):
             return
         exchange._chunks.append(body)
         exchange.received += len(body)
+
+    def on_chunk_header(self) -> None:
+        self._between_chunks = False
+
+    def on_chunk_complete(self) -> None:
+        # A limit of the body needs every chunk counted.
+        self._between_chunks = not self._pool.limits.body_bytes
 
     def on_message_complete(self) -> None:
         exchange = self.exchange

@@ -25,7 +25,7 @@ class HTTPResponse:
 
     status, headers: of the final response; names lower case.
     complete: every byte of the body has arrived; some may be unread.
-    received: bytes of the body so far.
+    received: bytes of the body so far, but for chunks that the connection gave to a sink.
     """
 
     __slots__ = (
@@ -33,9 +33,9 @@ class HTTPResponse:
         "_chunks",
         "_connection",
         "_error",
+        "_pushed_to",
         "_raised",
         "_rest",
-        "_sink",
         "_taken",
         "_waiter",
         "complete",
@@ -61,7 +61,7 @@ class HTTPResponse:
         self._taken = 0
         self._chunks: list[bytes] = []
         self._error: Exception | None = None
-        self._sink: Sink | None = None
+        self._pushed_to: Sink | None = None  # the sink, while the pump waits for bytes
         self._rest: Awaitable[None] | None = None
         self._raised: Exception | None = None
         self._connection: Carrier | None = None
@@ -118,7 +118,7 @@ class HTTPResponse:
         while True:
             data = self.take()
             if data is None:
-                self._sink = sink
+                self._pushed_to = sink
                 try:
                     await self.wait()
                 except BaseException:
@@ -129,7 +129,7 @@ class HTTPResponse:
                         unstarted()
                     raise
                 finally:
-                    self._sink = None
+                    self._pushed_to = None
                 raised, self._raised = self._raised, None
                 if raised is not None:
                     raise raised
@@ -147,7 +147,7 @@ class HTTPResponse:
         waiter = self._waiter
         if waiter is None or waiter.done():
             return
-        sink = self._sink
+        sink = self._pushed_to
         if sink is not None and self._chunks:
             try:
                 self._rest = sink(self.take() or b"")
@@ -156,7 +156,15 @@ class HTTPResponse:
             else:
                 if self._rest is None and not self.complete and self._error is None:
                     return
+        self._pushed_to = None
         waiter.set_result(None)
+
+    def end_push(self, rest: Awaitable[None] | None, raised: Exception | None = None) -> None:
+        """Wake the pump: its sink, called by the connection, returned `rest` or raised."""
+        self._rest, self._raised = rest, raised
+        self._pushed_to = None
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     @property
     def failure(self) -> Exception | None:
