@@ -618,7 +618,6 @@ PRIVATE = {
     "edge/dialects/test_text_template.py": {"_ordinary"},
     "edge/proxy/test_watchdog.py": {"_tick"},
     "edge/upstreams/http1/test_request_and_response.py": {"_chunks"},
-    "middlewares/test_sse.py": {"_tail"},
     # Memory that must not grow: what is forgotten cannot be asked for.
     "middlewares/rate_limit/test_team_limits.py": {"_lines", "_timetable"},
     "middlewares/rate_limit/test_throttle_queue.py": {"_timer", "_timetable"},

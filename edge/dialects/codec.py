@@ -109,6 +109,10 @@ class Writer(Protocol):
         """
         ...
 
+    def encode_text(self, text: str) -> bytes:
+        """`encode` for one TextDelta after another."""
+        ...
+
     def encode_body(self, reply: Reply) -> bytes:
         """The whole unstreamed answer."""
         ...
@@ -127,6 +131,11 @@ class AnswerDecoder(Protocol):
 
     def decode(self, block: bytes) -> list[Event]:
         """The events in a block of whole SSE events."""
+        ...
+
+    def decode_text(self, block: bytes) -> str:
+        """The text if `decode` would return one TextDelta, and that is known at once; else "",
+        and `block` is still to be decoded. Called only after a TextDelta."""
         ...
 
     def decode_end(self) -> list[Event]:

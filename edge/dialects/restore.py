@@ -68,6 +68,7 @@ class ResponseRestorer:
         "_taken",
         "_usage",
         "over",
+        "passes_text",
     )
 
     def __init__(
@@ -96,6 +97,8 @@ class ResponseRestorer:
         self._called = False
         self._usage: Usage | None = None
         self.over = False
+        self.passes_text = False
+        """Whether `restore` would return a TextDelta as it is, and change nothing here."""
 
     def restore(self, events: Sequence[Event]) -> Sequence[Event]:
         """The caller's events for `events`."""
@@ -103,7 +106,9 @@ class ResponseRestorer:
             kind = type(events[0])
             if kind is TextDelta or kind is ThinkingDelta:
                 self._open = True
+                self.passes_text = kind is TextDelta
                 return events
+        self.passes_text = False
         out: list[Event] = []
         for event in events:
             if self.over:

@@ -29,6 +29,10 @@ class SseReader:
                 self._read_event(event, out)
         return out
 
+    def decode_text(self, block: bytes) -> str:
+        """See `codec.AnswerDecoder`."""
+        return ""
+
     def _read_event(self, event: bytes, out: list[Event]) -> None:
         """Append the events of one SSE event."""
         raise NotImplementedError

@@ -154,6 +154,10 @@ class MessagesReader(SseReader):
             self._stop(out)
         return out
 
+    def decode_text(self, block: bytes) -> str:
+        """See `codec.AnswerDecoder`."""
+        return self._ordinary.text(block) if self._open == "text" and self._block_sent else ""
+
     def _read_event(self, event: bytes, out: list[Event]) -> None:
         if self._open == "text" and (text := self._ordinary.text(event)):
             self._block_sent = True

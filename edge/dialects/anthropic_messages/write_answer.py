@@ -114,6 +114,12 @@ class MessagesWriter:
             return self._event(events[0])
         return b"".join(map(self._event, events))
 
+    def encode_text(self, text: str) -> bytes:
+        """The event of one TextDelta."""
+        if self._open == "text":
+            return self._head + encode(text) + _TAIL
+        return self._event(TextDelta(text))
+
     def _event(self, event: Event) -> bytes:
         if isinstance(event, TextDelta):
             if self._open == "text":

@@ -123,6 +123,7 @@ class ChatWriter:
         "_refused",
         "_start",
         "_tail",
+        "_text_tail",
         "_thinking",
         "_thought",
         "_unfilled",
@@ -144,6 +145,7 @@ class ChatWriter:
         self._head = b"data: " + base + b',"choices":'
         self._delta = self._head + b'[{"index":0,"delta":'
         self._tail = b',"logprobs":null,"finish_reason":null}]' + self._end()
+        self._text_tail = b"}" + self._tail
         self._content = self._delta + b'{"content":'
         self._thinking = self._delta + b'{"reasoning_content":'
         self._fragment = b""
@@ -168,10 +170,14 @@ class ChatWriter:
             return self._event(events[0])
         return b"".join(map(self._event, events))
 
+    def encode_text(self, text: str) -> bytes:
+        """The chunk of one TextDelta."""
+        self._length += len(text)
+        return self._content + encode(text) + self._text_tail
+
     def _event(self, event: Event) -> bytes:
         if isinstance(event, TextDelta):
-            self._length += len(event.text)
-            return self._content + encode(event.text) + b"}" + self._tail
+            return self.encode_text(event.text)
         if isinstance(event, ToolDelta):
             self._unfilled = b""
             return self._arguments(event.text) if self._fragment else b""

@@ -58,6 +58,10 @@ class CompletionWriter:
             return self._event(events[0])
         return b"".join(map(self._event, events))
 
+    def encode_text(self, text: str) -> bytes:
+        """The chunk of one TextDelta."""
+        return self._text + encode(text) + self._tail
+
     def _event(self, event: Event) -> bytes:
         if isinstance(event, Delta | RefusalDelta):
             return self._text + encode(event.text) + self._tail

@@ -83,6 +83,10 @@ class CompactionWriter:
         """Compaction is not streamed."""
         raise NotImplementedError("a compaction is not streamed")
 
+    def encode_text(self, text: str) -> bytes:
+        """Compaction is not streamed."""
+        raise NotImplementedError("a compaction is not streamed")
+
     def encode_failure(self, content: dict[str, Any]) -> bytes:
         """Compaction is not streamed."""
         raise NotImplementedError("a compaction is not streamed")

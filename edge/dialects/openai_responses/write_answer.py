@@ -94,6 +94,10 @@ class ResponsesWriter:
             return self._event(events[0])
         return b"".join(map(self._event, events))
 
+    def encode_text(self, text: str) -> bytes:
+        """The events of one TextDelta."""
+        return self._event(TextDelta(text))
+
     def _event(self, event: Event) -> bytes:
         kind = type(event)
         item = self._open

@@ -15,9 +15,9 @@ pool.
 Timeouts. Each connection has one loop timer, which is set again only when it fires or when a
 deadline comes before it. Events change `_deadline` and not the timer.
 
-Chunks. A read of the socket is nearly always one chunk of the body, and a sink waits for it. Between
-two chunks the parser has no state that one more whole chunk would change, so such a read is given to
-the sink without the parser. Everything else is parsed.
+Chunks. A read of the socket is nearly always one chunk of the body, and a sink waits for it.
+Between two chunks the parser has no state that one more whole chunk would change, so such a read
+is given to the sink without the parser. Everything else is parsed.
 """
 
 import asyncio

@@ -1,6 +1,7 @@
 """Where the network cuts a response makes no difference to what is read from it."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterable
 
 from hypothesis import given, settings
@@ -53,22 +54,32 @@ class Pool:
     def lost(self, connection: Connection) -> None: ...
 
 
-async def play(arrivals: Iterable[bytes]) -> Outcome:
-    """What a response made of these arrivals, and then the end, looks like to its reader."""
+async def play(arrivals: Iterable[bytes], *, pumped: bool = False) -> Outcome:
+    """What a response made of these arrivals, and then the end, looks like to its reader. pumped:
+    a sink waits for each arrival."""
     pool = Pool()
     connection = Connection(pool, asyncio.get_running_loop())
     connection.connection_made(Wire())
     response = HTTPResponse(total_deadline=1e9)
     connection.start(response, encode_head(GET, b"host: a\r\n"), None)
+    got: list[bytes] = []
+    pump: asyncio.Task[None] | None = None
     for data in arrivals:
         if connection.closed:
             break
         connection.data_received(data)
+        if pumped and response.status and pump is None:
+            pump = asyncio.create_task(response.pump(got.append))
+        await asyncio.sleep(0)
     reusable = pool.released if not connection.closed else 0
     if not connection.closed:
         connection.eof_received()
         connection.connection_lost(None)
     body, failure = b"", ""
+    if pump is not None:
+        with contextlib.suppress(UpstreamFailure):
+            await pump
+        body = b"".join(got)
     try:
         while data := response.take() or b"":
             body += data
@@ -110,7 +121,38 @@ def test_cut_at_random(sample: bytes, data: st.DataObject) -> None:
     cuts = data.draw(st.lists(st.integers(0, len(sample)), max_size=12))
 
     async def compare() -> None:
-        assert await play(pieces(sample, cuts)) == await play([sample])
+        whole = await play([sample])
+        assert await play(pieces(sample, cuts)) == whole
+        assert await play(pieces(sample, cuts), pumped=True) == whole
+
+    asyncio.run(compare())
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+@settings(max_examples=300)
+@given(
+    bodies=st.lists(st.binary(min_size=1, max_size=300), min_size=1, max_size=6),
+    upper=st.booleans(),
+    edits=st.lists(st.tuples(st.integers(0, 5), st.integers(0, 320), st.binary(max_size=4))),
+)
+def test_chunks_that_are_read_whole_mean_to_a_sink_what_they_mean_to_the_parser(
+    bodies: list[bytes], upper: bool, edits: list[tuple[int, int, bytes]]
+) -> None:
+    heads = [b"%X" % len(body) if upper else b"%x" % len(body) for body in bodies]
+    chunks = [head + b"\r\n" + body + b"\r\n" for head, body in zip(heads, bodies, strict=True)]
+    for number, at, junk in edits:  # most of these are malformed
+        chunk = chunks[number % len(chunks)]
+        at %= len(chunk)
+        chunks[number % len(chunks)] = chunk[:at] + junk + chunk[at + len(junk) // 2 :]
+    reads = [CHUNKED, b"1\r\n.\r\n", *chunks, b"0\r\n\r\n"]
+
+    async def compare() -> None:
+        pumped = await play(reads, pumped=True)
+        assert pumped == await play(reads)
+        if not edits:
+            assert pumped[2:5] == (b"".join([b".", *bodies]), True, "")
 
     asyncio.run(compare())
 
