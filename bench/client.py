@@ -9,17 +9,28 @@ from urllib.parse import urlsplit
 import httptools
 import msgspec
 
+from . import provider
+
+_ENDS = {
+    "chat": b"data: [DONE]",
+    "messages": b'data: {"type":"message_stop"}',
+    "responses": b"}",
+}
+"""How a stream of each dialect ends."""
+
 
 class Expected(msgspec.Struct, frozen=True):
     """What the answer to a request must hold.
 
     word: stands in every text token of the answer, and in no other connection's answers.
     tokens: how often, exactly. end: how the body must end, white space aside.
+    holds: stands somewhere in the body.
     """
 
     word: bytes
     tokens: int
     end: bytes
+    holds: bytes = b""
 
 
 class Reply:
@@ -48,6 +59,8 @@ class Reply:
             return f"{found} tokens of {self.expected.tokens}: …{body[-200:]!r}"
         if not body.rstrip().endswith(self.expected.end):
             return f"wrong end: …{body[-200:]!r}"
+        if self.expected.holds not in body:
+            return f"without {self.expected.holds!r}: …{body[-200:]!r}"
         return ""
 
 
@@ -74,6 +87,10 @@ class Connection(asyncio.Protocol):
     def silent(self) -> bool:
         """Whether the reply being received has had no content yet."""
         return self._reply is not None and not self._reply.first
+
+    def listen(self, on_event: Callable[[int], None]) -> None:
+        """Call another function with the numbers of events."""
+        self._on_event = on_event
 
     def send(self, request: bytes, expected: Expected, done: Callable[[Reply], None]) -> None:
         """Send a request; `done` is called once with the reply, whatever becomes of it."""
@@ -133,12 +150,24 @@ class Connection(asyncio.Protocol):
 class Target(msgspec.Struct, frozen=True):
     """Where requests go. model: as this server knows it.
 
-    url: of the chat completions endpoint, or of Anthropic's messages.
+    url: of the chat completions endpoint, of Anthropic's messages, or of Responses.
     """
 
     url: str
     model: str
     headers: dict[str, str] = {}
+
+    @property
+    def dialect(self) -> str:
+        """chat, messages or responses, by the path."""
+        last = self.url.rpartition("/")[2]
+        return "chat" if last == "completions" else last
+
+    def speaking(self, dialect: str) -> "Target":
+        """The endpoint of another dialect on the same server."""
+        base = self.url.removesuffix("/chat/completions").removesuffix(f"/{self.dialect}")
+        path = "chat/completions" if dialect == "chat" else dialect
+        return msgspec.structs.replace(self, url=f"{base}/{path}")
 
     @property
     def address(self) -> tuple[str, int]:
@@ -147,14 +176,14 @@ class Target(msgspec.Struct, frozen=True):
         return parts.hostname or "127.0.0.1", parts.port or 80
 
     def request(self, number: int, *, tokens: int, rate: float = 0) -> tuple[bytes, Expected]:
-        """A request for connection `number`, and what must come back.
+        """A request for connection `number`, and what must come back. Of Responses it is a plain
+        one, which only `bench.provider` answers.
 
         rate: tokens per second of a stream; 0 asks for an answer in one piece.
         """
         word = f"canary-{number:08d}-yranac"
         directive = f"[[sim tokens={tokens} rate={rate:g} canary=1]]"
-        parts = urlsplit(self.url)
-        messages = parts.path.endswith("/messages")
+        messages = self.dialect == "messages"
         system = "You answer in as few words as you can. " * 6
         asked = {"role": "user", "content": f"Say {word} again and again. {directive}"}
         body: dict[str, Any] = {
@@ -165,9 +194,34 @@ class Target(msgspec.Struct, frozen=True):
         }
         if messages:
             body["system"] = system
+        elif self.dialect == "responses":
+            body = {"model": self.model, "instructions": system, "input": [asked]}
         if rate:
             body["stream"] = True
-        content = msgspec.json.encode(body)
+        end = b"}"
+        if rate:
+            end = _ENDS[self.dialect]
+        return self.post(msgspec.json.encode(body)), Expected(word.encode(), tokens, end)
+
+    def ordered(
+        self, number: int, *, tokens: int, rate: float, shape: str
+    ) -> tuple[bytes, Expected]:
+        """A stream in a shape of `bench.provider`, and what must come back."""
+        word = f"canary-{number:08d}-yranac"
+        asked = {"role": "user", "content": provider.order(word, tokens, rate, shape)}
+        body: dict[str, Any] = {"model": self.model, "stream": True}
+        if self.dialect == "responses":
+            body |= {"input": [asked], "max_output_tokens": tokens}
+        else:
+            body |= {"messages": [asked], "max_tokens": tokens}
+        passed = shape.startswith(f"{self.dialect}:")
+        found = provider.words_in(shape, tokens) if passed else tokens
+        end = _ENDS[self.dialect]
+        return self.post(msgspec.json.encode(body)), Expected(word.encode(), found, end)
+
+    def post(self, content: bytes) -> bytes:
+        """The request with this body."""
+        parts = urlsplit(self.url)
         head = {
             "host": parts.netloc,
             "user-agent": "penstock-bench",
@@ -177,10 +231,4 @@ class Target(msgspec.Struct, frozen=True):
             **self.headers,
         }
         lines = "".join(f"{name}: {value}\r\n" for name, value in head.items())
-        end = b"}"
-        if rate:
-            end = b'data: {"type":"message_stop"}' if messages else b"data: [DONE]"
-        return (
-            f"POST {parts.path} HTTP/1.1\r\n{lines}\r\n".encode() + content,
-            Expected(word.encode(), tokens, end),
-        )
+        return f"POST {parts.path} HTTP/1.1\r\n{lines}\r\n".encode() + content

@@ -1,6 +1,7 @@
 """Measure this gateway beside others on one machine: `make bench`.
 
-    python -m bench.compare [--quick] [--only penstock,nginx] [--rounds 3]
+    python -m bench.compare [--quick] [--only penstock,nginx] [--rounds 3] [--rows bodies,gaps]
+    python -m bench.compare --merge results/A.json results/B.json
     python bench/compare.py --attach PID URL [--header 'authorization: Bearer …'] [--model NAME]
 
 The subject has one core, the load and the simulator that answers have the other. See README.md.
@@ -12,10 +13,11 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -27,10 +29,29 @@ from .client import Target
 from .environments import ENVIRONMENTS, Unavailable
 from .figures import Result, Run, added
 from .measure import LOAD_CORE, SUBJECT_CORE, Failed, Plan
+from .merging import merged, tables
 from .peers import PEERS
-from .subjects import CHAT, ENVOY, LIMITING, NGINX, PENSTOCK, TRANSLATING, Ready, Subject, Workspace
+from .rounds import Prepared, round_of
+from .subjects import (
+    CHAT,
+    ENVOY,
+    LARGE_ROWS,
+    LIMITING,
+    NGINX,
+    PASSING,
+    PENSTOCK,
+    ROWS,
+    SMALL_ROWS,
+    TRANSLATING,
+    Ready,
+    Subject,
+    Workspace,
+    earlier,
+)
 
 RESULTS = Path(__file__).resolve().parent / "results"
+_SIMULATOR = "edge.upstreams.simulator"
+_PROVIDER = "bench.provider"
 
 
 def free_port() -> int:
@@ -40,11 +61,11 @@ def free_port() -> int:
 
 
 @contextmanager
-def simulator(folder: Path) -> Iterator[str]:
-    """Run the upstream on the load core; its base URL."""
+def upstream(module: str, folder: Path) -> Iterator[str]:
+    """Run an upstream on the load core; its base URL."""
     port = free_port()
-    log = folder / "simulator.log"
-    command = [sys.executable, "-m", "edge.upstreams.simulator", "--port", str(port)]
+    log = folder / f"{module}.log"
+    command = [sys.executable, "-m", module, "--port", str(port)]
     began = time.perf_counter()
     process = processes.start(command, core=LOAD_CORE, log=log)
     try:
@@ -55,15 +76,16 @@ def simulator(folder: Path) -> Iterator[str]:
         processes.stop(process)
 
 
-def prepare(subject: Subject, upstream: str, work: Path) -> tuple[Ready, Path]:
+def prepare(subject: Subject, url: str, folder: Path) -> tuple[Ready, Path]:
     """Install and configure a subject, and the folder it lives in. Raises Unavailable."""
-    folder = work / subject.name
     folder.mkdir()
-    workspace = Workspace(folder, free_port(), free_port(), upstream)
+    workspace = Workspace(folder, free_port(), free_port(), url)
     return subject.prepare(workspace), folder
 
 
-def compare(subjects: Sequence[Subject], plan: Plan, rounds: int, work: Path) -> Run:
+def compare(
+    subjects: Sequence[Subject], plan: Plan, rounds: int, work: Path, options: argparse.Namespace
+) -> Run:
     """Measure all subjects in turns. What fails is named in the result, never left out."""
     found, dirty = machine.commit()
     run = Run(
@@ -73,67 +95,81 @@ def compare(subjects: Sequence[Subject], plan: Plan, rounds: int, work: Path) ->
         machine=machine.describe(),
         plan=msgspec.to_builtins(plan),
         command=" ".join(["python -m bench.compare", *sys.argv[1:]]),
-        import_ms=machine.import_ms("middlewares"),
+        starts=machine.starts(),
         direct=[],
-        subjects={subject.name: Result(subject.what) for subject in subjects},
+        subjects={s.name: Result(s.what, s.product or s.name, s.way) for s in subjects},
     )
-    with simulator(work) as upstream:
-        prepared: dict[str, tuple[Ready, Path]] = {}
-        for subject in subjects:
-            say(f"preparing {subject.name}")
-            result = run.subjects[subject.name]
-            try:
-                prepared[subject.name] = prepare(subject, upstream, work)
-            except Unavailable as error:
-                if subject is NGINX:
-                    raise
-                result.failed.append(str(error))
-                continue
-            ready, _ = prepared[subject.name]
-            result.version, result.note = ready.version, ready.note
-            result.command, result.files = list(ready.command), dict(ready.files)
+    rows: frozenset[str] = options.rows
+    with upstream(_SIMULATOR, work) as small, upstream(_PROVIDER, work) as large:
+        prepared = [_prepared(subject, small, large, rows, run, work) for subject in subjects]
         for number in range(rounds):
             say(f"round {number + 1} of {rounds}")
             turn = number % len(subjects)
-            one_round(run, [*subjects[turn:], *subjects[:turn]], prepared, plan, upstream)
+            ready = [*prepared[turn:], *prepared[:turn]]
+            late = number >= options.peer_rounds
+            one_round(run, ready, plan, rows, small, without_peers=late)
     return run
+
+
+def _prepared(
+    subject: Subject, small: str, large: str, rows: frozenset[str], run: Run, work: Path
+) -> Prepared:
+    say(f"preparing {subject.name}")
+    prepared, result = Prepared(subject), run.subjects[subject.name]
+    wanted = rows & subject.rows
+    try:
+        if wanted & SMALL_ROWS:
+            prepared.small = prepare(subject, small, work / subject.name)
+        if wanted & LARGE_ROWS:
+            prepared.large = prepare(subject, large, work / f"{subject.name}-large")
+    except Unavailable as error:
+        if subject is NGINX:
+            raise
+        result.failed.append(str(error))
+    either = prepared.small or prepared.large
+    if either:
+        ready = either[0]
+        result.version, result.note = ready.version, ready.note
+        result.command, result.files = list(ready.command), dict(ready.files)
+    return prepared
 
 
 def one_round(
     run: Run,
-    subjects: Sequence[Subject],
-    prepared: Mapping[str, tuple[Ready, Path]],
+    subjects: Sequence[Prepared],
     plan: Plan,
-    upstream: str,
+    rows: frozenset[str],
+    upstream_url: str,
+    *,
+    without_peers: bool,
 ) -> None:
     """The direct way, then each subject; the figures go into `run`."""
-    straight = Target(upstream + CHAT, "sim-1")
-    direct = {**measure.plain(straight, plan, None), **measure.first_tokens(straight, plan)}
+    straight = Target(upstream_url + CHAT, "sim-1")
+    direct: dict[str, Any] = {}
+    if rows & SMALL_ROWS:
+        direct = {**measure.plain(straight, plan, None), **measure.first_tokens(straight, plan)}
     run.direct.append(direct)
-    for subject in subjects:
-        result = run.subjects[subject.name]
-        if subject.name not in prepared:
+    for prepared in subjects:
+        name = prepared.subject.name
+        result = run.subjects[name]
+        if prepared.subject.peer and without_peers:
             result.rounds.append({})
             continue
-        ready, folder = prepared[subject.name]
-        try:
-            figures, failures = measure.round_of(subject, ready, plan, folder)
-        except Failed as error:
-            figures, failures = {}, [str(error)]
+        figures, failures = round_of(prepared, plan, rows)
         if "first_ms" in figures:
             figures["added_ms"] = added(figures["first_ms"], direct["first_ms"])
         result.rounds.append(figures)
         for failure in failures:
             if failure not in result.failed:
                 result.failed.append(failure)
-            say(f"  {subject.name}: {failure}")
-        say(f"  {report.summary(subject.name, figures)}")
+            say(f"  {name}: {failure}")
+        say(f"  {report.summary(name, figures)}")
 
 
 def attach(pid: int, target: Target, plan: Plan, work: Path) -> None:
     """Print CPU per plain request and per event of nginx and of a process that is running."""
-    with simulator(work) as upstream:
-        ready, folder = prepare(NGINX, upstream, work)
+    with upstream(_SIMULATOR, work) as url:
+        ready, folder = prepare(NGINX, url, work / "nginx")
         with measure.running(NGINX, ready, folder) as yardstick:
             base = _cpu("nginx", yardstick.target, plan, yardstick.pid)
     processes.pin(pid, SUBJECT_CORE)
@@ -157,13 +193,15 @@ def say(line: str) -> None:
     print(line, flush=True)
 
 
-def save(run: Run, work: Path, results: Path) -> None:
+def save(run: Run, work: Path, results: Path, options: argparse.Namespace) -> None:
     """Write the run as JSON and Markdown, and the Markdown as latest.md too."""
     stem = f"{run.date}-{run.commit}"
-    environments = str(ENVIRONMENTS)
+    given = [*options.read, *(options.merge or ())]
     hide = {
-        environments: "ENVS",
+        str(ENVIRONMENTS): "ENVS",
         str(work): "WORK",
+        **({str(options.than.resolve()): "BEFORE"} if options.than else {}),
+        **{f"{file.parent}/": "" for file in given if file.parent != Path()},
         str(Path(sys.executable).parent): ".venv/bin",
         str(Path(__file__).parent): "bench",
     }
@@ -185,6 +223,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="one round, short windows, not saved")
     parser.add_argument("--rounds", type=int, default=0, help="default 3, with --quick 1")
     parser.add_argument("--only", metavar="NAMES", help="of these subjects; not saved")
+    parser.add_argument(
+        "--rows", type=_rows, default=ROWS, help="groups: " + ",".join(sorted(ROWS))
+    )
+    parser.add_argument("--peer-rounds", type=int, default=1, help="rounds with peers, default 1")
+    parser.add_argument("--than", type=Path, help="also measure this checkout's large bodies")
+    parser.add_argument("--read", type=Path, nargs="+", default=[], help="tables of other benches")
+    parser.add_argument("--merge", type=Path, nargs="+", help="write runs of a commit as one")
     parser.add_argument("--save", action="store_true", help="save also with --quick and --only")
     parser.add_argument("--attach", nargs=2, metavar=("PID", "URL"), help="measure this process")
     parser.add_argument("--header", action="append", default=[], metavar="'NAME: VALUE'")
@@ -204,22 +249,40 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 url = url if CHAT in url else url.rstrip("/") + CHAT
                 attach(int(pid), Target(url, options.model, headers), plan, work)
                 return
-            subjects = chosen(options.only)
-            run = compare(subjects, plan, options.rounds or (1 if options.quick else 3), work)
-        except (Failed, Unavailable, KeyError) as error:
+            if options.merge:
+                run = merged(
+                    [msgspec.json.decode(file.read_bytes(), type=Run) for file in options.merge]
+                )
+            else:
+                subjects = chosen(options.only, options.than)
+                rounds = options.rounds or (1 if options.quick else 3)
+                run = compare(subjects, plan, rounds, work, options)
+            run.tables += tables(options.read, run.commit)
+        except (Failed, Unavailable, KeyError, ValueError, OSError) as error:
             parser.exit(1, f"error: {error}\n")
         print(report.render(run).partition("## Commands")[0])
-        if options.save or not (options.quick or options.only):
-            save(run, work, RESULTS)
+        part = options.quick or options.only or options.rows != ROWS
+        if options.save or options.merge or not part:
+            save(run, work, RESULTS, options)
             say(f"saved as bench/results/{run.date}-{run.commit}.md")
 
 
-def chosen(only: str | None) -> list[Subject]:
+def _rows(names: str) -> frozenset[str]:
+    """Groups of figures by name. Raises ArgumentTypeError for an unknown one."""
+    found = frozenset(name.strip() for name in names.split(","))
+    if not found <= ROWS:
+        unknown = ", ".join(sorted(found - ROWS))
+        raise argparse.ArgumentTypeError(f"unknown {unknown}; one of {', '.join(sorted(ROWS))}")
+    return found
+
+
+def chosen(only: str | None, than: Path | None = None) -> list[Subject]:
     """The subjects to measure: some by name, or the usual ones and with PEERS=all the peers too.
 
-    Raises KeyError for an unknown name.
+    than: another checkout to measure beside them. Raises KeyError for an unknown name.
     """
-    usual = (PENSTOCK, *TRANSLATING, *LIMITING, NGINX, ENVOY)
+    before = earlier(than.resolve()) if than else ()
+    usual = (PENSTOCK, *TRANSLATING, *PASSING, *LIMITING, NGINX, ENVOY, *before)
     every = {subject.name: subject for subject in (*usual, *PEERS)}
     if only:
         return [every[name.strip()] for name in only.split(",")]

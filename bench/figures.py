@@ -10,10 +10,17 @@ Round = Mapping[str, Any]
 """What `measure.round_of` returns, with `added_ms` against the direct way in the same round."""
 
 
+PASSED = "passed"
+WAYS = (PASSED, "messages", "responses", "chat-over-messages", "messages-over-chat")
+"""How a subject of the tables of large bodies and shapes works: Chat passed on, Messages passed on,
+Responses passed on, or translated; caller, then upstream."""
+
+
 class Run(msgspec.Struct):
     """All that was measured in one call of the comparison; written as JSON beside the report.
 
-    subjects: by name. direct: the simulator without anything before it, by round.
+    subjects: by name. direct: the simulator without anything before it, by round. starts: ms of
+    programs and imports, by what they are. tables: results of other benches of the same commit.
     """
 
     date: str
@@ -22,15 +29,40 @@ class Run(msgspec.Struct):
     machine: dict[str, Any]
     plan: dict[str, Any]
     command: str
-    import_ms: float
+    starts: dict[str, float]
     direct: list[dict[str, Any]]
     subjects: "dict[str, Result]"
+    tables: "list[Table]" = []
+
+
+class Row(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A figure of another bench. target, met: if it has one."""
+
+    what: str
+    found: float | str
+    target: float | str | None = None
+    met: bool | None = None
+
+
+class Table(msgspec.Struct, frozen=True):
+    """The result of another bench, which it wrote as JSON."""
+
+    title: str
+    command: str
+    commit: str
+    rows: list[Row]
+    note: str = ""
 
 
 class Result(msgspec.Struct):
-    """One subject. A round lacks what failed in it; the reasons are in `failed`."""
+    """One subject. A round lacks what failed in it; the reasons are in `failed`.
+
+    product, way: its column and rows in the tables of large bodies, gaps and shapes.
+    """
 
     what: str
+    product: str = ""
+    way: str = PASSED
     version: str = ""
     command: list[str] = []
     note: str = ""
@@ -74,12 +106,44 @@ TRANSLATING = ("chat-over-messages", "messages-over-chat")
 """Subjects that are the gateway between two dialects: caller, then upstream."""
 
 
+def upstream_of(way: str) -> str:
+    """The dialect of the upstream: chat, messages or responses."""
+    return "chat" if way == PASSED else way.rpartition("-over-")[2]
+
+
 FOUNDATION = "foundation"
 """The subject that is the gateway without limits, budget and ledger."""
-LIMITED: Mapping[str, float] = {"limited": 35.0, "limited-redis": 90.0}
-"""Subjects that have all of it, and the CPU µs that it may add to a plain request."""
+LIMITED = ("limited", "limited-redis")
+"""Subjects that have all of it."""
 COSTS = ("plain", "paced", "event")
 """The figures that tell what it adds."""
+
+
+GAP_KINDS = {"grown": "a conversation that grows", "unseen": "a new conversation each time"}
+"""What the caller sends whose large bodies the other streams may feel."""
+GAP_FIGURES = {"p50": "p50", "p99": "p99", "most": "longest"}
+
+
+def body(size: str, which: str = "later") -> Figure:
+    """CPU time of a request with a large body. which: "first" or "later"."""
+    title = f"CPU ms / {size}{', first turn' if which == 'first' else ''}"
+    return Figure(title, lambda r: r["bodies"][size][f"{which}_ms"], 2, ratio=True)
+
+
+def shape(name: str) -> Figure:
+    """CPU time of an event of a stream in this shape."""
+    return Figure(f"CPU µs / event, {name}", lambda r: r["shapes"][name]["event_us"], ratio=True)
+
+
+def gap(which: str, kind: str = "") -> Figure:
+    """A figure of the gaps of streams alone, or what the caller of this kind adds to it."""
+    title = GAP_FIGURES[which]
+    if not kind:
+        return Figure(f"{title} gap, ms", lambda r: r["gaps"]["alone"][which])
+    return Figure(
+        f"added to the {title} gap, ms",
+        lambda r: r["gaps"][kind][which] - r["gaps"]["alone"][which],
+    )
 
 
 class Spread(msgspec.Struct, frozen=True):
@@ -122,88 +186,3 @@ def difference(result: Result, base: Result, figure: Figure) -> Spread | None:
 def added(through: Mapping[str, float], direct: Mapping[str, float]) -> dict[str, float]:
     """Percentile by percentile, what the way through a subject takes longer, in ms."""
     return {name: through[name] - direct[name] for name in ("p50", "p90", "p99")}
-
-
-class Verdict(msgspec.Struct, frozen=True):
-    """A target and what was found. met: None when it could not be measured."""
-
-    target: str
-    found: str
-    met: bool | None
-
-
-def verdicts(run: Run, gateway: str = "penstock") -> list[Verdict]:
-    """Each target of the gateway, with the figure."""
-    return [*_of_gateway(run, gateway), *_of_limits(run)]
-
-
-def _of_limits(run: Run) -> list[Verdict]:
-    base = run.subjects.get(FOUNDATION)
-    if base is None:
-        return []
-    figure = FIGURES["plain"]
-    checks = []
-    for name, most in LIMITED.items():
-        if name not in run.subjects:
-            continue
-        found = difference(run.subjects[name], base, figure)
-        target = f"{figure.title}, {name} ≤ {FOUNDATION} + {most:g}"
-        if found is None:
-            checks.append(Verdict(target, "was not measured", None))
-        else:
-            checks.append(Verdict(target, f"{found.median:+.1f}", found.median <= most))
-    return checks
-
-
-def _of_gateway(run: Run, gateway: str) -> list[Verdict]:
-    us = run.subjects.get(gateway)
-    if us is None or not any(us.rounds):
-        return []
-    checks = [
-        _ratio(run, us, "nginx", "plain", 8.0),
-        _below(run, us, "tensorzero", "plain"),
-        _ratio(run, us, "nginx", "event", 1.9),
-        _below(run, us, "tensorzero", "event"),
-        _most(us, "first50", 1.0, f"with {run.plan['firsts']} streams open at any time"),
-        _most(us, "stream", 40.0, f"with {run.plan['held']} streams open"),
-    ]
-    checks += [
-        _ratio(run, run.subjects[name], "nginx", "event", 2.5, of=f", {name}")
-        for name in TRANSLATING
-        if name in run.subjects
-    ]
-    checks.append(
-        Verdict("import of middlewares < 60 ms", f"{run.import_ms:.0f} ms", run.import_ms < 60)
-    )
-    return checks
-
-
-def _ratio(run: Run, us: Result, name: str, key: str, limit: float, of: str = "") -> Verdict:
-    figure = FIGURES[key]
-    target = f"{figure.title}{of} ≤ {limit:g} x {name}"
-    base = run.subjects.get(name)
-    found = ratio(us, base, figure) if base else None
-    if found is None:
-        return Verdict(target, f"{name} was not measured", None)
-    return Verdict(target, f"{found.median:.2f} x", found.median <= limit)
-
-
-def _below(run: Run, us: Result, name: str, key: str) -> Verdict:
-    figure = FIGURES[key]
-    target = f"{figure.title} below {name}"
-    base = run.subjects.get(name)
-    theirs, ours = spread(base, figure) if base else None, spread(us, figure)
-    if theirs is None or ours is None:
-        return Verdict(target, f"{name} was not measured", None)
-    return Verdict(
-        target, f"{ours.median:.1f} against {theirs.median:.1f}", ours.median < theirs.median
-    )
-
-
-def _most(us: Result, key: str, limit: float, when: str) -> Verdict:
-    figure = FIGURES[key]
-    found = spread(us, figure)
-    target = f"{figure.title} ≤ {limit:g}, {when}"
-    if found is None:
-        return Verdict(target, "was not measured", None)
-    return Verdict(target, f"{found.median:.{figure.digits}f}", found.median <= limit)

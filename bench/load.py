@@ -12,137 +12,29 @@ is checked against what was asked for; a result with errors is no result.
                 that the target could not keep up, and then the ends are not waited for
     first       short streams one after another on each connection: times to first token
     hold        streams that hardly speak, all open at once: memory
+    bodies      conversations that grow, one per connection (`bench.large`)
+    beside      streams beside one connection whose conversation grows (`bench.large`)
 """
 
 import asyncio
 import gc
 import os
 import sys
-import time
 from collections.abc import Callable
 from time import perf_counter
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import uvloop
 
-from .client import Connection, Expected, Reply, Target
-from .processes import allow_many_files, cpu_ns, memory_kib
+from . import large
+from .client import Connection, Expected, Reply
+from .fleet import KEEPS_UP, Fleet, Job
+from .processes import allow_many_files, memory_kib
 
 _PLAIN_TOKENS = 20
 _SETTLE = 0.5
-_SHOWN_ERRORS = 5
 _DEADLINE = 60.0
-_KEEPS_UP = 0.9
-"""Of the events that are due, the share that must come for a target to count as keeping up."""
-
-
-class Job(msgspec.Struct, frozen=True):
-    """One phase. Times in seconds.
-
-    pid: root of the process tree whose CPU time and memory are read; None: nothing is read.
-    rate: requests per second (phase rate) or events per second of a stream.
-    core: where this process runs; None: anywhere.
-    """
-
-    phase: Literal["saturate", "rate", "streams", "first", "hold"]
-    target: Target
-    pid: int | None = None
-    connections: int = 32
-    rate: float = 1000
-    warmup: float = 1.0
-    window: float = 3.0
-    core: int | None = None
-
-
-class Fleet:
-    """Connections to one target, and the counts and times of what comes back on them."""
-
-    def __init__(self, job: Job) -> None:
-        self.job = job
-        self.connections: list[Connection] = []
-        self.errors: list[str] = []
-        self.faults = 0
-        self.done = 0
-        self.events = 0
-        self.firsts: list[float] = []
-        self.latencies: list[float] = []
-        self.measuring = False
-        self._closed = False
-        self._began = (0.0, 0, 0.0)
-
-    async def connect(self) -> None:
-        """Open all connections, a few at a time."""
-        loop = asyncio.get_running_loop()
-        host, port = self.job.target.address
-        for _ in range(self.job.connections):
-            _, connection = await loop.create_connection(
-                lambda: Connection(self._count), host, port
-            )
-            self.connections.append(connection)
-
-    def close(self) -> None:
-        """Hang up everywhere; what that breaks off is no fault."""
-        self._closed = True
-        for connection in self.connections:
-            connection.close()
-
-    def _count(self, events: int) -> None:
-        self.events += events
-
-    def take(self, reply: Reply) -> bool:
-        """Check a reply and count it; False when it is wrong."""
-        fault = reply.fault()
-        if self._closed:
-            return False
-        if fault:
-            self.faults += 1
-            if len(self.errors) < _SHOWN_ERRORS:
-                self.errors.append(fault)
-            return False
-        self.done += 1
-        if self.measuring:
-            self.latencies.append(reply.ended - reply.sent)
-            if reply.first:
-                self.firsts.append(reply.first - reply.sent)
-        return True
-
-    def open_window(self) -> None:
-        """Count from here."""
-        self.measuring = True
-        self.done = self.events = 0
-        self.firsts.clear()
-        self.latencies.clear()
-        pid = self.job.pid
-        self._began = (perf_counter(), cpu_ns(pid) if pid else 0, time.process_time())
-
-    def close_window(self) -> dict[str, Any]:
-        """Count to here: seconds, CPU of the subject and of this process, counts and times."""
-        pid = self.job.pid
-        used = cpu_ns(pid) - self._began[1] if pid else 0
-        seconds = perf_counter() - self._began[0]
-        self.measuring = False
-        return {
-            "seconds": seconds,
-            "cpu_us": used / 1000,
-            "busy": used / 1e9 / seconds,
-            "load_busy": (time.process_time() - self._began[2]) / seconds,
-            "requests": self.done,
-            "events": self.events,
-            "latency_ms": percentiles(self.latencies),
-            "first_ms": percentiles(self.firsts),
-        }
-
-
-def percentiles(seconds: list[float]) -> dict[str, float]:
-    """p50, p90, p99 in milliseconds (nearest rank) and the number of samples."""
-    if not seconds:
-        return {"n": 0}
-    ordered = sorted(seconds)
-    last = len(ordered) - 1
-    ranks = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
-    found = {name: ordered[round(rank * last)] * 1000 for name, rank in ranks.items()}
-    return {**found, "n": len(ordered)}
 
 
 def _chain(
@@ -206,7 +98,7 @@ async def streams(fleet: Fleet) -> dict[str, Any]:
     """One stream per connection, begun evenly over a second; measured while all are running."""
     job = fleet.job
     begin = job.warmup
-    tokens = round(job.rate * (begin + 2 * _SETTLE + job.window))
+    tokens = round(job.rate * (begin + 3 * _SETTLE + job.window))
     ended = await _one_each(fleet, tokens=tokens, over=begin)
     await asyncio.sleep(_SETTLE)
     fleet.open_window()
@@ -215,7 +107,7 @@ async def streams(fleet: Fleet) -> dict[str, Any]:
     if ended.done() or result["requests"]:
         raise SystemExit("streams ended inside the measuring window")
     due = job.connections * job.rate * result["seconds"]
-    behind = result["events"] < _KEEPS_UP * due
+    behind = result["events"] < KEEPS_UP * due
     if not behind:
         await asyncio.wait_for(ended, _DEADLINE)
     return {**result, "behind": behind}
@@ -267,7 +159,7 @@ async def _one_each(fleet: Fleet, *, tokens: int, over: float) -> "asyncio.Futur
         pause = began + over * number / len(fleet.connections) - perf_counter()
         if pause > 0:
             await asyncio.sleep(pause)
-        connection.send(*job.target.request(number, tokens=tokens, rate=job.rate), done)
+        connection.send(*job.stream(number, tokens), done)
     deadline = perf_counter() + _DEADLINE
     while not fleet.faults and any(connection.silent for connection in fleet.connections):
         if perf_counter() > deadline:
@@ -279,10 +171,19 @@ async def _one_each(fleet: Fleet, *, tokens: int, over: float) -> "asyncio.Futur
 async def run(job: Job) -> dict[str, Any]:
     """One phase from connect to close."""
     fleet = Fleet(job)
-    await fleet.connect()
+    if job.phase != "bodies":  # its callers have connections of their own
+        await fleet.connect()
     gc.collect()
     gc.disable()
-    phases = {"saturate": saturate, "rate": rate, "streams": streams, "first": first, "hold": hold}
+    phases = {
+        "saturate": saturate,
+        "rate": rate,
+        "streams": streams,
+        "first": first,
+        "hold": hold,
+        "bodies": large.bodies,
+        "beside": large.beside,
+    }
     try:
         result = await phases[job.phase](fleet)
     finally:

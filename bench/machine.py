@@ -6,13 +6,14 @@ import re
 import statistics
 import subprocess
 import sys
+import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 _ROOT = Path(__file__).resolve().parent.parent
 _LIBRARIES = ("granian", "uvloop", "httptools", "msgspec", "orjson", "prometheus-client")
-_IMPORT_RUNS = 5
+_IMPORT_RUNS = 7
 
 
 def describe() -> dict[str, Any]:
@@ -42,6 +43,23 @@ def commit() -> tuple[str, bool]:
 def _git(*words: str) -> str:
     done = subprocess.run(["git", *words], cwd=_ROOT, capture_output=True, text=True, check=True)
     return done.stdout.strip()
+
+
+def starts() -> dict[str, float]:
+    """Times of programs and imports, in ms."""
+    imports = {f"import {module}": import_ms(module) for module in ("middlewares", "edge")}
+    return {"penstock --help": program_ms("penstock", "--help"), **imports}
+
+
+def program_ms(*words: str) -> float:
+    """Median time of a program of this environment from start to end, in ms."""
+    command = [Path(sys.executable).with_name(words[0]), *words[1:]]
+    times = []
+    for _ in range(_IMPORT_RUNS):
+        began = time.perf_counter()
+        subprocess.run(command, cwd=_ROOT, capture_output=True, check=True)
+        times.append((time.perf_counter() - began) * 1000)
+    return statistics.median(times)
 
 
 def import_ms(module: str) -> float:

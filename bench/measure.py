@@ -1,10 +1,10 @@
-"""Measure one subject in one round: start it, run the phases, stop it."""
+"""Start a subject, run the phases of the load generator on it, stop it."""
 
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -49,11 +49,15 @@ class Plan(msgspec.Struct, frozen=True):
     stream: float = 5.0
     first: float = 4.0
     rest: float = 1.0
+    body: float = 1.0
+    gap_streams: int = 100
+    gap: float = 4.0
+    shape: float = 2.5
 
     @classmethod
     def quick(cls) -> "Plan":
         """Shorter windows, for a first look."""
-        return cls(saturate=1.5, rate=2.0, stream=2.0, first=2.0)
+        return cls(saturate=1.5, rate=2.0, stream=2.0, first=2.0, body=0.2, gap=2.0, shape=1.5)
 
 
 def load(target: Target, phase: str, *, pid: int | None, **sizes: Any) -> dict[str, Any]:
@@ -203,33 +207,6 @@ def _accompanied(companion: Companion, log: Path) -> Iterator[None]:
         yield
     finally:
         processes.stop(process)
-
-
-def round_of(
-    subject: Subject, ready: Ready, plan: Plan, folder: Path
-) -> tuple[dict[str, Any], list[str]]:
-    """The figures of a subject and what failed. Memory has a process of its own, where nothing
-    that went before has left holes to fill. Raises Failed when it does not even start."""
-    figures: dict[str, Any] = {}
-    failures: list[str] = []
-
-    def add(part: Callable[[], dict[str, Any]]) -> None:
-        try:
-            figures.update(part())
-        except Failed as error:
-            failures.append(str(error))
-
-    with running(subject, ready, folder) as it:
-        figures.update(start_ms=it.start_ms, rest_kib=it.rest_kib)
-        add(lambda: held(it.target, plan, it.pid))
-    with running(subject, ready, folder) as it:
-        add(lambda: saturated(it.target, plan, it.pid))
-        if "saturated_rps" in figures:
-            time.sleep(plan.rest)  # requests that saturation broke off are still being worked on
-            add(lambda: paced(it.target, plan, it.pid, most=figures["saturated_rps"]))
-        add(lambda: first_tokens(it.target, plan))
-        add(lambda: streamed(it.target, plan, it.pid))
-    return figures, failures
 
 
 def _post(url: str, content: str) -> None:

@@ -5,9 +5,10 @@ logs turned down as its manual has it. What cannot be installed or started is na
 """
 
 import json
+from functools import partial
 
 from .environments import node_environment, python_environment
-from .subjects import Ready, Subject, Workspace, said
+from .subjects import CHAT, CHAT_SHAPES, MESSAGES, Ready, Subject, Workspace, said
 
 _UPSTREAM_KEY = "sk-bench-upstream"
 
@@ -37,9 +38,9 @@ observability.enabled = false
 routing = ["provider"]
 
 [models.bench.providers.provider]
-type = "openai"
+type = "{kind}"
 model_name = "sim-1"
-api_base = "{upstream}/v1/"
+api_base = "{upstream}/v1/{path}"
 """
 
 _TENSORZERO_HOST = """\
@@ -54,9 +55,9 @@ threading.Event().wait()
 """
 
 
-def _tensorzero(workspace: Workspace) -> Ready:
+def _tensorzero(workspace: Workspace, kind: str = "openai", path: str = "") -> Ready:
     home = python_environment("tensorzero", ["tensorzero==2026.6.*", "openai"])
-    config = _TENSORZERO.format(upstream=workspace.upstream)
+    config = _TENSORZERO.format(upstream=workspace.upstream, kind=kind, path=path)
     workspace.write("tensorzero.toml", config)
     workspace.write("host.py", _TENSORZERO_HOST)
     python = f"{home}/bin/python"
@@ -66,14 +67,18 @@ def _tensorzero(workspace: Workspace) -> Ready:
         url_file="base_url",
         model="tensorzero::model_name::bench",
         version=_version(python, "tensorzero"),
-        env={"OPENAI_API_KEY": _UPSTREAM_KEY, "RUST_LOG": "error"},
+        env={
+            "OPENAI_API_KEY": _UPSTREAM_KEY,
+            "ANTHROPIC_API_KEY": _UPSTREAM_KEY,
+            "RUST_LOG": "error",
+        },
         files={"tensorzero.toml": config, "host.py": _TENSORZERO_HOST},
         note="the gateway embedded in its Python client, which opens an HTTP port; "
         "no keys, observability off",
     )
 
 
-def _portkey(workspace: Workspace) -> Ready:
+def _portkey(workspace: Workspace, provider: str = "openai") -> Ready:
     home = node_environment(
         "portkey",
         {"@portkey-ai/gateway": "1.15.2"},
@@ -93,7 +98,7 @@ def _portkey(workspace: Workspace) -> Ready:
         env={"NODE_ENV": "production"},
         headers={
             "authorization": f"Bearer {_UPSTREAM_KEY}",
-            "x-portkey-provider": "openai",
+            "x-portkey-provider": provider,
             "x-portkey-custom-host": f"{workspace.upstream}/v1",
         },
         note="no keys of its own; the provider is named by request headers",
@@ -104,20 +109,25 @@ _LITELLM = """\
 model_list:
 - model_name: bench-model
   litellm_params:
-    model: openai/sim-1
-    api_base: {upstream}/v1
+    model: {provider}/sim-1
+    api_base: {upstream}{base}
     api_key: {key}
 general_settings:
   master_key: sk-bench-master
 litellm_settings:
   request_timeout: 600
   num_retries: 0
+  use_chat_completions_url_for_anthropic_messages: true
 """
 
 
-def _litellm(workspace: Workspace) -> Ready:
+def _litellm(
+    workspace: Workspace, provider: str = "openai", base: str = "/v1", path: str = CHAT
+) -> Ready:
     home = python_environment("litellm", ["litellm[proxy]==1.106.*"])
-    config = _LITELLM.format(upstream=workspace.upstream, key=_UPSTREAM_KEY)
+    config = _LITELLM.format(
+        upstream=workspace.upstream, key=_UPSTREAM_KEY, provider=provider, base=base
+    )
     file = workspace.write("litellm.yaml", config)
     return Ready(
         command=[
@@ -131,7 +141,7 @@ def _litellm(workspace: Workspace) -> Ready:
             "--num_workers",
             "1",
         ],
-        url=workspace.url,
+        url=workspace.url.removesuffix(CHAT) + path,
         model="bench-model",
         version=_version(f"{home}/bin/python", "litellm"),
         env={
@@ -150,9 +160,39 @@ def _version(python: str, package: str) -> str:
     return said([python, "-c", f"import importlib.metadata as m; print(m.version({package!r}))"])
 
 
+_peer = partial(Subject, peer=True, shapes=CHAT_SHAPES[:1])
+_translating = partial(_peer, rows=frozenset(("bodies", "gaps")))
 PEERS = (
-    Subject("vllm-router", "a pass-through router in Rust", _vllm_router),
-    Subject("tensorzero", "a gateway in Rust", _tensorzero),
-    Subject("portkey", "a gateway in TypeScript on Node", _portkey),
-    Subject("litellm", "a gateway in Python", _litellm),
+    _peer("vllm-router", "a pass-through router in Rust", _vllm_router),
+    _peer("tensorzero", "a gateway in Rust", _tensorzero),
+    _peer("portkey", "a gateway in TypeScript on Node", _portkey),
+    _peer("litellm", "a gateway in Python", _litellm),
+    _translating(
+        "tensorzero-chat-over-messages",
+        "TensorZero, OpenAI clients on an Anthropic upstream",
+        partial(_tensorzero, kind="anthropic", path="messages"),
+        product="tensorzero",
+        way="chat-over-messages",
+    ),
+    _translating(
+        "portkey-chat-over-messages",
+        "Portkey, OpenAI clients on an Anthropic upstream",
+        partial(_portkey, provider="anthropic"),
+        product="portkey",
+        way="chat-over-messages",
+    ),
+    _translating(
+        "litellm-chat-over-messages",
+        "LiteLLM, OpenAI clients on an Anthropic upstream",
+        partial(_litellm, provider="anthropic", base=""),
+        product="litellm",
+        way="chat-over-messages",
+    ),
+    _translating(
+        "litellm-messages-over-chat",
+        "LiteLLM, Anthropic clients on an OpenAI upstream",
+        partial(_litellm, path=MESSAGES),
+        product="litellm",
+        way="messages-over-chat",
+    ),
 )

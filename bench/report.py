@@ -1,6 +1,6 @@
 """Render a run as Markdown: the verdicts and the table below what they were measured on."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 from .figures import (
     COSTS,
@@ -10,11 +10,15 @@ from .figures import (
     Result,
     Run,
     Spread,
+    body,
     difference,
+    gap,
     ratio,
+    shape,
     spread,
-    verdicts,
 )
+from .tables import large_tables, row, spread_cell
+from .targets import figure_text, verdicts
 
 _MET = {True: "**met**", False: "**not met**", None: "not measured"}
 
@@ -45,6 +49,9 @@ def _lines(run: Run) -> Iterator[str]:
     yield ""
     yield from _table(run)
     yield from _limiting(run)
+    yield from large_tables(run)
+    yield from _other_benches(run)
+    yield from _starts(run)
     yield from _direct(run)
     yield from _failures(run.subjects)
     yield from _targets(run)
@@ -52,16 +59,22 @@ def _lines(run: Run) -> Iterator[str]:
 
 
 def _table(run: Run) -> Iterator[str]:
-    shown = {name: result for name, result in run.subjects.items() if any(result.rounds)}
+    shown = {
+        name: result
+        for name, result in run.subjects.items()
+        if any(spread(result, figure) for figure in FIGURES.values())
+    }
+    if not shown:
+        return
     base = shown.get("nginx")
-    yield _row(["", *shown])
-    yield _row(["---", *["---:"] * len(shown)])
+    yield row(["", *shown])
+    yield row(["---", *["---:"] * len(shown)])
     for figure in FIGURES.values():
-        cells = [_cell(spread(result, figure), figure.digits) for result in shown.values()]
-        yield _row([figure.title, *cells])
+        cells = [spread_cell(spread(result, figure), figure.digits) for result in shown.values()]
+        yield row([figure.title, *cells])
         if figure.ratio and base is not None:
             ratios = (ratio(result, base, figure) for result in shown.values())
-            yield _row(["… x nginx", *(_cell(one, 2) for one in ratios)])
+            yield row(["… x nginx", *(spread_cell(one, 2) for one in ratios)])
     yield ""
 
 
@@ -73,21 +86,41 @@ def _limiting(run: Run) -> Iterator[str]:
         return
     yield f"Limits, budget and ledger add, over {FOUNDATION} in the same round:"
     yield ""
-    yield _row(["", *subjects])
-    yield _row(["---", *["---:"] * len(subjects)])
+    yield row(["", *subjects])
+    yield row(["---", *["---:"] * len(subjects)])
     for figure in map(FIGURES.__getitem__, COSTS):
         found = (difference(result, base, figure) for result in subjects.values())
-        yield _row([figure.title, *(_cell(one, figure.digits) for one in found)])
+        yield row([figure.title, *(spread_cell(one, figure.digits) for one in found)])
     yield ""
 
 
+def _other_benches(run: Run) -> Iterator[str]:
+    """Results that other benches wrote."""
+    for table in run.tables:
+        yield f"{table.title}, by `{table.command}`:"
+        yield ""
+        yield from ([table.note, ""] if table.note else [])
+        yield row(["", "found"])
+        yield row(["---", "---:"])
+        for one in table.rows:
+            yield row([one.what, figure_text(one.found)])
+        yield ""
+
+
+def _starts(run: Run) -> Iterator[str]:
+    if run.starts:
+        found = ", ".join(f"{what} {took:.0f} ms" for what, took in run.starts.items())
+        yield f"Started on an idle core, the median of several times: {found}."
+        yield ""
+
+
 def _direct(run: Run) -> Iterator[str]:
-    if run.direct:
-        rps = Spread.over([one["saturated_rps"] for one in run.direct])
-        first = Spread.over([one["first_ms"]["p50"] for one in run.direct])
+    if any(run.direct):
+        rps = Spread.over([one["saturated_rps"] for one in run.direct if one])
+        first = Spread.over([one["first_ms"]["p50"] for one in run.direct if one])
         yield (
-            f"Straight to the simulator: {_cell(rps, 0)} requests/s, "
-            f"first token p50 {_cell(first, 2)} ms."
+            f"Straight to the simulator: {spread_cell(rps, 0)} requests/s, "
+            f"first token p50 {spread_cell(first, 2)} ms."
         )
         yield ""
 
@@ -114,10 +147,10 @@ def _targets(run: Run) -> Iterator[str]:
     if found:
         yield "## Targets"
         yield ""
-        yield _row(["target", "found", ""])
-        yield _row(["---", "---", "---"])
+        yield row(["target", "found", ""])
+        yield row(["---", "---", "---"])
         for verdict in found:
-            yield _row([verdict.target, verdict.found, _MET[verdict.met]])
+            yield row([verdict.target, verdict.found, _MET[verdict.met]])
         yield ""
 
 
@@ -142,24 +175,12 @@ def _configurations(subjects: Mapping[str, Result]) -> Iterator[str]:
             yield "```"
 
 
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _cell(found: Spread | None, digits: int) -> str:
-    if found is None:
-        return "-"
-    shown = f"{found.median:,.{digits}f}"
-    if found.low == found.high:
-        return shown
-    return f"{shown} ({found.low:,.{digits}f} to {found.high:,.{digits}f})"
-
-
 def summary(name: str, figures: Mapping[str, object]) -> str:
     """One line about a round, for people who wait."""
     parts: list[str] = []
-    for key in ("plain", "event", "first50", "stream"):
-        figure = FIGURES[key]
+    shown = [FIGURES[key] for key in ("plain", "event", "first50", "stream")]
+    shown += [body("1 MB"), gap("most", "grown"), shape("chat: OpenAI"), shape("messages: text")]
+    for figure in shown:
         value = figure.value(figures)
         if value is not None:
             parts.append(f"{figure.title} {value:.{figure.digits}f}")

@@ -23,10 +23,25 @@ import msgspec
 
 from .client import Target
 from .environments import Unavailable, python_environment
-from .figures import FOUNDATION
+from .figures import FOUNDATION, PASSED
 
 CHAT = "/v1/chat/completions"
 MESSAGES = "/v1/messages"
+RESPONSES = "/v1/responses"
+
+SMALL_ROWS = frozenset(("requests", "events", "firsts", "memory"))
+"""Groups of figures before `penstock simulate`."""
+LARGE_ROWS = frozenset(("bodies", "gaps", "shapes"))
+"""Groups of figures before `bench.provider`."""
+ROWS = SMALL_ROWS | LARGE_ROWS
+CHAT_SHAPES = (
+    "chat: OpenAI",
+    "chat: vLLM, usage in every chunk",
+    "chat: DeepSeek, reasoning and text",
+    "chat: tool arguments",
+)
+_MESSAGES_SHAPES = ("messages: text", "messages: tool arguments")
+_RESPONSES_SHAPES = ("responses: text",)
 
 
 class Companion(msgspec.Struct, frozen=True):
@@ -92,12 +107,22 @@ class Subject(msgspec.Struct, frozen=True):
 
     prepare: may take minutes; raises Unavailable. verify: given the running subject, its endpoint
     and the file of its output, says what of the promised work it does not do, or "".
+    rows: the groups of figures that are measured. shapes: of streams, in the group of that name.
+    product: whose column it is in the tables of large bodies and of shapes; "": the name's.
+    way: which rows there, a member of `WAYS`. peer: measured in fewer rounds.
+    any_dialect: whether it passes on requests of any path.
     """
 
     name: str
     what: str
     prepare: Callable[[Workspace], Ready]
     verify: Callable[[Target, Path], str] = lambda _target, _log: ""
+    rows: frozenset[str] = ROWS
+    shapes: tuple[str, ...] = CHAT_SHAPES
+    product: str = ""
+    way: str = PASSED
+    peer: bool = False
+    any_dialect: bool = False
 
 
 def said(command: Sequence[str | Path], env: Mapping[str, str] | None = None) -> str:
@@ -132,6 +157,7 @@ http {{
   uwsgi_temp_path {folder}/uwsgi;
   scgi_temp_path {folder}/scgi;
   client_max_body_size 32m;
+  client_body_buffer_size 256k;
   keepalive_requests 1000000;
   upstream provider {{
     server {upstream};
@@ -145,6 +171,7 @@ http {{
       proxy_http_version 1.1;
       proxy_set_header Connection "";
       proxy_buffering off;
+      proxy_request_buffering off;
       proxy_read_timeout 600s;
       proxy_send_timeout 600s;
     }}
@@ -292,9 +319,11 @@ overflow = "credits"
 """All that a plan can limit, and so much of it that nothing is refused."""
 
 
-def _penstock(workspace: Workspace, *, path: str = CHAT, dialect: str = "openai") -> Ready:
+def _penstock(
+    workspace: Workspace, *, path: str = CHAT, dialect: str = "openai", program: Path | None = None
+) -> Ready:
     note = "keys, metrics over processes, headers, a log line per request and model rewriting on"
-    return _configured(workspace, path=path, dialect=dialect, note=note)
+    return _configured(workspace, path=path, dialect=dialect, note=note, script=program)
 
 
 def _foundation(workspace: Workspace) -> Ready:
@@ -348,8 +377,10 @@ def _configured(
     price: str = _PRICE,
     plan: str = "",
     main: str = "",
+    script: Path | None = None,
 ) -> Ready:
-    """The gateway. main: a file of this folder that is run in place of `penstock`."""
+    """The gateway. main: a file of this folder that is run in place of `penstock`. script: the
+    program, if not that of this environment."""
     text = _PENSTOCK.format(
         folder=workspace.folder,
         port=workspace.port,
@@ -362,7 +393,7 @@ def _configured(
     for old in workspace.folder.glob("penstock.db*"):
         old.unlink()
     file = workspace.write("penstock.toml", text)
-    script = Path(sys.executable).with_name("penstock")
+    script = script or Path(sys.executable).with_name("penstock")
     if not script.exists():
         raise Unavailable("penstock is not installed beside this Python; run make bench")
     program = [str(script)]
@@ -442,33 +473,84 @@ TRANSLATING = (
         "this gateway, full chain, OpenAI clients on an Anthropic upstream",
         partial(_penstock, dialect="anthropic"),
         _whole,
+        product="penstock",
+        way="chat-over-messages",
+        shapes=_MESSAGES_SHAPES,
     ),
     Subject(
         "messages-over-chat",
         "this gateway, full chain, Anthropic clients on an OpenAI upstream",
         partial(_penstock, path=MESSAGES),
         _whole,
+        product="penstock",
+        way="messages-over-chat",
     ),
 )
+PASSING = (
+    Subject(
+        "messages",
+        "this gateway, full chain, Anthropic clients on an Anthropic upstream",
+        partial(_penstock, path=MESSAGES, dialect="anthropic"),
+        _whole,
+        rows=frozenset(("bodies", "shapes")),
+        product="penstock",
+        way="messages",
+        shapes=_MESSAGES_SHAPES,
+    ),
+    Subject(
+        "responses",
+        "this gateway, full chain, Responses passed on",
+        partial(_penstock, path=RESPONSES, dialect="responses"),
+        rows=frozenset(("shapes",)),
+        product="penstock",
+        way="responses",
+        shapes=_RESPONSES_SHAPES,
+    ),
+)
+_LIMITING_ROWS = frozenset(("requests", "events"))
 LIMITING = (
     Subject(
         FOUNDATION,
         "this gateway without limits, budget and ledger",
         _foundation,
         partial(_does, wanted=_ALWAYS, unwanted=(*_MONEY, "rates")),
+        rows=_LIMITING_ROWS,
     ),
     Subject(
         "limited",
         "this gateway, full chain, a plan with everything, counters in memory",
         _limited,
         _whole_with_rates,
+        rows=_LIMITING_ROWS,
     ),
     Subject(
         "limited-redis",
         "this gateway, full chain, a plan with everything, counters in Redis",
         _limited_redis,
         _whole_with_rates,
+        rows=_LIMITING_ROWS,
     ),
 )
-NGINX = Subject("nginx", "a reverse proxy in C, the yardstick", _nginx)
-ENVOY = Subject("envoy", "a reverse proxy in C++", _envoy)
+_ALL_SHAPES = (*CHAT_SHAPES, *_MESSAGES_SHAPES, *_RESPONSES_SHAPES)
+_proxy = partial(Subject, shapes=_ALL_SHAPES, any_dialect=True)
+NGINX = _proxy("nginx", "a reverse proxy in C, the yardstick", _nginx)
+ENVOY = _proxy("envoy", "a reverse proxy in C++", _envoy)
+
+
+def earlier(checkout: Path) -> tuple[Subject, ...]:
+    """The gateway of another checkout with its own `.venv`, for large bodies and gaps."""
+    program = checkout / ".venv" / "bin" / "penstock"
+
+    def of(way: str, path: str, dialect: str) -> Subject:
+        name = f"before-{way}"
+        prepare = partial(_penstock, path=path, dialect=dialect, program=program)
+        rows = frozenset(("bodies", "gaps"))
+        what = f"this gateway before, {way}"
+        return Subject(name, what, prepare, rows=rows, product="before", way=way, peer=True)
+
+    return (
+        of(PASSED, CHAT, "openai"),
+        of("messages", MESSAGES, "anthropic"),
+        of("chat-over-messages", CHAT, "anthropic"),
+        of("messages-over-chat", MESSAGES, "openai"),
+    )

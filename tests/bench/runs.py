@@ -4,7 +4,7 @@ from bench.figures import Result, Run
 
 
 def measured(
-    plain: float, event: float, *, first: float = 0.4, stream: float = 30
+    plain: float, event: float, *, first: float = 0.4, stream: float = 30, start: float = 500
 ) -> dict[str, object]:
     """A round with the figures that verdicts look at."""
     return {
@@ -13,6 +13,20 @@ def measured(
         "added_ms": {"p50": first, "p90": 2 * first, "p99": 3 * first},
         "stream_kib": stream,
         "event_streams": 200,
+        "start_ms": start,
+    }
+
+
+def with_large(later: float, event: float, longest: float = 30.0) -> dict[str, object]:
+    """A round with figures of large bodies, of an event in one shape, and of gaps.
+
+    later: CPU ms of 1 MB. longest: gap while the caller sends; 25 ms alone.
+    """
+    alone = {"p50": 20.0, "p99": 22.0, "most": 25.0, "result": None}
+    return {
+        "bodies": {"1 MB": {"first_ms": 2 * later, "later_ms": later}},
+        "shapes": {"chat: OpenAI": {"event_us": event, "streams": 200}},
+        "gaps": {"alone": alone, "grown": {**alone, "most": longest, "result": 5.0}},
     }
 
 
@@ -30,9 +44,11 @@ def run_of(**subjects: list[dict[str, object]]) -> Run:
             "python": "CPython 3.11",
             "libraries": {"uvloop": "1.2"},
         },
-        plan={"firsts": 100, "held": 1000},
+        plan={"firsts": 100, "held": 1000, "gap_streams": 100},
         command="python -m bench.compare",
-        import_ms=12.0,
+        starts={"penstock --help": 240.0, "import middlewares": 12.0, "import edge": 0.5},
         direct=[],
-        subjects={name: Result("a proxy", rounds=rounds) for name, rounds in subjects.items()},
+        subjects={
+            name: Result("a proxy", name, rounds=rounds) for name, rounds in subjects.items()
+        },
     )

@@ -58,6 +58,15 @@ def test_a_request_names_its_own_length_word_and_headers() -> None:
     assert expected.word != target.request(4, tokens=5, rate=50)[1].word
 
 
+@pytest.mark.parametrize("before", ["chat", "messages", "responses"])
+@pytest.mark.parametrize("after", ["chat", "messages", "responses"])
+def test_endpoint_of_another_dialect_is_on_the_same_server(before: str, after: str) -> None:
+    paths = {"chat": "chat/completions", "messages": "messages", "responses": "responses"}
+    found = Target(f"http://h:1/v1/{paths[before]}", "m").speaking(after)
+    assert found.url == f"http://h:1/v1/{paths[after]}"
+    assert found.dialect == after
+
+
 async def test_a_plain_answer_is_accepted(simulator: SimulatorServer) -> None:
     target = Target(f"{simulator.url}/v1/chat/completions", "sim-1")
     reply, _ = await ask(target, tokens=20)
