@@ -90,6 +90,7 @@ _CLASSES: tuple[tuple[bytes, float, int], ...] = (
     (bytes(range(0xF0, 0x100)), 3.9, _OTHER),  # emoji
 )
 """Bytes, tokens per byte, kind. The most frequent first: each pass is over the rest."""
+_ASCII = tuple(row for row in _CLASSES if row[0].isascii())
 _REST = 1.0  # a control character
 _WORD, _LONG_WORDS = 3, 0.45
 """Small letters beyond `_WORD` per other byte add `_LONG_WORDS` each."""
@@ -144,7 +145,7 @@ def weigh_text(*texts: str) -> float:
     for left in _pieces(texts):
         size += len(left)
         first = True
-        for class_, worth, kind in _CLASSES:
+        for class_, worth, kind in _ASCII if left.isascii() else _CLASSES:
             before = len(left)
             if not before:
                 break
