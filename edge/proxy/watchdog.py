@@ -7,9 +7,9 @@ Theory of operation. The application task waits for the upstream. Meanwhile:
     no first content in time    -> the task is cancelled with the limit as the cause
     silence                     -> a ping is sent, so that idle hops keep the stream open
 
-One loop timer handle serves all three and re-arms itself only when it fires, so an event costs a
-clock reading and no timer. A quick answer costs one timer: the task that owns
-`receive` starts with the first tick, 0.1 s after the start.
+One timer serves all three and is set again only when it fires, so an event costs a clock reading
+and no timer. A quick answer costs one timer: the watch that owns `receive` starts with the first
+tick, 0.1 s after the start.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 
 from middlewares.asgi import Receive
-from middlewares.disconnects import ClientDisconnected, receive_or_disconnect
+from middlewares.disconnects import ClientDisconnected, DisconnectWatch
 
 _FIRST_TICK = 0.1
 _NEVER = float("inf")
@@ -56,6 +56,7 @@ class Watchdog:
         "_content_by",
         "_done",
         "_drain",
+        "_drain_timer",
         "_draining",
         "_first_content",
         "_loop",
@@ -96,7 +97,8 @@ class Watchdog:
         self._cause: Exception | None = None
         self._done = False
         self._ping_task: asyncio.Task[None] | None = None
-        self._client_watcher: asyncio.Task[None] | None = None
+        self._client_watcher: DisconnectWatch | None = None
+        self._drain_timer: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> "Watchdog":
         task = asyncio.current_task()
@@ -115,8 +117,11 @@ class Watchdog:
         self._done = True
         self._timer.cancel()
         if self._client_watcher is not None:
-            self._client_watcher.cancel()
-            self._client_watcher = None  # its exception refers to this
+            self._client_watcher.stop()
+            self._client_watcher = None  # breaks a reference cycle
+        if self._drain_timer is not None:
+            self._drain_timer.cancel()
+            self._drain_timer = None
         if self._ping_task is not None:
             self._ping_task.cancel()
             await asyncio.wait((self._ping_task,))
@@ -146,23 +151,22 @@ class Watchdog:
             self._cause = cause
             self._task.cancel()
 
-    async def _watch_client(self) -> None:
-        while True:
-            message = await receive_or_disconnect(self._receive)
-            if message["type"] == "http.disconnect":
-                break
-        if self._drain:
-            self._ping = None
-            self._draining = True
-            self._on_disconnect()
-            await asyncio.sleep(self._drain)
+    def _client_left(self) -> None:
+        if not self._drain:
+            return self._stop(ClientDisconnected())
+        self._ping = None
+        self._draining = True
+        self._on_disconnect()
+        self._drain_timer = self._loop.call_later(self._drain, self._drained)
+
+    def _drained(self) -> None:
         self._stop(ClientDisconnected())
 
     def _tick(self) -> None:
         if self._done or self._cause is not None:
             return
         if self._client_watcher is None:
-            self._client_watcher = self._loop.create_task(self._watch_client())
+            self._client_watcher = DisconnectWatch(self._receive, self._client_left)
         now = self._loop.time()
         if now >= self._content_by:
             return self._stop(FirstTokenTimeout(self._first_content))

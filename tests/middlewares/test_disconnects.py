@@ -1,12 +1,19 @@
 """The end of the server's connections, as those hear of it who listen for a disconnect."""
 
 import asyncio
+import gc
+import weakref
 
 import pytest
 
 from middlewares.asgi import Message, Receive
 from middlewares.body import BodyIncomplete, read_body
-from middlewares.disconnects import ignore_server_end, no_connections, receive_or_disconnect
+from middlewares.disconnects import (
+    DisconnectWatch,
+    ignore_server_end,
+    no_connections,
+    receive_or_disconnect,
+)
 from tests.asgi import http_scope
 
 GONE = {"type": "http.disconnect"}
@@ -121,3 +128,119 @@ async def test_a_body_on_its_way_has_broken_off() -> None:
     with no_connections(), pytest.raises(BodyIncomplete):
         await reading
     assert reading.cancelling() == 0
+
+
+class FutureServer:
+    """Its `receive` returns futures, as Granian's does."""
+
+    def __init__(self) -> None:
+        self.futures: list[asyncio.Future[Message]] = []
+
+    def receive(self) -> asyncio.Future[Message]:
+        self.futures.append(asyncio.get_running_loop().create_future())
+        return self.futures[-1]
+
+
+async def turns() -> None:
+    for _ in range(4):
+        await asyncio.sleep(0)
+
+
+async def test_watch_of_a_server_with_futures_calls_once_and_keeps_no_task() -> None:
+    server, left = FutureServer(), list[int]()
+    before = asyncio.all_tasks()
+    watch = DisconnectWatch(server.receive, lambda: left.append(1))
+    server.futures[0].set_result(BODY)
+    await turns()
+    assert asyncio.all_tasks() == before
+    assert not left
+    server.futures[1].set_result(GONE)
+    await turns()
+    watch.stop()
+    assert left == [1]
+    assert len(server.futures) == 2
+
+
+async def test_watch_of_a_server_with_coroutines_calls_once() -> None:
+    gone, left = asyncio.Event(), list[int]()
+    messages = [BODY, BODY]
+
+    async def receive() -> Message:
+        if messages:
+            return messages.pop()
+        await gone.wait()
+        return GONE
+
+    watch = DisconnectWatch(receive, lambda: left.append(1))
+    await turns()
+    assert not left
+    gone.set()
+    await turns()
+    watch.stop()
+    assert left == [1]
+
+
+async def test_watch_that_was_stopped_calls_nothing_and_cancels_what_it_waits_for() -> None:
+    server, left = FutureServer(), list[int]()
+    watch = DisconnectWatch(server.receive, lambda: left.append(1))
+    watch.stop()
+    watch.stop()
+    assert server.futures[0].cancelled()
+    listening = DisconnectWatch(Server().receive, lambda: left.append(1))
+    await turns()
+    listening.stop()
+    await turns()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    assert not left
+
+
+async def test_watch_ends_when_no_connection_is_left_but_not_where_that_is_ignored() -> None:
+    left: list[str] = []
+    server = FutureServer()
+    kept = DisconnectWatch(server.receive, lambda: left.append("future"))
+    other = DisconnectWatch(Server().receive, lambda: left.append("coroutine"))
+    await turns()
+
+    async def alone() -> DisconnectWatch:
+        ignore_server_end()
+        return DisconnectWatch(FutureServer().receive, lambda: left.append("ignored"))
+
+    ignoring = await asyncio.create_task(alone())
+    with no_connections():
+        assert sorted(left) == ["coroutine", "future"]
+        late = DisconnectWatch(FutureServer().receive, lambda: left.append("late"))
+        await turns()
+        assert sorted(left) == ["coroutine", "future", "late"]
+    for watch in (kept, other, ignoring, late):
+        watch.stop()
+
+
+async def test_watch_whose_receive_fails_calls_nothing() -> None:
+    server, left = FutureServer(), list[int]()
+    watch = DisconnectWatch(server.receive, lambda: left.append(1))
+    server.futures[0].set_exception(RuntimeError("broken"))
+    await turns()
+    watch.stop()
+    assert not left
+
+
+async def test_watch_leaves_no_cycle_behind() -> None:
+    class Owner:
+        def __init__(self, receive: Receive) -> None:
+            self.watch = DisconnectWatch(receive, self.left)
+
+        def left(self) -> None:
+            raise AssertionError
+
+    gc.disable()
+    try:
+        server = FutureServer()
+        owner = Owner(server.receive)
+        ended = weakref.ref(owner)
+        owner.watch.stop()
+        await turns()
+        server.futures.clear()
+        del owner
+        assert ended() is None
+    finally:
+        gc.enable()
