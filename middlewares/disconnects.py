@@ -135,7 +135,7 @@ class DisconnectWatch:
                 return True
             self.end()
             return False
-        except Exception:  # as of a task that nobody waits for
+        except Exception:  # as in a task, no one is there to raise it to
             self._steps = None
             return False
         waits_for._asyncio_future_blocking = False

@@ -1,8 +1,8 @@
 """When a worker looks for unreachable cycles of objects (module `gc`).
 
 Theory of operation. No request makes a cycle: reference counts free all that it holds
-(`tests/edge/runtime/test_garbage.py`). A collection of all objects visits about a hundred of each
-open stream and stops the event loop meanwhile, for a third of a second with 20,000 streams. So:
+(`tests/edge/proxy/test_forwarder_leftovers.py`). A collection of all objects visits about a hundred
+of each open stream and stops the event loop meanwhile, for a third of a second with 20,000. So:
 
     young objects     are visited by the interpreter, at most 9,000 at a time
     all objects       never by the interpreter, but here: while no request is open, or when the

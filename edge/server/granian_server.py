@@ -24,7 +24,8 @@ from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server import MPServer
 
-_BACKLOG = 2048
+from edge.runtime.network_limits import BACKLOG
+
 _PROBLEM = re.compile(
     r"\AApplication callable raised an exception\n.*\n(?:[\w.]+\.)?Problem: [^\n]*\s*\Z", re.DOTALL
 )
@@ -104,7 +105,7 @@ class GranianServer(MPServer):
             http=HTTPModes.auto if http2 else HTTPModes.http1,
             http1_settings=HTTP1Settings(header_read_timeout=_HEAD_MILLISECONDS),
             websockets=False,
-            backlog=_BACKLOG,
+            backlog=BACKLOG,
             backpressure=connections,
             log_dictconfig=_LOGGING,
             log_level=LogLevels.debug if debug else LogLevels.warning,
@@ -137,7 +138,7 @@ class GranianServer(MPServer):
             return init()
         # All workers share it. The process that passed it to us may let other processes serve it.
         holder: Any = SocketHolder
-        self._shd: Any = holder(self._inherited.fileno(), False, _BACKLOG)
+        self._shd: Any = holder(self._inherited.fileno(), False, BACKLOG)
         self._ssp = self._sso = None
 
     def _spawn_workers(self, spawn_target: Any, target_loader: Any) -> None:

@@ -29,6 +29,7 @@ from edge.observability.log_setup import configure
 from edge.observability.metric_memory import MetricMemory
 from edge.runtime.descriptors import DescriptorBudget, take_allowed
 from edge.runtime.memory_limits import low_memory_limits
+from edge.runtime.network_limits import low_network_limits
 from edge.runtime.run_folder import RunFolder, remove_leftovers
 from edge.runtime.signals import prepare_parent
 from edge.runtime.standard_streams import dump_stacks_on_sigquit, write_stdout
@@ -62,7 +63,10 @@ def serve(
     configure(level=settings.log.level, form=settings.log.format).start()
     dump_stacks_on_sigquit()  # workers inherit it
     manager = ServiceManager.from_environment()
-    for sentence in low_memory_limits(settings.server.workers):
+    for sentence in (
+        *low_memory_limits(settings.server.workers),
+        *low_network_limits(settings),
+    ):
         _log.warning(sentence)
     if os.getpid() == 1 and settings.server.host in _LOOPBACK:
         _log.warning(

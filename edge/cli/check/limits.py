@@ -8,6 +8,7 @@ from pathlib import Path
 from edge.config.load import Settings
 from edge.runtime.descriptors import DescriptorBudget, allowed
 from edge.runtime.memory_limits import low_memory_limits
+from edge.runtime.network_limits import low_network_limits
 from edge.runtime.status import running_gateways
 
 from .amounts import counted
@@ -27,6 +28,7 @@ def probes(subject: Subject) -> Iterator[Probe]:
     settings = subject.settings
     yield Probe("descriptors", partial(_descriptors, settings))
     yield Probe("memory", partial(_memory, settings))
+    yield Probe("network", partial(_network, settings))
     yield Probe("server.workers", partial(_workers, settings))
     yield Probe("server.drain", partial(_drain, settings))
 
@@ -48,6 +50,11 @@ async def _descriptors(settings: Settings) -> Findings:
 
 async def _memory(settings: Settings) -> Findings:
     for sentence in low_memory_limits(settings.server.workers):
+        yield of_sentence("warning", sentence)
+
+
+async def _network(settings: Settings) -> Findings:
+    for sentence in low_network_limits(settings):
         yield of_sentence("warning", sentence)
 
 
