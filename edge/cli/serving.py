@@ -29,19 +29,22 @@ def serve(
     ] = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT; prints `ready http://HOST:PORT` when it accepts requests."""
-    from edge.server.reload import Source
+    from edge.runtime.collector import paused
 
     given = {"host": host, "port": port, "workers": workers}
-    source = Source(config, {name: value for name, value in given.items() if value is not None})
-    settings = source.load()
-    from edge.media.extras import missing_extras
-    from edge.observability.trace_settings import missing_otlp
+    with paused():  # the parent process resumes it when it has started
+        from edge.server.reload import Source
 
-    for sentence in (*missing_otlp(settings.tracing), *missing_extras(settings)):
-        say(f"warning: {sentence}")
-    from edge.server.serve import serve as run
+        source = Source(config, {name: value for name, value in given.items() if value is not None})
+        settings = source.load()
+        from edge.media.extras import missing_extras
+        from edge.observability.trace_settings import missing_otlp
 
-    run(settings, source=source)
+        for sentence in (*missing_otlp(settings.tracing), *missing_extras(settings)):
+            say(f"warning: {sentence}")
+        from edge.server.serve import serve as run
+
+        run(settings, source=source)
 
 
 def demo(
@@ -66,9 +69,12 @@ def demo(
     ] = None,
 ) -> None:
     """Serve the built-in configuration or a profile, show one streamed call, and keep serving."""
-    from .demo import run
+    from edge.runtime.collector import paused
 
-    run(port, profile=profile, local=local_model or local, media=local)
+    with paused():  # the parent process resumes it when it has started
+        from .demo import run
+
+        run(port, profile=profile, local=local_model or local, media=local)
 
 
 def profile(

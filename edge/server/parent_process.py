@@ -15,7 +15,7 @@ from typing import Any
 from edge.config.load import Settings
 from edge.config.snapshot import ConfigSnapshot, SharedConfig
 from edge.observability.metric_memory import MetricMemory
-from edge.runtime import signals
+from edge.runtime import collector, signals
 from edge.runtime.descriptors import DescriptorBudget
 from edge.runtime.run_folder import RunFolder
 from edge.runtime.status import Reloaded, Serving, connect_host, process_start, url_host
@@ -33,7 +33,7 @@ from .sockets import ListeningSocket
 from .status_files import StatusFiles
 from .supervisor import Supervisor
 from .wake_pipe import WakePipe
-from .worker import create_gateway
+from .worker import create_gateway, load_application
 
 
 class ParentProcess:
@@ -122,6 +122,8 @@ class ParentProcess:
 
     def serve(self) -> None:
         """Serve until a signal ends it. Exits the process with the supervisor's status unless 0."""
+        if self._workers > 1:
+            load_application()
         self._granian.run()
 
     # Called by Granian, see `granian_server.Parent`.
@@ -135,6 +137,7 @@ class ParentProcess:
 
     def run(self) -> int:
         """Supervise the workers until the end. Returns the exit status."""
+        collector.resume()
         self._pipe.wake_on_signals()
         self._address.publish(self._serving())
         return self._supervisor.run()

@@ -6,7 +6,9 @@ and accepts connections when it is ready, or when no other worker is (`edge.runt
 When each worker has started or failed, and the port answers, the parent prints
 `ready http://HOST:PORT`. An inherited socket (`LISTEN_FDS`, as from systemd) is served in the place
 of the address; connections wait in it while no gateway serves. A service manager is notified when
-the gateway is ready, reloads and stops (`edge.server.service_manager`).
+the gateway is ready, reloads and stops (`edge.server.service_manager`). The application is imported
+once for several workers, before they are forked; for one worker after the fork, because the parent
+then stays smaller.
 
 SIGTERM first makes every worker answer 503 at /readyz for `drain_delay` seconds, so that load
 balancers stop sending requests. Then the listening sockets are closed and running requests may end

@@ -503,8 +503,40 @@ def test_help_names_every_command_and_imports_none() -> None:
     )
     for command in ("serve", "demo", "simulate", "check", "migrate", "schema", "print-chain"):
         assert f"\n  {command} " in done.stdout
-    heavy = {"granian", "sqlalchemy", "alembic", "httpx", "starlette", "redis", "edge.config.load"}
-    assert heavy & set(done.stderr.split()) == set()
+    assert _HEAVY & set(done.stderr.split()) == set()
+
+
+_HELP_OF_ALL = """
+import sys
+import typer
+from edge.cli import app, main
+
+def help_of(command, path):
+    sys.argv[0] = "penstock"
+    try:
+        main([*path, "--help"])
+    except SystemExit as ended:
+        assert ended.code == 0, (path, ended.code)
+    for name, inner in getattr(command, "commands", {}).items():
+        help_of(inner, [*path, name])
+
+help_of(typer.main.get_command(app), [])
+print(*sys.modules, file=sys.stderr)
+"""
+_HEAVY = {
+    *("granian", "uvloop", "asyncio", "sqlalchemy", "alembic", "aiosqlite", "asyncpg", "redis"),
+    *("httpx", "h11", "starlette", "jinja2", "cryptography", "structlog", "prometheus_client"),
+    *("opentelemetry", "msgspec", "edge.app", "edge.config.load", "edge.server.serve"),
+}
+"""What no help needs: each takes longer to import than all of a help."""
+
+
+def test_help_of_each_command_imports_nothing_heavy() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _HELP_OF_ALL], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "penstock keys create" in done.stdout
+    assert _HEAVY & set(done.stderr.split()) == set()
 
 
 # The wheel
