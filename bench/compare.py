@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -76,8 +76,15 @@ def upstream(module: str, folder: Path) -> Iterator[str]:
         processes.stop(process)
 
 
-def prepare(subject: Subject, url: str, folder: Path) -> tuple[Ready, Path]:
-    """Install and configure a subject, and the folder it lives in. Raises Unavailable."""
+def simulator(folder: Path) -> AbstractContextManager[str]:
+    """Run the simulator on the load core; its base URL."""
+    return upstream(_SIMULATOR, folder)
+
+
+def prepare(subject: Subject, url: str, work: Path, name: str = "") -> tuple[Ready, Path]:
+    """Install and configure a subject, and the folder it lives in: of its name in `work`, or of
+    another. Raises Unavailable."""
+    folder = work / (name or subject.name)
     folder.mkdir()
     workspace = Workspace(folder, free_port(), free_port(), url)
     return subject.prepare(workspace), folder
@@ -100,7 +107,7 @@ def compare(
         subjects={s.name: Result(s.what, s.product or s.name, s.way) for s in subjects},
     )
     rows: frozenset[str] = options.rows
-    with upstream(_SIMULATOR, work) as small, upstream(_PROVIDER, work) as large:
+    with simulator(work) as small, upstream(_PROVIDER, work) as large:
         prepared = [_prepared(subject, small, large, rows, run, work) for subject in subjects]
         for number in range(rounds):
             say(f"round {number + 1} of {rounds}")
@@ -119,9 +126,9 @@ def _prepared(
     wanted = rows & subject.rows
     try:
         if wanted & SMALL_ROWS:
-            prepared.small = prepare(subject, small, work / subject.name)
+            prepared.small = prepare(subject, small, work)
         if wanted & LARGE_ROWS:
-            prepared.large = prepare(subject, large, work / f"{subject.name}-large")
+            prepared.large = prepare(subject, large, work, f"{subject.name}-large")
     except Unavailable as error:
         if subject is NGINX:
             raise
@@ -168,8 +175,8 @@ def one_round(
 
 def attach(pid: int, target: Target, plan: Plan, work: Path) -> None:
     """Print CPU per plain request and per event of nginx and of a process that is running."""
-    with upstream(_SIMULATOR, work) as url:
-        ready, folder = prepare(NGINX, url, work / "nginx")
+    with simulator(work) as url:
+        ready, folder = prepare(NGINX, url, work)
         with measure.running(NGINX, ready, folder) as yardstick:
             base = _cpu("nginx", yardstick.target, plan, yardstick.pid)
     processes.pin(pid, SUBJECT_CORE)
