@@ -14,7 +14,7 @@ from itertools import cycle, islice
 from time import process_time_ns
 
 from edge.dialects.anthropic_messages.passthrough import MessagesRelay
-from edge.dialects.openai_chat.passthrough import ChatRelay
+from edge.dialects.openai_chat.chat_relay import ChatRelay
 from edge.dialects.openai_responses.passthrough import ResponsesRelay
 from middlewares.sse import Splitter
 from tests.edge.dialects.stream_shapes import SHAPES, Shape

@@ -15,7 +15,7 @@ from edge.dialects.anthropic_messages.passthrough import MessagesRelay
 from edge.dialects.disclosure import Spellings
 from edge.dialects.event_shapes import EventShapes
 from edge.dialects.heartbeats import is_done
-from edge.dialects.openai_chat.passthrough import ChatRelay
+from edge.dialects.openai_chat.chat_relay import ChatRelay
 from edge.dialects.openai_responses.passthrough import ResponsesRelay
 from edge.dialects.passthrough import UpstreamError
 from middlewares.sse import Splitter, parse, split

@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from edge.dialects.openai_chat.passthrough import ChatRelay, finish_body
+from edge.dialects.openai_chat.chat_relay import ChatRelay
+from edge.dialects.openai_chat.passthrough import finish_body
 from edge.dialects.passthrough import UpstreamError
 from middlewares import sse
 from middlewares.exchange import Usage
