@@ -2,10 +2,12 @@
 
     python -P -m bench.bodies [--than CHECKOUT] [--profile] [MODE ...]
 
-A mode is the dialect, the size and what is in it: `messages-1MB-text`, `chat-100kB-images`. A body
-is a conversation of a coding agent (`conversations`); it comes in pieces, as a server gives them,
-goes through the whole chain and is dropped by an upstream in memory. A mode without all its words
-chooses all that have these: `1MB` is every dialect with 1 MB.
+A mode is the dialect, the size, what is in it, and whether the gateway has seen its beginning
+before: `messages-1MB-text-next`, `chat-100kB-images-first`. A body is a conversation of a coding
+agent (`conversations`); it comes in pieces, as a server gives them, goes through the whole chain
+and is dropped by an upstream in memory. Of `next` the last hundredth is new in each request, of
+`first` all but its first hundredth. A mode without all its words chooses all that have these:
+`1MB` is every dialect with 1 MB.
 
 Each figure is processor time of all threads per request, the least of many rounds. --than: another
 checkout, with its own `.venv`, whose rounds take turns with this one's; the ratio is that of the
@@ -28,7 +30,11 @@ from typing import Any
 SIZES = {"10kB": 10_000, "100kB": 100_000, "1MB": 1_000_000, "4MB": 4_000_000}
 PATHS = {"chat": "/v1/chat/completions", "messages": "/v1/messages", "responses": "/v1/responses"}
 MODES = tuple(
-    f"{dialect}-{size}-{what}" for dialect in PATHS for size in SIZES for what in ("text", "images")
+    f"{dialect}-{size}-{what}-{turn}"
+    for dialect in PATHS
+    for size in SIZES
+    for what in ("text", "images")
+    for turn in ("first", "next")
 )
 _UPSTREAMS = {"chat": "oai", "messages": "ant", "responses": "res"}
 _SPEAK = {"oai": "openai", "ant": "anthropic", "res": "responses"}
@@ -74,14 +80,25 @@ class Requests:
         )
         scripted.Candidates = whole  # type: ignore[misc]
         self._path = PATHS[dialect]
-        self._pieces = [body[at : at + _PIECE] for at in range(0, len(body), _PIECE)]
-        self._length = len(body)
+        self._body = body
+        place = b"Plea" if mode.endswith("first") else b"self"
+        self._changed = body.rfind(place, 0, len(body) * 99 // 100)
+        self._number = 0
 
-    async def run(self, count: int) -> None:
-        """So many requests, one after the other."""
+    def bodies(self, count: int) -> list[bytes]:
+        """The next bodies, each with four other letters."""
+        body, at = self._body, self._changed
+        self._number += count
+        return [
+            b"%b%04x%b" % (body[:at], number, body[at + 4 :])
+            for number in range(self._number - count, self._number)
+        ]
+
+    async def run(self, bodies: list[bytes]) -> None:
+        """A request with each body, one after the other."""
         gateway = self.gateway
-        for _ in range(count):
-            await self._one()
+        for body in bodies:
+            await self._one(body)
             last = gateway.exchanges[-1]
             if last.outcome != "completed":
                 raise SystemExit(f"{last.outcome} {last.problem} {last.reason}")
@@ -91,7 +108,7 @@ class Requests:
             ):
                 kept.clear()
 
-    async def _one(self) -> None:
+    async def _one(self, body: bytes) -> None:
         scope: dict[str, Any] = {
             "type": "http",
             "http_version": "1.1",
@@ -100,16 +117,15 @@ class Requests:
             "query_string": b"",
             "headers": [
                 (b"content-type", b"application/json"),
-                (b"content-length", b"%d" % self._length),
+                (b"content-length", b"%d" % len(body)),
             ],
             "client": ("127.0.0.1", 1),
             "scheme": "http",
             "state": {},
         }
-        # A server copies each piece out of its buffer.
         given = [
-            {"type": "http.request", "body": bytes(memoryview(piece)), "more_body": True}
-            for piece in reversed(self._pieces)
+            {"type": "http.request", "body": body[at : at + _PIECE], "more_body": True}
+            for at in reversed(range(0, len(body), _PIECE))
         ]
         given[0]["more_body"] = False
 
@@ -138,12 +154,13 @@ async def rounds(mode: str, body: bytes) -> None:
     """A round for each line of standard input; prints its seconds per request."""
     requests = Requests(mode, body)
     count = max(1, _ROUND_BYTES // max(len(body), 50_000))
-    await requests.run(2)
+    await requests.run(requests.bodies(2))
     gc.collect()
     gc.disable()
     for _ in sys.stdin:
+        bodies = requests.bodies(count)
         began = process_time()
-        await requests.run(count)
+        await requests.run(bodies)
         print((process_time() - began) / count, flush=True)
 
 
@@ -153,11 +170,12 @@ async def profile(mode: str, body: bytes) -> None:
 
     worker_thread._POOL = _SameThread()  # type: ignore[assignment]
     requests = Requests(mode, body)
-    await requests.run(3)
+    await requests.run(requests.bodies(3))
     count = max(5, _ROUND_BYTES // len(body))
+    bodies = requests.bodies(count)
     profiling = cProfile.Profile(process_time)
     profiling.enable()
-    await requests.run(count)
+    await requests.run(bodies)
     profiling.disable()
     stats = pstats.Stats(profiling)
     print(f"{mode}: {len(body)} bytes, {stats.total_tt / count * 1e3:.2f} ms")  # type: ignore[attr-defined]
@@ -223,7 +241,7 @@ def body_of(mode: str) -> bytes:
     """The body of a mode."""
     from bench.conversations import conversation
 
-    dialect, size, what = mode.split("-")
+    dialect, size, what, _ = mode.split("-")
     return conversation(dialect, SIZES[size], images=what == "images")  # type: ignore[arg-type]
 
 

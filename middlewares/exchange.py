@@ -268,6 +268,7 @@ class Exchange(msgspec.Struct, eq=False):
     principal: Principal | None = None  # auth, dashboard: of a signed-in visitor
     tags: tuple[str, ...] = ()  # intake, subrequests: words by which the caller groups spend
     fields: dict[str, msgspec.Raw] = {}  # intake, responses, forward: body members until sent
+    turn_marks: Any = None  # intake, forward: what stands in its turns, until the body is sent
     body_read: bool = False  # read_body, intake: whether the body is being read
     form: RequestForm | None = None  # intake: the form of a multipart request, open until its end
     upload: UploadLease | None = None  # intake: lease of the body, closed when it is dropped

@@ -186,7 +186,7 @@ _LEAST_RUN = 1024
 _SAMPLED = 64
 """One byte of so many is looked up first: a run of `_LEAST_RUN` has fifteen of these in a row."""
 _LONG_RUN = re.compile(rb"[A-Za-z0-9+/=_\\-]{15}")
-_MAX_MEDIA = 1000
+MAX_MEDIA = 1000
 """Media of one request that are measured; no vendor accepts as many."""
 # Includes the backslash of an escaped slash or newline.
 _BASE64 = re.compile(rb"[A-Za-z0-9+/=_\\-]*+")
@@ -205,23 +205,25 @@ _REMOTE = re.compile(
 """Linked media. Other URLs, such as those of sources and search results, are text."""
 
 
-def media_in(body: bytes) -> tuple[int, int]:
-    """Bytes of base64 media in `body`, and the tokens of all media, linked ones included.
+def media_in(body: bytes) -> tuple[int, int, int]:
+    """Embedded media in `body`, bytes of their base64, and the tokens of all media, linked ones
+    included.
 
     A media block without base64 counts as the largest image. A text that only resembles a media
     block counts as text, or it would cost too little.
     """
-    media_bytes = 0
-    tokens = 0
+    media = media_bytes = tokens = 0
     if b'"http' in body:
         tokens = sum(1 for _ in matches(_REMOTE, body)) * LARGEST_IMAGE
-    for n, run in enumerate(_embedded(body) if _has_long_run(body) else ()):
-        media_bytes += len(run)
-        if n < _MAX_MEDIA:
-            tokens += _run_tokens(run)
-        else:
-            tokens += max(LARGEST_IMAGE, file_tokens(len(run) * 3 // 4))
-    return media_bytes, tokens
+    if _has_long_run(body):
+        for run in _embedded(body):
+            media_bytes += len(run)
+            if media < MAX_MEDIA:
+                tokens += _run_tokens(run)
+            else:
+                tokens += max(LARGEST_IMAGE, file_tokens(len(run) * 3 // 4))
+            media += 1
+    return media, media_bytes, tokens
 
 
 def _has_long_run(body: bytes) -> bool:

@@ -58,6 +58,7 @@ from edge.dialects.conversation import (
     ToolResult,
 )
 
+from .body_weight import BodyWeight, least_tokens
 from .learned_factors import PER_BYTE, ByteFactor, LearnedFactors, WeightFactor
 from .media_tokens import (
     LARGEST_IMAGE,
@@ -108,15 +109,6 @@ _OPAQUE = 4  # minimum characters of encrypted thinking per token
 
 UNSEEN = file_tokens(1 << 20)
 """Tokens of a document that only the vendor sees, for counts that must not be too low."""
-_COMMON = (ascii_lowercase + " ").encode()
-_LEAST_COMMON, _LEAST_OTHER = 0.2, PER_BYTE
-"""Minimum tokens per byte of small letters and spaces, and of all other bytes."""
-_LEAST_WORD, _LEAST_LONG_WORDS = 6, 0.3
-"""Small letters beyond `_LEAST_WORD` per other byte are not words and add this each."""
-_OTHERS = bytes(one not in _COMMON for one in range(256))
-"""A table for `bytes.translate`: 1 for all other bytes."""
-_SHORT = 64 << 10
-"""Bytes up to which removing letters and spaces is quicker than marking the others."""
 _LEAST_BYTES = 1024
 _MEDIA = 4096
 """Bytes of body below which no embedded media are searched."""
@@ -311,14 +303,27 @@ class Estimator:
         if body.find(b'"tools"') >= 0:
             fixed += _TOOLS
         if size >= _MEDIA or body.find(b'"http') >= 0:
-            media_bytes, media = media_in(body)
+            _, media_bytes, media = media_in(body)
             size -= media_bytes
         media += body.count(b'"file_id"') * LARGEST_IMAGE
         fixed += media
         text = size * self._bytes.factor(entry, principal)
-        most = size * PER_BYTE  # what `_least` can come to
+        most = size * PER_BYTE  # what `least_tokens` can come to
         if text < most:
-            text = max(text, _least(body) if size == len(body) else most)
+            text = max(text, least_tokens(body) if size == len(body) else most)
+        return size, ceil(text) + fixed, media > 0
+
+    def estimate_weight(
+        self, entry: str, weight: BodyWeight, principal: str = ""
+    ) -> tuple[int, int, bool]:
+        """`estimate_body` of a body whose weight is known (`BodyWeight.measured`)."""
+        size = weight.size - weight.media_bytes
+        media = weight.media_tokens + weight.file_ids * LARGEST_IMAGE
+        fixed = _START + media + (_TOOLS if weight.tools else 0)
+        text = size * self._bytes.factor(entry, principal)
+        most = size * PER_BYTE
+        if text < most:
+            text = max(text, most if weight.media_bytes else weight.least)
         return size, ceil(text) + fixed, media > 0
 
     def learn_bytes(self, entry: str, size: int, counted: int, principal: str = "") -> None:
@@ -343,22 +348,3 @@ class Estimates(Struct, frozen=True, gc=False):
     def learn(self, entry: str, weight: Weight, counted: int) -> None:
         """See `Estimator.learn`."""
         self.estimator.learn(entry, weight, counted, self.principal)
-
-
-def _least(body: bytes) -> float:
-    """Minimum tokens of text, at most `PER_BYTE` per byte.
-
-    It limits how far the learned factor of one text can lower the reservation of the next.
-    """
-    size = len(body)
-    other = spaces = 0
-    for at in range(0, size, _PIECE):
-        piece = body if size <= _PIECE else body[at : at + _PIECE]
-        if size <= _SHORT:
-            other += len(piece.translate(None, _COMMON))
-        else:
-            other += piece.translate(_OTHERS).count(1)
-        spaces += piece.count(b" ")
-    letters = size - other - spaces
-    least = (size - other) * _LEAST_COMMON + other * _LEAST_OTHER
-    return least + max(0, letters - _LEAST_WORD * (other + spaces)) * _LEAST_LONG_WORDS

@@ -12,6 +12,7 @@ from typing import Any, Protocol, Self
 
 import msgspec
 
+from edge.requests.known_turns import TurnMarks
 from middlewares import sse
 from middlewares.exchange import Usage
 
@@ -127,10 +128,19 @@ class Relay(Protocol):
 class Prepare(Protocol):
     """The upstream's body.
 
-    model: its name at the upstream. family: see `codec.TargetModel`.
+    model: its name at the upstream. family: see `codec.TargetModel`. marks: of the turns of the
+    body, if they are known.
     """
 
-    def __call__(self, fields: Fields, model: str, stream: bool, *, family: str = "") -> bytes: ...
+    def __call__(
+        self,
+        fields: Fields,
+        model: str,
+        stream: bool,
+        *,
+        family: str = "",
+        marks: TurnMarks | None = None,
+    ) -> bytes: ...
 
 
 class OpenRelay(Protocol):

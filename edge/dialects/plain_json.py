@@ -6,6 +6,7 @@ import msgspec
 
 from edge.dialects.openai_chat.failures import failure_of
 from edge.dialects.openai_chat.wire import NULL, usage_in
+from edge.requests.known_turns import TurnMarks
 from edge.untyped_json import number
 from middlewares.exchange import Usage
 
@@ -41,7 +42,14 @@ class Answer(msgspec.Struct):
 _decode = msgspec.json.Decoder(Answer, float_hook=number).decode
 
 
-def prepare(fields: Fields, model: str, stream: bool, *, family: str = "") -> bytes:
+def prepare(
+    fields: Fields,
+    model: str,
+    stream: bool,
+    *,
+    family: str = "",
+    marks: TurnMarks | None = None,
+) -> bytes:
     """The upstream's body: the client's members unchanged, with the upstream's model."""
     return encode({**fields, "model": msgspec.Raw(encode(model))})
 

@@ -95,6 +95,11 @@ def has_media(fields: Fields) -> bool:
     return False
 
 
+def may_have_media(turns: bytes) -> bool:
+    """The same for some of the turns of a body."""
+    return found(_MARK, turns)
+
+
 def count_media(fields: Fields) -> int:
     """The most media parts that a body may have."""
     lists = (fields[name] for name in _TURNS if name in fields)

@@ -1,6 +1,6 @@
 """Request intake: read the body once, decode the members that the gateway uses, find the model."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from math import inf
 from time import perf_counter
@@ -13,7 +13,7 @@ from edge.media.audio_length import AudioLength, AudioMeter
 from edge.media.forms import Form
 from edge.media.parts import has_media
 from edge.proxy.attachments.named_files import check_with_files
-from edge.requests.body_limits import FEW, SMALL, check_all, check_few, is_large
+from edge.requests.body_limits import FEW, SMALL, check_few, is_large
 from edge.requests.default_max_tokens import add_max_tokens
 from edge.requests.dialect_signs import row_of
 from edge.requests.json_body import members_of, read_json_headers
@@ -23,19 +23,19 @@ from edge.routing.catalog import Catalog, Model
 from edge.routing.unknown_model import not_allowed, not_found
 from edge.runtime.worker_thread import run_in_thread
 from edge.upstreams.provider import check_forwarded_headers
-from middlewares.asgi import BODILESS, ASGIApp, Header, Receive, Scope, Send, subscriber
+from middlewares.asgi import BODILESS, ASGIApp, Receive, Scope, Send, subscriber
 from middlewares.body import read_body, refuse
 from middlewares.exchange import Dialect, Exchange, exchange_of
 from middlewares.problem import Problem, expected
 from middlewares.uploads import Upload, Uploads
 
 from .form_intake import FileSource, FormIntake
+from .long_body import LongBodies
 
 _decode_str = msgspec.json.Decoder(str).decode
 _decode_strs = msgspec.json.Decoder(list[str] | None).decode
 _decode_bool = msgspec.json.Decoder(bool | None).decode
 
-_NULL = msgspec.Raw(b"null")
 MAX_NAME = 256
 MAX_MODELS = 16
 _EMPTY_VALUES = (b"null", b"[]", b'""')
@@ -66,19 +66,20 @@ class IntakeMiddleware:
 
     Reads:   row, dialect, client, principal
     Writes:  row, dialect, endpoint, tags, body_read, fields, form, audio_ms, whole, upload, model,
-             models, resolved, stream, large, size, estimate, media, upload_seconds
+             models, resolved, stream, large, size, estimate, media, turn_marks, upload_seconds
     Rejects: endpoint_not_allowed, invalid_request, model_not_allowed, model_not_found,
              rate_limited, request_headers_too_large, request_timeout, request_too_large,
              unsupported_media_type, upstream_unavailable
     Order:   inside auth, so that no stranger's body is read, and inside the limits that can be
              decided without it; outside all that acts on the model
     Cost:    one receive for most bodies; two msgspec decodes that leave values as they are, of the
-             whole and of turns and tools; a large body is read in a thread beside the loop
+             whole and of turns and tools; of a longer body only what its caller's last one did not
+             have; a large body is read in a thread beside the loop
     """
 
     __slots__ = (
-        *("_audio_length", "_catalog", "_estimate_body", "_forms", "_idle", "_limit", "_longest"),
-        "_uploads",
+        *("_audio_length", "_catalog", "_estimator", "_forms", "_idle", "_limit", "_long"),
+        *("_longest", "_uploads"),
         "app",
     )
 
@@ -100,7 +101,8 @@ class IntakeMiddleware:
         check_bodies(endpoints)
         self.app = app
         self._catalog = catalog
-        self._estimate_body = (estimator or Estimator()).estimate_body
+        self._estimator = estimator or Estimator()
+        self._long = LongBodies()
         self._limit = limit
         self._idle = idle
         self._longest = longest
@@ -144,8 +146,8 @@ class IntakeMiddleware:
                 upload.close()
                 return await refuse(problem, scope, receive, send)
             exchange.large = is_large(body)
-            if exchange.large:
-                await self._read_large(scope, exchange, body)
+            if len(body) >= SMALL:
+                await self._read_long(scope, exchange, body)
             else:
                 self._read(scope, exchange, body)
             exchange.upload = upload
@@ -178,7 +180,9 @@ class IntakeMiddleware:
             exchange.large = sum(map(len, fields.values())) >= SMALL
             entry = self._resolve(exchange, fields).entry
             who = "" if principal is None else principal.id
-            estimating = partial(_estimate_fields, self._estimate_body, fields, entry, who)
+            estimating = partial(
+                _estimate_fields, self._estimator.estimate_body, fields, entry, who
+            )
             exchange.size, exchange.estimate, exchange.media = (
                 await run_in_thread(estimating) if exchange.large else estimating()
             )
@@ -212,29 +216,44 @@ class IntakeMiddleware:
         entry = model.entry
         principal = exchange.principal
         who = "" if principal is None else principal.id
-        exchange.size, exchange.estimate, exchange.media = self._estimate_body(entry, body, who)
+        exchange.size, exchange.estimate, exchange.media = self._estimator.estimate_body(
+            entry, body, who
+        )
         if not exchange.whole and not exchange.media:  # small media, and media that are not here
             exchange.media = has_media(fields)
 
-    async def _read_large(self, scope: Scope, exchange: Exchange, body: bytes) -> None:
-        """The same for a large body, with long steps in a thread."""
-        rules = exchange.row.rules
-        reading = partial(_members_of_large, exchange.row, scope["headers"], body)
-        row, fields, exchange.whole, problem = await run_in_thread(reading)
+    async def _read_long(self, scope: Scope, exchange: Exchange, body: bytes) -> None:
+        """The same for a longer body; of a large one, long steps run in a thread."""
+        rules, large = exchange.row.rules, exchange.large
+        principal = exchange.principal
+        who = "" if principal is None else principal.id
+        caller = f"key {who}" if principal is not None else f"address {exchange.client}"
+        headers = scope["headers"]
+        reading = partial(self._long.read, exchange.row, headers, body, caller, large=large)
+        read = await run_in_thread(reading) if large else reading()
+        exchange.whole = read.whole
         if rules is not None:
-            _set_row(exchange, row)
-        if problem is not None:
-            raise problem
+            _set_row(exchange, read.row)
+        if read.problem is not None:
+            raise read.problem
+        fields = read.fields
         model = self._resolve(exchange, fields)
         if rules is not None:
             _add_default(rules, exchange.dialect, fields, model)
         entry = model.entry
-        principal = exchange.principal
-        who = "" if principal is None else principal.id
-        estimating = partial(self._estimate_body, entry, body, who)
-        exchange.size, exchange.estimate, exchange.media = await run_in_thread(estimating)
-        if not exchange.whole and not exchange.media:
-            exchange.media = await run_in_thread(partial(has_media, fields))
+        exchange.turn_marks = read.marks
+        if read.weight is not None:
+            size, tokens, media = self._estimator.estimate_weight(entry, read.weight, who)
+        else:
+            estimating = partial(self._estimator.estimate_body, entry, body, who)
+            size, tokens, media = await run_in_thread(estimating) if large else estimating()
+        if not exchange.whole and not media:
+            if read.media is not None:
+                media = read.media
+            else:
+                searching = partial(has_media, fields)
+                media = await run_in_thread(searching) if large else searching()
+        exchange.size, exchange.estimate, exchange.media = size, tokens, media
 
     def _resolve(self, exchange: Exchange, fields: dict[str, msgspec.Raw]) -> Model:
         """Find the model, and set the members of the exchange. Raises Problem."""
@@ -294,28 +313,6 @@ def _estimate_fields(
 ) -> tuple[int, int, bool]:
     """The estimate of the members of a form, or of a JSON body in its place."""
     return estimate(entry, msgspec.json.encode(fields), who)
-
-
-def _members_of_large(
-    row: Endpoint, headers: Iterable[Header], body: bytes
-) -> tuple[Endpoint, dict[str, msgspec.Raw], bool, Problem | None]:
-    """The row that the body chose, its members, whether the size of all its input is known, and
-    what is wrong with it: the row decides in which dialect that is said."""
-    fields = members_of(body)
-    rules = row.rules
-    try:
-        common = check_all(row, fields)
-    except Problem as problem:
-        if rules is not None:  # by the names alone: the values may be too many to be decoded
-            row = row_of(rules, headers, dict.fromkeys(fields, _NULL))
-        return row, fields, False, problem
-    if rules is not None:
-        row = row_of(rules, headers, fields)
-    try:
-        check_names(fields, row.codec)
-        return row, fields, check_with_files(row, fields, common), None
-    except Problem as problem:
-        return row, fields, False, problem
 
 
 def _set_row(exchange: Exchange, row: Endpoint) -> None:

@@ -266,6 +266,7 @@ def _budget_used_up(exchange: Exchange) -> Problem:
 def release_request(exchange: Exchange) -> None:
     """Free the request: its answer has begun, so that no other target is tried."""
     exchange.fields = {}
+    exchange.turn_marks = None
     exchange.decoded = None
     if exchange.upload is not None:
         exchange.upload.close()

@@ -35,6 +35,7 @@ from edge.dialects.token_counts import (
 )
 from edge.endpoints import SERVED_BY, Codec, Endpoint
 from edge.media.forms import FormBody
+from edge.requests.known_turns import TurnMarks
 from edge.requests.misdirected_body import speaks_responses
 from edge.requests.regex_windows import found
 from edge.upstreams import RequestBody
@@ -153,7 +154,9 @@ def passthrough_for(
     native = row.dialect
     if native not in dialects or native is None or not row.upstream_path or not row.translated:
         return None
-    if row.codec == "chat" and (speaks_responses(fields) or _has_anthropic_tools(fields)):
+    if row.codec == "chat" and (
+        speaks_responses(fields) or _has_anthropic_tools(fields, exchange.turn_marks)
+    ):
         return None
     return Passthrough(exchange, native, target_model, fields, foreign=foreign, disclose=disclose)
 
@@ -238,13 +241,17 @@ def translator_for(
     return None
 
 
-def _has_anthropic_tools(fields: Fields) -> bool:
+def _has_anthropic_tools(fields: Fields, marks: TurnMarks | None) -> bool:
     """Whether a chat has tools, calls or results in Anthropic's form, as Cursor sends them. Chat
     upstreams refuse them, so such a chat is translated.
     """
-    messages = bytes(fields.get("messages", b""))
-    if any(messages.find(block) >= 0 for block in _TOOL_BLOCKS) and found(_TOOL_BLOCK, messages):
-        return True
+    messages = fields.get("messages")
+    if messages is not None:
+        if marks is not None and marks.raw is messages:
+            if marks.found(_TOOL_BLOCK.pattern, _have_tool_block):
+                return True
+        elif _have_tool_block(bytes(messages)):
+            return True
     tools = fields.get("tools")
     if tools is None or bytes(tools).find(b'"input_schema"') < 0:
         return False
@@ -252,6 +259,10 @@ def _has_anthropic_tools(fields: Fields) -> bool:
         return any("input_schema" in tool for tool in _decode_tools(tools))
     except UNREADABLE:
         return False
+
+
+def _have_tool_block(messages: bytes) -> bool:
+    return any(messages.find(block) >= 0 for block in _TOOL_BLOCKS) and found(_TOOL_BLOCK, messages)
 
 
 def _read_responses(fields: Fields) -> Conversation:
@@ -289,7 +300,11 @@ class Passthrough:
         self.dialect = dialect
         self.path = row.upstream_path
         self._body = passthrough.prepare(
-            fields, target_model.model, exchange.stream, family=target_model.family
+            fields,
+            target_model.model,
+            exchange.stream,
+            family=target_model.family,
+            marks=exchange.turn_marks,
         )
         self.ping = passthrough.ping
         self.dropped = dropped

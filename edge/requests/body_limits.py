@@ -97,15 +97,19 @@ def check_few(fields: Fields) -> None:
         raise _over("metadata", MOST_METADATA, "members")
 
 
-def check_all(row: Endpoint, fields: Fields) -> dict[str, bool]:
+def check_all(
+    row: Endpoint, fields: Fields, counts: dict[str, tuple[int, int]] | None = None
+) -> dict[str, bool]:
     """Raise Problem for any other limit that a large body exceeds.
+
+    counts: see `has_few_values`.
 
     Returns for members with turns whether all of these are of the common kinds
     (`edge.requests.common_turns`). Invalid JSON and wrong types are left to the decoder of the
     request.
     """
     common: dict[str, bool] = {}
-    if not _has_few_values(fields):
+    if not has_few_values(fields, counts=counts):
         _check_values(fields)
     check_few(fields)
     if row.conversation:
@@ -160,23 +164,36 @@ def _with_pieces(value: Any) -> Any:
     return value
 
 
-def _has_few_values(fields: Fields) -> bool:
-    """Whether the limits of values would hold if strings were values too."""
-    size, values = sum(map(len, fields.values())), len(fields)
+def has_few_values(
+    fields: Fields,
+    brackets: int = 0,
+    commas: int = 0,
+    counts: dict[str, tuple[int, int]] | None = None,
+) -> bool:
+    """Whether the limits of values would hold if strings were values too.
+
+    brackets, commas: of turns that are not in `fields`. counts: takes the brackets and commas of
+    each member, if all are counted.
+    """
+    size, values = sum(map(len, fields.values())), len(fields) + brackets + commas
+    containers = brackets
     sparse = size + values <= MOST_VALUES
-    if sparse and size <= 2 * MOST_CONTAINERS:  # an object or array has two brackets
+    if sparse and containers + size // 2 <= MOST_CONTAINERS:  # each has two brackets
         return True
-    containers = 0
-    for raw in fields.values():
+    for name, raw in fields.items():
         text = memoryview(raw)
+        brackets = commas = 0
         for at in range(0, len(text), _COUNTED):
             piece = bytes(text[at : at + _COUNTED])
-            brackets = piece.count(b"{") + piece.count(b"[")
-            containers += brackets
+            brackets += piece.count(b"{") + piece.count(b"[")
             if not sparse:
-                values += brackets + piece.count(b",")
-            if containers > MOST_CONTAINERS or values > MOST_VALUES:
+                commas += piece.count(b",")
+            if containers + brackets > MOST_CONTAINERS or values + brackets + commas > MOST_VALUES:
                 return False
+        containers += brackets
+        values += brackets + commas
+        if counts is not None and not sparse:
+            counts[name] = brackets, commas
     return True
 
 

@@ -68,10 +68,11 @@ class StoredAffinity:
             return None
         fields = exchange.fields
         where = next((name for name in row.conversation if name in fields), row.conversation[0])
+        marks = exchange.turn_marks
         if exchange.large:
-            read = await run_in_thread(partial(conversation_key.read, fields, where))
+            read = await run_in_thread(partial(conversation_key.read, fields, where, marks))
         else:
-            read = conversation_key.read(fields, where)
+            read = conversation_key.read(fields, where, marks)
         if read is None:
             return None
         key = _key(exchange, read)

@@ -8,19 +8,23 @@ together with the ids that some clients send, since many conversations begin wit
 As little as possible is decoded, because a body may have megabytes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import msgspec
 from msgspec import Raw
 
 from edge.dialects.passthrough import UNREADABLE, Fields
 from edge.dialects.signatures import MARK, unpack
+from edge.requests.known_turns import TurnMarks, has_mark
 
 _NULL = Raw(b"null")
 _ENCRYPTED = b'"encrypted_content"'
 _THOUGHT = b'"thought_signature"'
 _SIGNATURES = (b'"signature"', b'"data"', _ENCRYPTED, _THOUGHT)
 """Every signature has one of these members; within a text the quotes would be escaped."""
+_COMPACTION = {b"compaction", b"\\u00"}
+"""The type of a compaction has one of these, as a name or with an escape."""
 _REMINDER = "<system-reminder>"
 """Start of the texts that coding agents add to the user's, which change each time."""
 _HINTS = ("prompt_cache_key", "user", "safety_identifier")
@@ -90,15 +94,19 @@ _decode_text = msgspec.json.Decoder(str).decode
 _decode_metadata = msgspec.json.Decoder(_Metadata).decode
 
 
-def read(fields: Fields, member: str) -> ConversationStart | None:
-    """The conversation in `member`, a string or a list; None if it cannot be read."""
-    raw = fields.get(member, _NULL)
-    body = bytes(raw)
+def read(fields: Fields, member: str, marks: TurnMarks | None = None) -> ConversationStart | None:
+    """The conversation in `member`, a string or a list; None if it cannot be read.
+
+    marks: of the turns of the body, if they are known.
+    """
+    raw = whole = fields.get(member, _NULL)
+    head = bytes(memoryview(raw)[:1])
     try:
-        if body.startswith(b'"'):
+        if head == b'"':
             return ConversationStart((*_hints(fields), _beginning(raw)), 1, False)
-        if not body.startswith(b"["):
+        if head != b"[":
             return None
+        has = partial(has_mark, whole, marks=marks)
         entries = _decode_list(raw)
         said = _said_first(entries)
         if not said:
@@ -107,7 +115,9 @@ def read(fields: Fields, member: str) -> ConversationStart | None:
             if not _decode_entry(raw).is_instruction:
                 break
             del entries[-1]
-        bound = _is_bound(entries, body) or (_ENCRYPTED in body and _is_compacted(entries))
+        bound = _is_bound(entries, has) or (
+            has(_ENCRYPTED) and any(map(has, _COMPACTION)) and _is_compacted(entries)
+        )
         return ConversationStart((*_hints(fields), *said), len(entries), bound)
     except UNREADABLE:
         return None
@@ -175,7 +185,7 @@ def _texts(content: Raw) -> Iterator[str]:
                     yield f"{name}={bytes(value)[:_MAX_CHARS].decode(errors='replace')}"
 
 
-def _is_bound(entries: Sequence[Raw], body: bytes) -> bool:
+def _is_bound(entries: Sequence[Raw], has: Callable[[bytes], bool]) -> bool:
     """Whether the model's messages since the last user message have a signature."""
     looked = False
     for raw in reversed(entries[-_MAX_TURN_MESSAGES:]):
@@ -187,7 +197,7 @@ def _is_bound(entries: Sequence[Raw], body: bytes) -> bool:
                 return True
             if not looked:  # skip a long turn if the body has no signature at all
                 looked = True
-                if not any(signature in body for signature in _SIGNATURES):
+                if not any(map(has, _SIGNATURES)):
                     return False
         elif entry.role == "user" and not _is_result(entry):
             return False

@@ -19,6 +19,7 @@ from edge.dialects.sealing import Sealing
 from edge.endpoints import Codec, Endpoint
 from edge.media.parts import has_media
 from edge.requests.body_limits import check_all, is_large
+from edge.requests.known_turns import TurnMarks
 from edge.requests.vendor_objects import refused
 from edge.runtime.worker_thread import run_in_thread
 from middlewares.asgi import ASGIApp, Receive, Scope, Send, send_json
@@ -102,7 +103,10 @@ class ResponsesApp:
         _check(fields)
         owner = _owner(exchange)
         large = exchange.large
-        fields = await self._open_compactions(fields, owner or "", row.codec, large=large)
+        marks = exchange.turn_marks
+        fields = await self._open_compactions(
+            fields, owner or "", row.codec, large=large, marks=marks
+        )
         asked = _flag(fields, "store") is not False
         expanded = await expand(
             fields,
@@ -111,6 +115,8 @@ class ResponsesApp:
             now=self._clock(),
             limit=self._limit,
             large=large,
+            stored=asked,
+            marks=marks,
             extend=None if exchange.upload is None else exchange.upload.extend,
         )
         opened = expanded.fields
@@ -167,16 +173,18 @@ class ResponsesApp:
         return self._estimate_body(exchange.resolved[0].entry, whole, owner)
 
     async def _open_compactions(
-        self, fields: Fields, owner: str, codec: Codec | None, *, large: bool
+        self,
+        fields: Fields,
+        owner: str,
+        codec: Codec | None,
+        *,
+        large: bool,
+        marks: TurnMarks | None = None,
     ) -> Fields:
         """`fields` with own compactions decrypted. The key is fetched once this has returned."""
         if codec != "compaction":
-            may_hold_compaction = compaction.may_hold_compaction
-            if not (
-                await run_in_thread(partial(may_hold_compaction, fields))
-                if large
-                else may_hold_compaction(fields)
-            ):
+            searching = partial(compaction.may_hold_compaction, fields, marks)
+            if not (await run_in_thread(searching) if large else searching()):
                 return fields
         try:
             seal = await self._sealing.seal()

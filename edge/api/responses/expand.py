@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from edge.requests.known_turns import TurnMarks
 from edge.runtime.worker_thread import run_in_thread
 from edge.untyped_json import decode_any
 from middlewares.problem import Problem, expected
@@ -38,6 +39,8 @@ MAX_TURNS = 10_000
 _LARGE = 256 << 10
 """Bytes from which on a stored conversation is read in a thread."""
 _NULL = b"null"
+_POINTING = b"pointing\n"
+"""Key of `_point` among the marks of turns."""
 
 
 class Expanded(msgspec.Struct, frozen=True):
@@ -60,6 +63,8 @@ async def expand(
     now: float,
     limit: int,
     large: bool = False,
+    stored: bool = True,
+    marks: TurnMarks | None = None,
     extend: Callable[[int], None] | None = None,
 ) -> Expanded:
     """A copy of `fields` in which every reference is replaced by what it refers to.
@@ -67,7 +72,8 @@ async def expand(
     owner: whose responses may be referred to; without an owner or a store there are none.
     now: Unix seconds. limit: bytes that the whole input may have. large: reading `fields` takes
     long enough to delay other requests (`run_in_thread`). extend: counts bytes that `fields` refer
-    to; what it raises is raised.
+    to; what it raises is raised. stored: whether the new items are stored; else `Expanded.new` may
+    be empty. marks: of `input`, if they are known.
 
     Raises Problem: previous_response_not_found, not_found (of an item), invalid_request,
     request_too_large, store_unavailable (no answer from the store).
@@ -81,6 +87,11 @@ async def expand(
             extend(size)
         large = large or size > _LARGE
     new = fields.get("input")
+    if previous is None and not stored and marks is not None and marks.raw is new:
+        pointing = partial(marks.found, _POINTING, _point)
+        if not (await run_in_thread(pointing) if large else pointing()):
+            rest = {name: raw for name, raw in fields.items() if name != "previous_response_id"}
+            return Expanded(rest, None, b"")
     said = await run_in_thread(partial(_read, new, turns)) if large else _read(new, turns)
     wanted = said.wanted()
     found = await kept.items(wanted) if wanted else []
@@ -239,6 +250,14 @@ def _resolved(said: _NewInput, looked_up: list[KeptItem]) -> list[msgspec.Raw]:
             resolved.append(item)
             known.add(id_)
     return resolved
+
+
+def _point(items: bytes) -> bool:
+    """Whether items, which a comma may precede, have references or what is no item."""
+    try:
+        return bool(_references(items_of(b"[%b]" % items.removeprefix(b","))))
+    except Problem:
+        return True
 
 
 def _references(items: list[msgspec.Raw]) -> dict[int, str]:

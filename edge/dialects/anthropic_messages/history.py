@@ -13,6 +13,7 @@ from msgspec import Raw
 
 from edge.dialects.passthrough import UNREADABLE, Fields, encode
 from edge.dialects.signatures import MARK
+from edge.requests.known_turns import TurnMarks, has_mark
 
 _MARK = MARK.encode()
 _THINKING = ("thinking", "redacted_thinking")
@@ -46,13 +47,13 @@ _decode_thinking = msgspec.json.Decoder(_Thinking).decode
 _decode_text = msgspec.json.Decoder(str).decode
 
 
-def without_packed(fields: Fields) -> Fields:
+def without_packed(fields: Fields, marks: TurnMarks | None = None) -> Fields:
     """`fields` without packed thinking and citations; `fields` itself if there are none.
 
     Unreadable members are left for the upstream to refuse.
     """
     raw = fields.get("messages")
-    if raw is None or _MARK not in bytes(raw):
+    if raw is None or not has_mark(raw, _MARK, marks):
         return fields
     try:
         return _cleaned(fields, _decode_messages(raw), _MARK, _without_packed_parts)

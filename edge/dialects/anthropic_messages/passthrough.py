@@ -47,6 +47,7 @@ from edge.dialects.passthrough import (
 from edge.dialects.split_characters import CharacterJoiner, may_have_lone
 from edge.dialects.stop_reasons import interrupted, stop_of
 from edge.dialects.token_counts import output_tokens
+from edge.requests.known_turns import TurnMarks
 from middlewares import sse
 from middlewares.exchange import Usage
 
@@ -122,12 +123,19 @@ _decode_block = msgspec.json.Decoder(_Block).decode
 _decode_delta = msgspec.json.Decoder(_Delta).decode
 
 
-def prepare(fields: Fields, model: str, stream: bool, *, family: str = "") -> bytes:
+def prepare(
+    fields: Fields,
+    model: str,
+    stream: bool,
+    *,
+    family: str = "",
+    marks: TurnMarks | None = None,
+) -> bytes:
     """The upstream's body: the client's members unchanged, with the upstream's model.
 
     Only other vendors' packed thinking and citations are removed from the history.
     """
-    return encode({**without_packed(fields), "model": msgspec.Raw(encode(model))})
+    return encode({**without_packed(fields, marks), "model": msgspec.Raw(encode(model))})
 
 
 class MessagesRelay:

@@ -28,6 +28,7 @@ from edge.dialects.passthrough import (
     rename,
 )
 from edge.dialects.stop_reasons import stop_of
+from edge.requests.known_turns import TurnMarks
 from edge.vendors.openai_models import is_openai
 from middlewares.exchange import Usage
 from middlewares.problem import invalid_value
@@ -56,7 +57,14 @@ _MARKED, _UNMARKED = b'"system_fingerprint":', b'"system_fingerprint":null'
 _TRUE = msgspec.Raw(b"true")
 
 
-def prepare(fields: Fields, model: str, stream: bool, *, family: str = "") -> bytes:
+def prepare(
+    fields: Fields,
+    model: str,
+    stream: bool,
+    *,
+    family: str = "",
+    marks: TurnMarks | None = None,
+) -> bytes:
     """The upstream's body: the client's members, the upstream's model, and usage requested.
 
     Packed thinking is removed; so is plain-text thinking, for models that refuse the member
@@ -64,9 +72,9 @@ def prepare(fields: Fields, model: str, stream: bool, *, family: str = "") -> by
     """
     out = {**fields, "model": msgspec.Raw(encode(model))}
     if "messages" in out:
-        out["messages"] = without_packed_thinking(out["messages"])
+        out["messages"] = without_packed_thinking(out["messages"], marks)
         if _refuses_thinking(family or model):
-            out["messages"] = without_thinking(out["messages"])
+            out["messages"] = without_thinking(out["messages"], marks)
     if stream:
         options = fields.get("stream_options", NO_OPTIONS)
         try:

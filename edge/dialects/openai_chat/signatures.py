@@ -13,6 +13,7 @@ import msgspec
 
 from edge.dialects.passthrough import UNREADABLE, decode_fields, encode
 from edge.dialects.signatures import MARK
+from edge.requests.known_turns import TurnMarks, has_mark
 
 _MARK = MARK.encode()
 _HOLDERS = ("reasoning_details", "thinking_blocks")
@@ -63,9 +64,9 @@ _decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_entry = msgspec.json.Decoder(_Entry).decode
 
 
-def without_packed_thinking(messages: msgspec.Raw) -> msgspec.Raw:
+def without_packed_thinking(messages: msgspec.Raw, marks: TurnMarks | None = None) -> msgspec.Raw:
     """`messages`, a JSON array, without packed thinking. What cannot be read stays as it is."""
-    if _MARK not in bytes(messages):
+    if not has_mark(messages, _MARK, marks):
         return messages
     try:
         return msgspec.Raw(encode([_cleaned(each) for each in _decode_list(messages)]))
@@ -88,13 +89,12 @@ def _cleaned(message: msgspec.Raw) -> msgspec.Raw:
     return msgspec.Raw(encode(fields))
 
 
-def without_thinking(messages: msgspec.Raw) -> msgspec.Raw:
+def without_thinking(messages: msgspec.Raw, marks: TurnMarks | None = None) -> msgspec.Raw:
     """`messages` without plain-text thinking and call signatures.
 
     Some servers refuse members that they do not know.
     """
-    raw = bytes(messages)
-    if _THINKING.encode() not in raw and _EXTRA.encode() not in raw:
+    if not any(has_mark(messages, mark.encode(), marks) for mark in (_THINKING, _EXTRA)):
         return messages
     try:
         return msgspec.Raw(encode([_thoughtless(each) for each in _decode_list(messages)]))

@@ -31,6 +31,7 @@ from edge.dialects.passthrough import (
     encode,
 )
 from edge.dialects.sealing import MARK
+from edge.requests.known_turns import TurnMarks, has_mark
 from edge.untyped_json import number
 from edge.vendors.errors.redact import redacted
 from middlewares.exchange import Usage
@@ -113,7 +114,14 @@ class CompactionWriter:
         )
 
 
-def prepare(fields: Fields, model: str, stream: bool, *, family: str = "") -> bytes:
+def prepare(
+    fields: Fields,
+    model: str,
+    stream: bool,
+    *,
+    family: str = "",
+    marks: TurnMarks | None = None,
+) -> bytes:
     """The body for an upstream with its own compaction: only the model changes."""
     kept = {name: raw for name, raw in fields.items() if name not in ("store", "stream")}
     return encode({**kept, "model": msgspec.Raw(encode(model))})
@@ -159,10 +167,10 @@ DIALECT = PassthroughCodec(
 )
 
 
-def may_hold_compaction(fields: Fields) -> bool:
+def may_hold_compaction(fields: Fields, marks: TurnMarks | None = None) -> bool:
     """Whether `input` may contain a compaction: a search of its bytes."""
     given = fields.get("input")
-    return given is not None and b'"compaction' in bytes(given)
+    return given is not None and has_mark(given, b'"compaction', marks)
 
 
 def revealed(fields: Fields, owner: str, opener: Opener) -> Fields:

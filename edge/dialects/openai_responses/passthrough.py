@@ -42,6 +42,7 @@ from edge.dialects.passthrough import (
 )
 from edge.dialects.split_characters import CharacterJoiner, may_have_lone
 from edge.dialects.stop_reasons import interrupted, stop_of
+from edge.requests.known_turns import TurnMarks
 from edge.untyped_json import number
 from edge.vendors.openai_models import reasons
 from middlewares import sse
@@ -104,7 +105,14 @@ _decode_typed = msgspec.json.Decoder(_Typed).decode
 _decode_names = msgspec.json.Decoder(list[str] | None).decode
 
 
-def prepare(fields: Fields, model: str, stream: bool, *, family: str = "") -> bytes:
+def prepare(
+    fields: Fields,
+    model: str,
+    stream: bool,
+    *,
+    family: str = "",
+    marks: TurnMarks | None = None,
+) -> bytes:
     """The upstream's body: the caller's members, the upstream's model, nothing stored.
 
     Reasoning that the upstream cannot read is removed (`signatures`).
@@ -118,7 +126,7 @@ def prepare(fields: Fields, model: str, stream: bool, *, family: str = "") -> by
         if _ENCRYPTED not in names:
             out["include"] = msgspec.Raw(encode([*names, _ENCRYPTED]))
     if "input" in out:
-        out["input"] = without_unreadable_reasoning(out["input"])
+        out["input"] = without_unreadable_reasoning(out["input"], marks)
     return encode(out)
 
 

@@ -10,8 +10,11 @@ import msgspec
 
 from edge.dialects.passthrough import UNREADABLE, encode
 from edge.dialects.signatures import MARK
+from edge.requests.known_turns import TurnMarks
 
 _REASONING = b'"reasoning"'
+_LOST = b"lost\n"
+"""Key of `_have_lost` among the marks of turns."""
 
 
 class _Typed(msgspec.Struct):
@@ -28,9 +31,14 @@ _decode_typed = msgspec.json.Decoder(_Typed).decode
 _decode_reasoning = msgspec.json.Decoder(_Reasoning).decode
 
 
-def without_unreadable_reasoning(items_json: msgspec.Raw) -> msgspec.Raw:
+def without_unreadable_reasoning(
+    items_json: msgspec.Raw, marks: TurnMarks | None = None
+) -> msgspec.Raw:
     """`items_json`, an array of items, without such reasoning. Unreadable JSON stays as it is."""
-    if _REASONING not in bytes(items_json):
+    if marks is not None and marks.raw is items_json:
+        if not marks.found(_LOST, _have_lost):
+            return items_json
+    elif _REASONING not in bytes(items_json):
         return items_json
     try:
         items = _decode_items(items_json)
@@ -38,6 +46,13 @@ def without_unreadable_reasoning(items_json: msgspec.Raw) -> msgspec.Raw:
         return items_json
     kept = [item for item in items if not _is_lost(item)]
     return items_json if len(kept) == len(items) else msgspec.Raw(encode(kept))
+
+
+def _have_lost(items: bytes) -> bool:
+    """Whether items, which a comma may precede, have such reasoning."""
+    if _REASONING not in items:
+        return False
+    return any(map(_is_lost, _decode_items(b"[%b]" % items.removeprefix(b","))))
 
 
 def _is_lost(item: msgspec.Raw) -> bool:

@@ -664,6 +664,6 @@ def test_media_in_finds_base64_of_any_place_and_length_that_counts() -> None:
         run = "".join(chance.choices("ABCxyz019+/_-", k=length))
         text = "".join(chance.choices("ab c\n,.", k=chance.randrange(5000)))
         body = {"a": text, "source": {"type": "base64", "data": run}, "b": text[:77]}
-        found, tokens = media_in(json.dumps(body).encode())
+        _, found, tokens = media_in(json.dumps(body).encode())
         assert found == (length if length >= 1024 else 0)
         assert (tokens > 0) is (found > 0)

@@ -43,9 +43,9 @@ def test_media_are_found_wherever_a_window_ends() -> None:
     linked = b'{"type":"image_url","image_url":{"url":"https://x/y.png"}},'
     for shift in range(0, 60, 7):
         body = b"[" + b" " * (regex_windows.WINDOW - shift) + unit * 3 + linked
-        hidden, tokens = media_in(body)
+        _, hidden, tokens = media_in(body)
         assert hidden == 3 * len(data)
-        assert tokens == media_in(unit * 3 + linked)[1]
+        assert tokens == media_in(unit * 3 + linked)[2]
 
 
 def test_pages_of_a_large_pdf_are_counted_as_those_of_a_small_one(
