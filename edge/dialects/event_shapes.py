@@ -184,7 +184,7 @@ class EventShapes:
         self._lessons = _LESSONS
         self._values: dict[bytes, bytes] = {}
         """Names and values of members that may change."""
-        self._changing: set[bytes] = set()
+        self._changing: frozenset[bytes] = frozenset()
         """Names of those that did."""
         self._output_size = output_size
         self.current: EventShape | None = None
@@ -300,7 +300,7 @@ class EventShapes:
         for found in _VALUE.finditer(event):
             group, kind = ("number", _NUMBER) if found["number"] else ("string", _STRING)
             if self._values.setdefault(found["name"], found[group]) != found[group]:
-                self._changing.add(found["name"])
+                self._changing |= {found["name"]}
             if found["name"] in self._changing:
                 values.append(_Value(*found.span(group), kind))
         values.sort()

@@ -29,6 +29,8 @@ STREAM_HEADERS: tuple[Header, ...] = (
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),
 )
+_CHUNKED: list[Header] = [(b"transfer-encoding", b"chunked")]
+"""What stays of the headers of most responses, shared by all of them."""
 _MAX_HELD = 1 << 20
 _MAX_BLOCK = 16 << 10
 """Bytes of a read that are handled in one turn of the event loop: in the worst case, eight
@@ -111,7 +113,8 @@ class ResponseStream:
         """Hold frames until the first content, then send each read at once."""
         self._watchdog = watchdog
         # Those of some providers are 3 KB.
-        response.headers = [pair for pair in response.headers if pair[0] in FRAMING]
+        framing = [pair for pair in response.headers if pair[0] in FRAMING]
+        response.headers = _CHUNKED if framing == _CHUNKED else framing
         relay = self._relay
         try:
             await pump(response, self._on_read)

@@ -101,27 +101,33 @@ class HTTPResponse:
 
     async def wait(self) -> None:
         """Wait for head, bytes, end or failure. The only future on the hot path."""
-        connection = self._connection
-        if self._waiter is not None or connection is None:
-            raise RuntimeError("another task is already reading this response")
-        self._waiter = connection.loop.create_future()
+        waiter = self._new_waiter()
         try:
-            await self._waiter
+            await waiter
         except BaseException:
             self.close()
             raise
         finally:
             self._waiter = None
 
+    def _new_waiter(self) -> asyncio.Future[None]:
+        connection = self._connection
+        if self._waiter is not None or connection is None:
+            raise RuntimeError("another task is already reading this response")
+        self._waiter = waiter = connection.loop.create_future()
+        return waiter
+
     async def pump(self, sink: Sink) -> None:
         """Call `sink` in the callback in which bytes arrive; see `edge.upstreams.pump`."""
         while True:
             data = self.take()
             if data is None:
+                waiter = self._new_waiter()  # `wait` would be one more frame of each stream
                 self._pushed_to = sink
                 try:
-                    await self.wait()
+                    await waiter
                 except BaseException:
+                    self.close()
                     unstarted = getattr(
                         self._rest, "close", None
                     )  # a coroutine that is not awaited
@@ -129,7 +135,7 @@ class HTTPResponse:
                         unstarted()
                     raise
                 finally:
-                    self._pushed_to = None
+                    self._waiter = self._pushed_to = None
                 raised, self._raised = self._raised, None
                 if raised is not None:
                     raise raised
