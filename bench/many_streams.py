@@ -22,6 +22,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from .figures import Row
+from .merging import write_table
 from .processes import allow_many_files, tree
 from .worker_probe import ask, probed
 
@@ -257,6 +259,21 @@ def _objects(answer: dict[str, Any], streams: int) -> dict[str, Any]:
     }
 
 
+def report_rows(found: Mapping[str, Any], streams: int) -> Iterator[Row]:
+    """The figures of a run, with their targets: 20,000 streams are to be served as these are."""
+    opening, flowing = found["opening"], found["flowing"]
+    per_stream, core = found["kB per stream"], found["core"]
+    widened, first = flowing["widened"]["p99"], opening["first"]["p99"]
+    failed = opening["failed"] + flowing["failed"]
+    yield Row(f"streams that failed, of {streams:,}", failed, 0, failed == 0)
+    yield Row("kB / open stream", per_stream, "≤ 30", per_stream <= 30)
+    yield Row("added to a gap p50, ms", flowing["widened"]["p50"])
+    yield Row("added to a gap p99, ms", widened, "< 30", widened < 30)
+    yield Row("first token while they are opened p50, ms", opening["first"]["p50"])
+    yield Row("first token while they are opened p99, ms", first, "< 500", first < 500)
+    yield Row("of a core, with an event a second each", core)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--streams", type=int, default=9000)
@@ -269,6 +286,7 @@ def main() -> None:
     parser.add_argument("--objects", action="store_true", help="count objects")
     parser.add_argument("--straight", action="store_true", help="without the gateway")
     parser.add_argument("--than", type=Path, help="another checkout, measured first")
+    parser.add_argument("--json", type=Path, help="write the figures for `bench.compare --read`")
     options = parser.parse_args()
     options.probe = options.probe or options.objects
     allow_many_files()
@@ -276,9 +294,10 @@ def main() -> None:
     places = [options.than, _ROOT] if options.than else [_ROOT]
     for place in places:
         program = place.resolve() / ".venv" / "bin" / "penstock"
-        print(
-            place.resolve().name, json.dumps(Run(options, program).figures(), indent=1), flush=True
-        )
+        found = Run(options, program).figures()
+        print(place.resolve().name, json.dumps(found, indent=1), flush=True)
+    if options.json and not options.straight:
+        write_table(options.json, "Many streams", list(report_rows(found, options.streams)))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
 """Runs and results of other benches put together into one report."""
 
+import sys
 from collections.abc import Sequence
 from itertools import zip_longest
 from pathlib import Path
 
 import msgspec
 
-from .figures import Run, Table
+from . import machine
+from .figures import Row, Run, Table
 
 
 def merged(runs: Sequence[Run]) -> Run:
@@ -56,3 +58,14 @@ def tables(files: Sequence[Path], commit: str) -> list[Table]:
         if table.commit[: len(commit)] != commit:
             raise ValueError(f"{file} is of commit {table.commit}, the run of {commit}")
     return found
+
+
+def write_table(file: Path, title: str, rows: Sequence[Row], note: str = "") -> None:
+    """Write a result of this process's bench for `bench.compare --read`."""
+    module = getattr(sys.modules["__main__"].__spec__, "name", sys.argv[0])
+    words = [each for each in sys.argv[1:] if each != str(file)]
+    command = " ".join(["python -P -m", module.removesuffix(".__main__"), *words])
+    found, dirty = machine.commit()
+    note = f"{note} With changes that are not committed." if dirty else note
+    table = Table(title, command.removesuffix(" --json"), found, list(rows), note.strip())
+    file.write_bytes(msgspec.json.format(msgspec.json.encode(table), indent=1))

@@ -10,7 +10,9 @@ from bench.client import Target
 from bench.figures import Result, Row, Run, Table
 from bench.fleet import Fleet, Job
 from bench.large import Gaps, bodies
-from bench.merging import merged, tables
+from bench.machine import commit
+from bench.many_streams import report_rows
+from bench.merging import merged, tables, write_table
 from bench.provider import Provider
 from bench.report import render
 from bench.targets import verdicts
@@ -97,6 +99,26 @@ def test_result_of_another_bench_stands_in_table_and_targets(tmp_path: Path) -> 
     assert row(render(run), "opened / s") == ["1,000"]
     with pytest.raises(ValueError, match="of commit"):
         tables([file], "fedcba3210")
+
+
+def test_figures_of_many_streams_are_written_with_their_targets(tmp_path: Path) -> None:
+    delays = {"p50": 3.0, "p99": 29.0, "max": 60.0}
+    found = {
+        "opening": {"failed": 0, "first": {"p50": 90.0, "p99": 501.0}},
+        "flowing": {"failed": 1, "widened": delays},
+        "kB per stream": 28.0,
+        "core": 0.6,
+    }
+    file = tmp_path / "many.json"
+    write_table(file, "Many streams", list(report_rows(found, 20_000)))
+    [table] = tables([file], commit()[0])
+    verdict = {row.what: row.met for row in table.rows if row.target is not None}
+    assert verdict == {
+        "streams that failed, of 20,000": False,
+        "kB / open stream": True,
+        "added to a gap p99, ms": True,
+        "first token while they are opened p99, ms": False,
+    }
 
 
 def test_gap_is_the_time_between_two_pieces_with_events() -> None:
