@@ -43,7 +43,7 @@ from middlewares import (
     by_address,
     rate_limit_headers,
 )
-from middlewares.asgi import ASGIApp, Header, Scope
+from middlewares.asgi import ASGIApp, Entered, Header, Scope
 from middlewares.budget import credits_used
 from middlewares.fallback.middleware import Failed
 from middlewares.idempotency.middleware import members
@@ -422,9 +422,8 @@ def compose(app: ASGIApp, parts: Parts, layers: Sequence[Layer] = LAYERS) -> Cha
             continue
         if hasattr(outer, "aclose"):
             closers.append(outer.aclose)
-        # A call of a bound method stays in the interpreter; one of an object with `__call__` goes
-        # through its type.
-        app = getattr(outer, "__call__", outer)  # noqa: B004
+        # A call of a bound method stays in the interpreter; one of an object goes through its type.
+        app = outer.enter if isinstance(outer, Entered) else getattr(outer, "__call__", outer)  # noqa: B004
     return Chain(app, tuple(reversed(closers)))
 
 

@@ -35,6 +35,24 @@ def header(scope: Scope, name: bytes) -> bytes | None:
     return None
 
 
+class Entered:
+    """A middleware that returns the awaitable of the app inside, so that a stream passes no frame
+    of it.
+
+    `enter` does its work; who composes the layers of an app may call that. `__call__` stays a
+    coroutine function, by which servers recognise ASGI 3 (uvicorn).
+    """
+
+    __slots__ = ()
+
+    def enter(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """The awaitable of the rest."""
+        raise NotImplementedError
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.enter(scope, receive, send)
+
+
 async def refuse_scope(scope: Scope, receive: Receive, send: Send) -> None:
     """Refuse a scope that a gatekeeper cannot check: close a WebSocket (RFC 6455, 1008).
 

@@ -11,7 +11,7 @@ from middlewares.stores.keys.base import LONGEST_SECRET
 from middlewares.stores.keys.directory import KeyDirectory
 from middlewares.stores.keys.known_grants import Grant
 
-from .asgi import ASGIApp, Header, Receive, Scope, Send, refuse_scope, subscriber, within
+from .asgi import ASGIApp, Entered, Header, Receive, Scope, Send, refuse_scope, subscriber, within
 from .exchange import Exchange, Principal, client_of, exchange_of
 from .problem import Problem
 
@@ -21,7 +21,7 @@ _KEY_HEADERS = frozenset({b"authorization", b"x-api-key"})
 """Headers that may hold a key."""
 
 
-class AuthMiddleware:
+class AuthMiddleware(Entered):
     """Authenticate callers by API key; without keys, identify them by address.
 
     The key comes as `Authorization: Bearer KEY` (RFC 6750) or `x-api-key: KEY`; two different keys
@@ -66,7 +66,7 @@ class AuthMiddleware:
         self._undecided = undecided
         self._clock = clock
 
-    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+    def enter(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Returns the inner awaitable where the key is in memory, so it adds no frame."""
         kind = scope["type"]
         if kind != "http":

@@ -8,14 +8,14 @@ in any case.
 
 from collections.abc import Awaitable, Callable, Mapping
 
-from .asgi import ASGIApp, Message, Receive, Scope, Send
+from .asgi import ASGIApp, Entered, Message, Receive, Scope, Send
 from .exchange import Exchange, exchange_of
 
 Downgrades = Callable[[Exchange], Mapping[str, str]]
 """By kind of refusal (`Problem.kind`): the model that serves instead. Empty for most."""
 
 
-class DowngradeMiddleware:
+class DowngradeMiddleware(Entered):
     """Serve another model where a limit would refuse.
 
     downgrade_to: see `Downgrades`; called once for each request. named: the public name of the
@@ -45,7 +45,7 @@ class DowngradeMiddleware:
         self._instead = downgrade_to
         self._named = named
 
-    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+    def enter(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Returns the inner awaitable where nothing serves instead, so it adds no frame."""
         if scope["type"] != "http":
             return self.app(scope, receive, send)

@@ -2,14 +2,14 @@
 
 from collections.abc import Awaitable, Callable, Iterable
 
-from .asgi import ASGIApp, Header, Message, Receive, Scope, Send
+from .asgi import ASGIApp, Entered, Header, Message, Receive, Scope, Send
 from .exchange import Exchange, exchange_of
 from .send_layer import SendLayer
 
 Stamp = Callable[[Exchange], Iterable[Header]]
 
 
-class HeaderStampMiddleware:
+class HeaderStampMiddleware(Entered):
     """Append the headers of `stamp` to each response start, refusals and errors included.
 
     stamp: returns the headers for an exchange; which they are is the application's choice.
@@ -27,7 +27,7 @@ class HeaderStampMiddleware:
         self.app = app
         self._stamp = stamp
 
-    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+    def enter(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Returns the inner awaitable, so this layer adds no frame to a stream."""
         if scope["type"] != "http":
             return self.app(scope, receive, send)

@@ -4,7 +4,7 @@ import random
 from collections.abc import Awaitable, Callable
 from time import time_ns
 
-from .asgi import ASGIApp, Header, Message, Receive, Scope, Send, header
+from .asgi import ASGIApp, Entered, Header, Message, Receive, Scope, Send, header
 from .exchange import exchange_of
 from .send_layer import SendLayer
 
@@ -23,7 +23,7 @@ def uuid7() -> str:
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
-class RequestIDMiddleware:
+class RequestIDMiddleware(Entered):
     """Give each request an id and stamp it on the response.
 
     A caller's own `x-request-id` is kept for the log if it is at most 128 visible ASCII characters.
@@ -51,7 +51,7 @@ class RequestIDMiddleware:
         self._header = header
         self._make = make
 
-    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+    def enter(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Returns the inner awaitable, so this layer adds no frame to a stream."""
         if scope["type"] != "http":
             return self.app(scope, receive, send)

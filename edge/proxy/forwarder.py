@@ -273,10 +273,14 @@ class Forwarder:
                 body = remedy.body
         if prices is not None and prices.factors:
             exchange.tariff = tariff_of(prices, exchange.fields, body)
+        headers, query = provider.headers, b""
+        if translator.dialect == "anthropic":  # only that one gets headers or a query of the caller
+            headers = (*headers, *_forwarded(exchange, translator, scope))
+            query = _query(exchange, translator, scope)
         request = Request(
             method=b"POST",
-            target=provider.target(translator.path, _query(exchange, translator, scope)),
-            headers=(*provider.headers, *_forwarded(exchange, translator, scope), *context),
+            target=provider.target(translator.path, query),
+            headers=(*headers, *context) if context else headers,
             body=body,
         )
         if exchange.form is not None:

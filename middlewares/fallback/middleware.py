@@ -21,7 +21,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from random import random
 from time import perf_counter
 
-from middlewares.asgi import ASGIApp, Message, Receive, Scope, Send
+from middlewares.asgi import ASGIApp, Entered, Message, Receive, Scope, Send
 from middlewares.body import read_body, refuse, replay
 from middlewares.disconnects import receive_or_disconnect
 from middlewares.exchange import Candidate, Exchange, exchange_of
@@ -42,7 +42,7 @@ STATUSES = frozenset((408, 409, 429, 500, 502, 503, 504, 529))
 _IDLE = 60.0
 
 
-class FallbackMiddleware:
+class FallbackMiddleware(Entered):
     """Try candidates in order until one answers.
 
     candidates: see `Candidates`. health: state of the targets; broken ones are skipped while there
@@ -98,7 +98,7 @@ class FallbackMiddleware:
         self._clock = clock
         self._random = random
 
-    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+    def enter(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Returns the awaitable of the attempts, so this layer adds one frame to a stream."""
         if scope["type"] != "http":
             return self.app(scope, receive, send)

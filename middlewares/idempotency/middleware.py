@@ -10,7 +10,7 @@ from functools import partial
 from hashlib import sha256
 from uuid import uuid4
 
-from middlewares.asgi import ASGIApp, Header, Message, Receive, Scope, Send, header
+from middlewares.asgi import ASGIApp, Entered, Header, Message, Receive, Scope, Send, header
 from middlewares.body import read_body, refuse
 from middlewares.exchange import Exchange, client_of, exchange_of
 from middlewares.problem import Problem
@@ -53,7 +53,7 @@ def members(_: Scope, exchange: Exchange) -> bytes | None:
     return found.digest()
 
 
-class IdempotencyMiddleware:
+class IdempotencyMiddleware(Entered):
     """Run a POST with an `Idempotency-Key` once and replay its answer to every repeat.
 
     A key belongs to one principal (without one, to the caller's credentials and address), path and
@@ -141,7 +141,7 @@ class IdempotencyMiddleware:
         self._shield = ReplayShield(store)
         self._runs: dict[str, IdempotentRun] = {}
 
-    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+    def enter(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Returns the inner awaitable for a request without a key, so it adds no frame."""
         if scope["type"] != "http":
             if scope["type"] == "lifespan":

@@ -7,6 +7,7 @@ from time import perf_counter
 from middlewares.asgi import (
     BODILESS,
     ASGIApp,
+    Entered,
     Receive,
     Scope,
     Send,
@@ -31,7 +32,7 @@ _UNKNOWN_SIZE = 1 << 20
 _NONE = Limits()
 
 
-class RateLimitMiddleware:
+class RateLimitMiddleware(Entered):
     """Admit requests within the caller's limits; refuse or throttle the rest.
 
     limits: the limits of a request; None, or a kind that is None, does not limit.
@@ -108,7 +109,7 @@ class RateLimitMiddleware:
         self._refund_refused = refund_refused
         self._clock = clock
 
-    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+    def enter(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         # Not async: without limits it adds no frame, which each step of the app would pass.
         kind = scope["type"]
         if kind != "http":

@@ -5,6 +5,7 @@ A new export whose name ends in `Middleware` fails here until it has a case in `
 
 import asyncio
 import copy
+import inspect
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -35,6 +36,12 @@ HELLO: Message = {"type": "http.response.body", "body": b"hello"}
 
 def test_every_exported_middleware_has_a_case() -> None:
     assert sorted(CASES) == sorted(EXPORTED)
+
+
+@pytest.mark.parametrize("name", EXPORTED)
+def test_middleware_call_is_a_coroutine_function(name: str) -> None:
+    """By that uvicorn recognises ASGI 3, where the layer is the outermost."""
+    assert inspect.iscoroutinefunction(getattr(middlewares, name).__call__)
 
 
 @pytest.fixture(params=EXPORTED)

@@ -27,7 +27,7 @@ from .dial import Progress, dial
 from .limits import STALE_WITHIN, PoolLimits
 from .pools import Pools
 from .response import HTTPResponse
-from .wire import RequestHead, SizedBody, encode_head, host_of, netloc_of
+from .wire import HeadEncoder, RequestHead, SizedBody, host_of, netloc_of
 
 __all__ = ["HTTPResponse", "PoolLimits", "SizedBody", "Transport"]
 
@@ -56,6 +56,7 @@ class Transport:
         "_closed",
         "_closed_one",
         "_connections",
+        "_heads",
         "_host",
         "_idle",
         "_lookup",
@@ -96,6 +97,7 @@ class Transport:
         self._host = host_of(url)
         self._port = url.port or (443 if url.scheme == "https" else 80)
         self.host_line = b"host: " + netloc_of(url) + b"\r\n"
+        self._heads = HeadEncoder(self.host_line)
         self._lookup = lookup
         self._repeat = repeat
         self.ssl_context = None
@@ -146,7 +148,7 @@ class Transport:
         Raises UpstreamFailure, ValueError for a request that would break HTTP framing, and what
         the source of a streamed body raises. Cancelling closes the connection.
         """
-        head = encode_head(request, self.host_line)
+        head = self._heads.encode(request)
         started = self.clock()
         response = HTTPResponse(started + self.limits.total)
         connection = self._take_idle()

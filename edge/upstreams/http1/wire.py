@@ -120,3 +120,40 @@ def encode_head(request: Request, host_line: bytes) -> RequestHead:
     if not _TOKEN(method) or method == b"CONNECT":
         raise ValueError(f"not a method this client can send: {method!r}")
     return RequestHead(block, expect, close, method == b"HEAD")
+
+
+class HeadEncoder:
+    """Encodes the heads of requests to one host, and remembers the last one.
+
+    Most requests to an upstream have the same target and the very same headers, and differ in the
+    length of their body only.
+    """
+
+    __slots__ = ("_block", "_head", "_headers", "_host_line", "_method", "_target")
+
+    def __init__(self, host_line: bytes) -> None:
+        self._host_line = host_line
+        self._method = self._target = self._block = b""
+        self._headers: object = None
+        self._head: RequestHead | None = None
+
+    def encode(self, request: Request) -> RequestHead:
+        """See `encode_head`."""
+        body = request.body
+        if not isinstance(body, bytes):
+            return encode_head(request, self._host_line)
+        last = self._head
+        if (
+            last is not None
+            and request.headers is self._headers
+            and request.target == self._target
+            and request.method == self._method
+        ):
+            block = self._block + b"content-length: %d\r\n\r\n" % len(body)
+            return RequestHead(block, last.expect, last.close, last.bodiless_response)
+        head = encode_head(request, self._host_line)
+        if type(request.headers) is tuple:  # which cannot change
+            self._head, self._headers = head, request.headers
+            self._method, self._target = request.method, request.target
+            self._block = head.block[: head.block.rindex(b"content-length: ")]
+        return head
