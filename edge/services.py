@@ -174,7 +174,9 @@ async def open_services(
     broken_models.watch(health)
     keys = None
     if settings.auth.mode == "keys":
-        keys = KeyDirectory(SqlKeyStore(database), grace=GRACE, share=share)
+        keys = KeyDirectory(
+            SqlKeyStore(database), grace=GRACE, size=settings.auth.known_keys, share=share
+        )
         stack.push_async_callback(keys.aclose)
         # A worker that replaces a dead one during an outage of the store waits for its end.
         await keys.start(must_answer=False)

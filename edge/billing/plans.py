@@ -16,7 +16,7 @@ from middlewares.limits import Budget, Limits, PlanLimits, Rate, TeamLimits, Win
 from middlewares.problem import Problem
 
 _NOTHING: Mapping[str, str] = {}
-_MAX_REMEMBERED = 10_000
+_MAX_REMEMBERED = 100_000
 """Principals and teams whose limits are cached; a changed key is a new principal."""
 
 

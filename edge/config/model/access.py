@@ -47,6 +47,15 @@ class AuthConfig(Struct, frozen=True, kw_only=True):
             "that exist stay as they are."
         ),
     ] = None
+    known_keys: Annotated[
+        Positive,
+        Meta(
+            description="Keys that a worker remembers, about 2 kB each. A request of another key "
+            "asks the database first, which costs several times as much as the whole request: "
+            "let it be more than the keys that are in use on one day.",
+            extra={"reloadable": False},
+        ),
+    ] = 100_000
     admin_token: Annotated[
         Secret | None,
         Meta(

@@ -43,6 +43,8 @@ _log = logging.getLogger(__name__)
 _PAGE = 500
 _LOOK_UPS = 16
 _WAITING = 1024
+_UNKNOWN = 10_000
+"""Most secrets that no key has which are remembered."""
 
 
 class KeyDirectory(Shared):
@@ -54,7 +56,7 @@ class KeyDirectory(Shared):
     patience: seconds that one look-up, or one catching up with the store, may take.
     size: most secrets held; the least recently used goes first.
     unknown: seconds for which a secret that the store does not know is not asked for again. Such
-        answers have a space of their own, also of `size`, so guesses push no good key out.
+        answers have a space of their own, so guesses push no good key out.
     share: where grants are kept for workers that start while the store does not answer.
 
     `start` before the first request, `aclose` after the last.
@@ -67,7 +69,7 @@ class KeyDirectory(Shared):
         period: float = 0.4,
         grace: float = 300.0,
         patience: float = 2.0,
-        size: int = 10_000,
+        size: int = 100_000,
         unknown: float = 0.8,
         share: GrantShare | None = None,
         clock: Callable[[], float] = monotonic,
@@ -85,7 +87,7 @@ class KeyDirectory(Shared):
         self._clock = clock
         self._known = KnownGrants(size)
         self._grants = self._known.by_digest
-        self._unknown: ExpiringMap[bytes, bool] = ExpiringMap(size, unknown, clock)
+        self._unknown: ExpiringMap[bytes, bool] = ExpiringMap(min(size, _UNKNOWN), unknown, clock)
         self._flights: SingleFlight[bytes, Grant | None] = SingleFlight(_WAITING)
         self._slots = asyncio.Semaphore(_LOOK_UPS)
         self._since = 0

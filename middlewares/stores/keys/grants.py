@@ -59,8 +59,8 @@ class GrantChanges(msgspec.Struct, frozen=True):
 
     since, age: as in `SharedGrants`. covered: revision since which it has sent all changes. reset:
     what is shared is not valid any more. changed: ids of keys and teams written since the last
-    call. new: grants since then. teams: those written since then that it has keys of. held: all it
-    has, the least recently used first.
+    call. new: grants since then. teams: those written since then that it has keys of. held: the
+    `MOST` most recently used, the last used last.
     """
 
     since: int
@@ -77,7 +77,7 @@ class Known(Protocol):
     """What a directory has."""
 
     def held(self, digests: Iterable[bytes] | None) -> list[Held]:
-        """Of its grants, these, or all, the least recently used first."""
+        """Of its grants, these, or the `MOST` most recently used, the last used last."""
         ...
 
     def teams(self, ids: Iterable[str]) -> list[TeamRecord]:
@@ -233,7 +233,7 @@ class FileGrants(Shared):
 
     async def tell(self, news: GrantChanges) -> bool:
         at = self._clock() - news.age
-        held = news.held()[-MOST:]
+        held = news.held()
         keys = [(digest, found.key) for digest, found in held]
         written = _Written(self._store, news.since, at, keys, list(teams_of(held).values()))
         try:

@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network, ip_network
+from itertools import islice
 from math import inf
 
 import msgspec
@@ -20,7 +21,7 @@ from middlewares.exchange import Principal, Team
 from middlewares.stores.teams.base import TeamRecord, team_of
 
 from .base import Key, KeyWithTeam
-from .grants import Held
+from .grants import MOST, Held
 
 _log = logging.getLogger(__name__)
 
@@ -91,7 +92,7 @@ class KnownGrants:
     def __init__(self, size: int) -> None:
         self.by_digest: BoundedMap[bytes, Grant] = BoundedMap(size, self._dropped)
         self._size = size
-        self.by_key: dict[str, set[bytes]] = {}
+        self.by_key: dict[str, tuple[bytes, ...]] = {}
         self._teams: dict[str, _KnownTeam] = {}
 
     @property
@@ -111,7 +112,9 @@ class KnownGrants:
         before = self.by_digest.get(digest)
         known = self._known_team(found)
         grant = _grant(key, digest, known)
-        self.by_key.setdefault(key.id, set()).add(digest)
+        secrets = self.by_key.get(key.id, ())
+        if digest not in secrets:
+            self.by_key[key.id] = (*secrets, digest)
         if known is not None:
             known.digests.add(digest)
         if before is None:
@@ -125,7 +128,7 @@ class KnownGrants:
     def change_key(self, found: KeyWithTeam) -> list[bytes]:
         """Replace the grants of a key that changed. Returns the secrets that still open it."""
         key, still = found.key, []
-        for digest in list(self.by_key.get(key.id, ())):
+        for digest in self.by_key.get(key.id, ()):
             if self.by_digest[digest].key.revision >= key.revision:
                 continue
             if key.holds(digest):
@@ -153,9 +156,11 @@ class KnownGrants:
         return True
 
     def held(self, digests: Iterable[bytes] | None) -> list[Held]:
-        """Of what is known, these, or all, the least recently used first."""
+        """Of what is known, these, or the `MOST` most recently used, the last used last."""
         grants = self.by_digest
-        among = grants if digests is None else digests
+        among: Iterable[bytes] = digests or ()
+        if digests is None:
+            among = [*islice(reversed(grants), MOST)][::-1]
         return [
             (digest, KeyWithTeam(grants[digest].key, grants[digest].team))
             for digest in among
@@ -182,9 +187,10 @@ class KnownGrants:
             known.record, known.team = record, team_of(record)
 
     def _dropped(self, digest: bytes, grant: Grant) -> None:
-        digests = self.by_key[grant.key.id]
-        digests.discard(digest)
-        if not digests:
+        others = tuple([other for other in self.by_key[grant.key.id] if other != digest])
+        if others:
+            self.by_key[grant.key.id] = others
+        else:
             del self.by_key[grant.key.id]
         self._left(grant.key.team, digest)
 

@@ -82,7 +82,7 @@ class RedisGrants(Shared):
         rest = news.new[_AT_ONCE:]
         if name is not None and name != self._name:
             self._name = name  # Redis was emptied: it has nothing that was sent before
-            rest = news.held()[-MOST:]
+            rest = news.held()
         for at in range(0, len(rest), _AT_ONCE):
             if name is not None:
                 name = await self._send(news, (), rest[at : at + _AT_ONCE])
