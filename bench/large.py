@@ -85,7 +85,10 @@ class Caller:
             return False
         answered: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._connection.send(*found, answered.set_result)
-        return self._fleet.take(await asyncio.wait_for(answered, _DEADLINE))
+        try:
+            return self._fleet.take(await asyncio.wait_for(answered, _DEADLINE))
+        except TimeoutError:
+            raise SystemExit(f"no answer in {_DEADLINE:.0f} s") from None
 
     async def rest(self, until: float) -> None:
         """Send all further requests, or those up to a time of perf_counter."""

@@ -8,7 +8,7 @@ import json
 from functools import partial
 
 from .environments import node_environment, python_environment
-from .subjects import CHAT, CHAT_SHAPES, MESSAGES, Ready, Subject, Workspace, said
+from .subjects import CHAT, CHAT_SHAPES, MESSAGES, ROWS, Ready, Subject, Workspace, said
 
 _UPSTREAM_KEY = "sk-bench-upstream"
 
@@ -166,7 +166,7 @@ PEERS = (
     _peer("vllm-router", "a pass-through router in Rust", _vllm_router),
     _peer("tensorzero", "a gateway in Rust", _tensorzero),
     _peer("portkey", "a gateway in TypeScript on Node", _portkey),
-    _peer("litellm", "a gateway in Python", _litellm),
+    _peer("litellm", "a gateway in Python", _litellm, rows=ROWS - {"shapes"}),
     _translating(
         "tensorzero-chat-over-messages",
         "TensorZero, OpenAI clients on an Anthropic upstream",

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from . import measure
 from .client import Target
@@ -31,6 +31,12 @@ class Prepared:
         self.large: tuple[Ready, Path] | None = None
 
 
+class Add(Protocol):
+    """Adds the figures of a phase to those of the round, or its failure. what: if not its name."""
+
+    def __call__(self, part: Callable[[], dict[str, Any]], what: str = "") -> None: ...
+
+
 def round_of(
     prepared: Prepared, plan: Plan, rows: frozenset[str]
 ) -> tuple[dict[str, Any], list[str]]:
@@ -40,11 +46,11 @@ def round_of(
     subject = prepared.subject
     rows = rows & subject.rows
 
-    def add(part: Callable[[], dict[str, Any]]) -> None:
+    def add(part: Callable[[], dict[str, Any]], what: str = "") -> None:
         try:
             figures.update(part())
         except Failed as error:
-            failures.append(str(error))
+            failures.append(f"{what}: {error}" if what else str(error))
 
     try:
         if prepared.small and rows & SMALL_ROWS:
@@ -63,7 +69,7 @@ def _small(
     plan: Plan,
     rows: frozenset[str],
     figures: dict[str, Any],
-    add: Callable[[Callable[[], dict[str, Any]]], None],
+    add: Add,
 ) -> None:
     """Small requests and compact streams. Memory has a process of its own, where nothing that went
     before has left holes to fill."""
@@ -92,20 +98,21 @@ def _large(
     folder: Path,
     plan: Plan,
     rows: frozenset[str],
-    add: Callable[[Callable[[], dict[str, Any]]], None],
+    add: Add,
 ) -> None:
     """Large bodies, other streams beside them, and streams as real servers write them. Gaps have a
-    process of their own."""
+    process of their own. Bodies come before shapes: a subject that cannot keep up with
+    streams works for them long after they were broken off."""
     found: dict[str, dict[str, Any]] = {"bodies": {}, "shapes": {}}
     if rows & {"bodies", "shapes"}:
         with measure.running(subject, ready, folder) as it:
+            for size in SIZES if "bodies" in rows else ():
+                add(partial(_body, it, plan, size, found["bodies"]), f"bodies of {size}")
             for shape in subject.shapes if "shapes" in rows else ():
                 target = it.target
                 if subject.any_dialect:
                     target = target.speaking(shape.partition(":")[0])
-                add(partial(_shape, it, target, plan, shape, found["shapes"]))
-            for size in SIZES if "bodies" in rows else ():
-                add(partial(_body, it, plan, size, found["bodies"]))
+                add(partial(_shape, it, target, plan, shape, found["shapes"]), shape)
     if "gaps" in rows:
         with measure.running(subject, ready, folder) as it:
             add(lambda: _gaps(it, plan, COMPACT[upstream_of(subject.way)]))
@@ -121,7 +128,7 @@ def _body(it: Running, plan: Plan, size: str, into: dict[str, Any]) -> dict[str,
         window=plan.body,
     )
     if not run["laters"]:
-        raise Failed(f"bodies of {size}: no answer")
+        raise Failed("no answer")
     counts = {"firsts": run["firsts"], "laters": run["laters"]}
     into[size] = {"first_ms": run["first_us"] / 1000, "later_ms": run["later_us"] / 1000, **counts}
     return {"bodies": into}
@@ -144,7 +151,7 @@ def _shape(
             into[shape] = {"event_us": run["cpu_us"] / run["events"], "streams": streams}
             return {"shapes": into}
         time.sleep(plan.rest)
-    raise Failed(f"{shape}: cannot keep up with {streams} streams")
+    raise Failed(f"cannot keep up with {streams} streams")
 
 
 def _gaps(it: Running, plan: Plan, shape: str) -> dict[str, Any]:
