@@ -53,6 +53,26 @@ def test_refuses(url: str) -> None:
         read_data_url(url)
 
 
+@given(st.binary(min_size=1), st.sampled_from(["", "=", "===="]), st.integers(0, 200))
+def test_read_data_url_any_form_of_base64_is_standard(
+    data: bytes, padding: str, space: int
+) -> None:
+    text = b64encode(data).decode()
+    assert read_data_url(f"data:image/png;base64,{text.rstrip('=')}{padding}") == (
+        "image/png",
+        text,
+    )
+    spaced = f"{text[:space]}\n{text[space:]}".replace("+", "-").replace("/", "_")
+    assert read_data_url(f"data:image/png;base64,{spaced}") == ("image/png", text)
+
+
+@given(st.text("AZaz09+/", min_size=1), st.integers(0, 200), st.sampled_from("*é\0=,"))
+def test_read_data_url_refuses_any_other_character(text: str, at: int, other: str) -> None:
+    at %= len(text)
+    with pytest.raises(ValueError, match="base64"):
+        read_data_url(f"data:image/png;base64,{text[:at]}{other}{text[at:]}")
+
+
 @given(st.binary(min_size=1))
 def test_reads_what_it_writes(data: bytes) -> None:
     encoded = b64encode(data).decode()
