@@ -12,7 +12,7 @@ from typing import Any
 from edge.dialects.errors import failed_by
 from edge.dialects.passthrough import Relay, UpstreamError
 from edge.dialects.token_counts import TOKEN, output_tokens
-from edge.upstreams import FRAMING, Header, Response, UpstreamFailure, pump
+from edge.upstreams import CHUNKED, FRAMING, Header, Response, UpstreamFailure, pump
 from edge.upstreams.bodies import BOM
 from middlewares.asgi import SENT, Message, Rest, Scope, Send
 from middlewares.exchange import Exchange, FailureEncoder, cost_of
@@ -29,8 +29,6 @@ STREAM_HEADERS: tuple[Header, ...] = (
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),
 )
-_CHUNKED: list[Header] = [(b"transfer-encoding", b"chunked")]
-"""What stays of the headers of most responses, shared by all of them."""
 _MAX_HELD = 1 << 20
 _MAX_BLOCK = 16 << 10
 """Bytes of a read that are handled in one turn of the event loop: in the worst case, eight
@@ -114,7 +112,7 @@ class ResponseStream:
         self._watchdog = watchdog
         # Those of some providers are 3 KB.
         framing = [pair for pair in response.headers if pair[0] in FRAMING]
-        response.headers = _CHUNKED if framing == _CHUNKED else framing
+        response.headers = CHUNKED if framing == CHUNKED else framing
         relay = self._relay
         try:
             await pump(response, self._on_read)

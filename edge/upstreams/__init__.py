@@ -61,6 +61,8 @@ def is_repeatable(body: RequestBody) -> bool:
 
 FRAMING = frozenset((b"content-length", b"transfer-encoding"))
 """Headers of a response that say where its body ends, which its connection still needs."""
+CHUNKED: list[Header] = [(b"transfer-encoding", b"chunked")]
+"""Those of most responses that stream."""
 
 
 class Response(Protocol):
