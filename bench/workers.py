@@ -32,7 +32,9 @@ import msgspec
 import psutil
 
 from .client import Target
+from .figures import Row
 from .load import Job
+from .merging import write_table
 from .processes import cpu_ns
 from .subjects import _PENSTOCK, _PLAN, _PRICE
 from .teams import redis
@@ -184,6 +186,15 @@ def run(given: argparse.Namespace) -> None:
     times = median(two.rate / one.rate for one, two in pairs)
     work = min(one.busy for one in rounds[1]) / min(two.busy for two in rounds[2])
     print(f"Two workers serve {times:.2f} times one; by CPU per request, {2 * work:.2f} times.")
+    if given.json:
+        served = round(times, 2)
+        worked = round(2 * work, 2)
+        what = "requests/s of two workers, each with its share of a core, over one"
+        rows = [
+            Row(what, served, "≥ 1.8", served >= 1.8),
+            Row("the same by CPU time per request", worked),
+        ]
+        write_table(given.json, "Two workers", rows)
 
 
 def main() -> None:
@@ -193,6 +204,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=200.0, help="requests/s of a worker")
     parser.add_argument("--window", type=float, default=5.0, help="seconds")
     parser.add_argument("--share", type=float, default=0.2, help="of a core, for each worker")
+    parser.add_argument("--json", type=Path, help="write the figures for `bench.compare --read`")
     sys.path.insert(0, str(Path.cwd()))
     run(parser.parse_args())
 
