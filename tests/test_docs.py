@@ -235,7 +235,7 @@ OUTWARD = {
 }
 """What is written to upstreams, or to ourselves, and what makes bodies only."""
 
-FRAMING = {"content-type", "content-length"}
+FRAMING = {"content-type", "content-length", "transfer-encoding"}
 """Of every HTTP response, not ours to explain."""
 
 
