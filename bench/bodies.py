@@ -5,8 +5,8 @@
 A mode is the dialect, the size, what is in it, and whether the gateway has seen its beginning
 before: `messages-1MB-text-next`, `chat-100kB-images-first`. A body is a conversation of a coding
 agent (`conversations`); it comes in pieces, as a server gives them, goes through the whole chain
-and is dropped by an upstream in memory. Of `next` the last hundredth is new in each request, of
-`first` all but its first hundredth. A mode without all its words chooses all that have these:
+and is dropped by an upstream in memory. Of `next` the last turn is new in each request, of `first`
+the first one. A mode without all its words chooses all that have these:
 `1MB` is every dialect with 1 MB.
 
 Each figure is processor time of all threads per request, the least of many rounds. --than: another
@@ -82,7 +82,7 @@ class Requests:
         self._path = PATHS[dialect]
         self._body = body
         place = b"Plea" if mode.endswith("first") else b"self"
-        self._changed = body.rfind(place, 0, len(body) * 99 // 100)
+        self._changed = body.rfind(place, 0, body.find(b'],"tools":'))
         self._number = 0
 
     def bodies(self, count: int) -> list[bytes]:

@@ -18,8 +18,10 @@ from edge.proxy.attachments.named_files import check_with_files
 from edge.requests.body_limits import (
     FEW,
     MOST_MESSAGES,
+    Counts,
     check_all,
     check_few,
+    counted,
     has_few_values,
 )
 from edge.requests.common_turns import check_turns
@@ -49,9 +51,9 @@ _decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 class TurnFacts(msgspec.Struct, frozen=True):
-    """Facts of some turns. brackets, commas: also those in strings. common: whether all are of the
-    common kinds (`edge.requests.common_turns`). walked: whether the names in them were checked one
-    by one (`edge.requests.content_names`), and stayed as they are."""
+    """Facts of some turns. brackets, commas: at least those outside of strings. common: whether all
+    are of the common kinds (`edge.requests.common_turns`). walked: whether the names in them were
+    checked one by one (`edge.requests.content_names`), and stayed as they are."""
 
     turns: int = 0
     brackets: int = 0
@@ -89,8 +91,7 @@ class LongBody(msgspec.Struct):
     media: bool | None = None
     marks: TurnMarks | None = None
     common: bool = False
-    counts: dict[str, tuple[int, int]] = {}
-    """Brackets and commas of members, as far as they were counted."""
+    counts: Counts = msgspec.field(default_factory=Counts)
 
 
 class _Turns(msgspec.Struct, frozen=True):
@@ -187,7 +188,7 @@ def _read_whole(row: Endpoint, headers: Iterable[Header], body: bytes, large: bo
     fields = members_of(body)
     rules = row.rules
     common: dict[str, bool] = {}
-    counts: dict[str, tuple[int, int]] = {}
+    counts = Counts()
     if large:
         try:
             common = check_all(row, fields, counts)
@@ -267,11 +268,16 @@ def _segments(array: msgspec.Raw, read: LongBody, turns: _Turns) -> list[Segment
         middle = end - last
         parts = [(start, middle, len(items) - _CHANGING), (middle, end, _CHANGING)]
     segments: list[Segment[TurnFacts]] = []
-    brackets, commas = read.counts.get(turns.name, (-1, -1))
+    counts = read.counts
+    brackets, commas = counts.of.get(turns.name, (-1, -1))
     for begun, ended, count in reversed(parts):
         piece = text[begun:ended]
         if brackets < 0 or begun > start:
-            held = piece.count(b"{") + piece.count(b"["), piece.count(b",")
+            if counts.exact:
+                found = list(counted(msgspec.Raw(piece)))
+                held = sum(one for one, _ in found), sum(two for _, two in found)
+            else:
+                held = piece.count(b"{") + piece.count(b"["), piece.count(b",")
             brackets, commas = brackets - held[0], commas - held[1]
         else:  # all others have been subtracted
             held = brackets, commas

@@ -97,12 +97,18 @@ def check_few(fields: Fields) -> None:
         raise _over("metadata", MOST_METADATA, "members")
 
 
-def check_all(
-    row: Endpoint, fields: Fields, counts: dict[str, tuple[int, int]] | None = None
-) -> dict[str, bool]:
+class Counts(msgspec.Struct):
+    """Brackets and commas of members, as far as they were counted. exact: without those in
+    strings."""
+
+    of: dict[str, tuple[int, int]] = {}
+    exact: bool = False
+
+
+def check_all(row: Endpoint, fields: Fields, counts: Counts | None = None) -> dict[str, bool]:
     """Raise Problem for any other limit that a large body exceeds.
 
-    counts: see `has_few_values`.
+    counts: takes what is counted of all members.
 
     Returns for members with turns whether all of these are of the common kinds
     (`edge.requests.common_turns`). Invalid JSON and wrong types are left to the decoder of the
@@ -110,7 +116,7 @@ def check_all(
     """
     common: dict[str, bool] = {}
     if not has_few_values(fields, counts=counts):
-        _check_values(fields)
+        _check_values(fields, counts)
     check_few(fields)
     if row.conversation:
         for name in _TURNS:
@@ -168,7 +174,7 @@ def has_few_values(
     fields: Fields,
     brackets: int = 0,
     commas: int = 0,
-    counts: dict[str, tuple[int, int]] | None = None,
+    counts: Counts | None = None,
 ) -> bool:
     """Whether the limits of values would hold if strings were values too.
 
@@ -193,20 +199,25 @@ def has_few_values(
         containers += brackets
         values += brackets + commas
         if counts is not None and not sparse:
-            counts[name] = brackets, commas
+            counts.of[name] = brackets, commas
     return True
 
 
-def _check_values(fields: Fields) -> None:
+def _check_values(fields: Fields, counts: Counts | None) -> None:
     containers, values = 0, len(fields)
+    held: dict[str, tuple[int, int]] = {}
     for name, raw in fields.items():
+        held[name] = 0, 0
         for brackets, commas in counted(raw):
             containers += brackets
             values += brackets + commas
+            held[name] = held[name][0] + brackets, held[name][1] + commas
             if containers > MOST_CONTAINERS:
                 raise _over(name, MOST_CONTAINERS, "objects and arrays, in the whole body")
             if values > MOST_VALUES:
                 raise _over(name, MOST_VALUES, "values, in the whole body")
+    if counts is not None:
+        counts.of, counts.exact = held, True
 
 
 def counted(raw: msgspec.Raw) -> Iterator[tuple[int, int]]:
