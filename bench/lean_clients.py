@@ -262,7 +262,8 @@ class SharedStreams(Streams):
             self.read(stream, payload)
             if flags & 1:
                 self.fail(stream, payload or b"ended")
-        elif kind == _HEADERS and payload[:1] != b"\x88":  # :status 200 in the static table
+        elif kind == _HEADERS and payload.lstrip(b"\x20")[:1] != b"\x88":
+            # Not `:status 200` of the static table, after the new size of the dynamic one.
             self.said = self.said or payload
         elif kind == _SETTINGS and not flags & 1:
             one.send(_frame(_SETTINGS, 1, 0, b""))
