@@ -261,6 +261,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     [msgspec.json.decode(file.read_bytes(), type=Run) for file in options.merge]
                 )
             else:
+                tables(options.read, machine.commit()[0])  # an error is better known now
                 subjects = chosen(options.only, options.than)
                 rounds = options.rounds or (1 if options.quick else 3)
                 run = compare(subjects, plan, rounds, work, options)
