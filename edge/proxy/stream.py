@@ -89,6 +89,7 @@ class ResponseStream:
         """Discard the rest, when the client disconnects and the upstream is drained."""
         self._disconnected = True
         self._report_direct()
+        self._layers = ()  # what is discarded from now on is not counted
         self._send = self._direct = _discard
         if not self._committed:
             self.exchange.outcome = "hung_up"  # also if the drain is cut short

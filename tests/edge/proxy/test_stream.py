@@ -10,7 +10,7 @@ from edge.endpoints import BY_NAME
 from edge.proxy.forwarder import Forwarder
 from edge.upstreams import Disconnected
 from edge.upstreams.provider import Provider
-from middlewares import ErrorsMiddleware, Exchange
+from middlewares import ErrorsMiddleware, Exchange, Metrics, MetricsMiddleware
 from middlewares.asgi import Message, Receive, Scope, Send
 from middlewares.exchange import Usage
 from tests.asgi import Call, http_scope, request
@@ -147,6 +147,21 @@ async def test_a_client_that_leaves_is_heard_out_where_its_plan_says_so() -> Non
     exchange = chat.exchange
     assert (exchange.outcome, exchange.usage, exchange.usage_reported) == ("hung_up", USED, True)
     assert MORE not in record.body and DONE not in record.body
+
+
+async def test_what_a_client_that_left_does_not_get_is_not_counted() -> None:
+    go_on = asyncio.Event()
+    chat = Leaving(ROLE, HI, MORE, go_on, MORE, MORE, STOP, COST, DONE, on_hangup="drain")
+    app = MetricsMiddleware(chat, metrics=Metrics())
+    async with Call(app, chat.scope, body=b"") as call:
+        await call.chunk()  # the held events
+        await call.chunk()
+        call.hang_up()
+        await asyncio.wait_for(chat.noticed.wait(), 5)
+        go_on.set()
+        record = await call.done()
+    assert chat.exchange.outcome == "hung_up"
+    assert chat.exchange.bytes_out == len(record.body) > 0
 
 
 @pytest.mark.parametrize("stream", [False, True])
