@@ -272,12 +272,12 @@ class RateLimitMiddleware(Entered):
             exchange.levels,
         )
 
-    async def _admitted(
+    def _admitted(
         self, claim: Claim, exchange: Exchange, scope: Scope, receive: Receive
-    ) -> Receive | Problem | None:
+    ) -> Awaitable[Receive | Problem | None]:
         if claim.waits:
-            return await self._in_turn(claim, exchange, scope, receive)
-        return await self._at_once(claim, exchange, receive)
+            return self._in_turn(claim, exchange, scope, receive)
+        return self._at_once(claim, exchange, receive)
 
     def _settle(
         self,
