@@ -423,7 +423,9 @@ def compose(app: ASGIApp, parts: Parts, layers: Sequence[Layer] = LAYERS) -> Cha
         if hasattr(outer, "aclose"):
             closers.append(outer.aclose)
         # A call of a bound method stays in the interpreter; one of an object goes through its type.
-        app = outer.enter if isinstance(outer, Entered) else getattr(outer, "__call__", outer)  # noqa: B004
+        app = getattr(outer, "__call__", outer)  # noqa: B004
+        if isinstance(outer, Entered) and type(outer).__call__ is Entered.__call__:
+            app = outer.enter
     return Chain(app, tuple(reversed(closers)))
 
 

@@ -39,8 +39,9 @@ class Entered:
     """A middleware that returns the awaitable of the app inside, so that a stream passes no frame
     of it.
 
-    `enter` does its work; who composes the layers of an app may call that. `__call__` stays a
-    coroutine function, by which servers recognise ASGI 3 (uvicorn).
+    `enter` does its work; who composes the layers of an app may call that, unless a subclass has
+    its own `__call__`. This one stays a coroutine function, by which servers recognise ASGI 3
+    (uvicorn).
     """
 
     __slots__ = ()

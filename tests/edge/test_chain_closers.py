@@ -1,9 +1,12 @@
-"""`compose` collects what closes the layers; nothing walks from app to app."""
+"""`compose` collects what closes the layers, and enters each in its own way; nothing walks from app
+to app."""
 
 from typing import Any, cast
 
 from edge.chain import Layer, Parts, compose
+from middlewares import RequestIDMiddleware
 from middlewares.asgi import ASGIApp, Receive, Scope, Send
+from tests.asgi import request
 
 PARTS = cast("Parts", None)
 
@@ -56,3 +59,16 @@ async def test_chain_aclose_leaves_the_app_inside_to_its_owner() -> None:
     composed = compose(app, PARTS, (Layer("off", "", lambda app, _: app),))
     await composed.aclose()
     assert (composed.app, closed) == (app, [])
+
+
+class Refusing(RequestIDMiddleware):
+    """A layer with a check of its own before the layer that it extends."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 403, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+
+async def test_compose_calls_a_layer_that_overrides_the_call_of_another() -> None:
+    composed = compose(bottom, PARTS, (Layer("refusing", "", lambda app, _: Refusing(app)),))
+    assert (await request(composed.app, "GET", "/")).status == 403
