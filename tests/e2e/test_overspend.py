@@ -122,6 +122,8 @@ class Crowd:
         self.seen: Counter[str] = Counter()
         self.highest = 0
         self.samples = 0
+        self.midway = 0
+        """Samples in which requests had reserved something."""
 
     async def run(self, clients: list[Client]) -> None:
         """All clients at once, while somebody watches where the account stands."""
@@ -196,6 +198,7 @@ class Crowd:
 
     def look(self, now: Standing) -> None:
         self.samples += 1
+        self.midway += now.reserved > 0
         self.highest = max(self.highest, now.taken)
         assert now.taken <= CAP + MOST, now
 
@@ -247,7 +250,7 @@ async def test_cap_holds_against_concurrent_requests(
     cost = await crowd.agrees()
     assert CAP - MOST <= cost <= CAP + MOST
     assert set(crowd.seen) == {"whole", "refused"}
-    assert crowd.samples > 10
+    assert crowd.midway > 0
     figures(
         f"{dict(crowd.seen)}; cap {credits_of(CAP)}, highest spent + reserved seen "
         f"{credits_of(crowd.highest)} in {crowd.samples} samples, ledger {credits_of(cost)}"

@@ -121,7 +121,7 @@ async def test_redis_goes_and_comes_back(
     """BerriAI/litellm#34299: no wait without bound, no storm of log lines, recovery alone."""
     gateway = await gateway_of(request, start, simulator, rates, budgets)
     asking = Asking(gateway, *await keys_of(gateway, "rated", "paid"))
-    await asking.many(3, 10)
+    await asking.many(*((400, 40) if full else (3, 10)))
     assert asking.statuses("rated") == asking.statuses("paid") == {200}
     await asyncio.to_thread(gateway.whole_log)
     assert state_lines(gateway) == []
@@ -170,12 +170,13 @@ async def test_redis_goes_and_comes_back(
     cost = sum(row.cost for row in ledger if row.account == account)
     await assert_spent(gateway, asking.keys["paid"], cost)
     if full:
-        cuts = quantiles(during.seconds, n=100)
+        before, cuts = quantiles(asking.seconds, n=100), quantiles(during.seconds, n=100)
         figures(
             f"{len(during.seconds)} requests while Redis was {way}: median {cuts[49] * 1000:.1f}, "
-            f"p99 {cuts[98] * 1000:.1f}, longest {max(during.seconds) * 1000:.1f} ms"
+            f"p99 {cuts[98] * 1000:.1f}, longest {max(during.seconds) * 1000:.1f} ms; p99 before "
+            f"{before[98] * 1000:.1f} ms"
         )
-        assert cuts[98] < LIMIT
+        assert cuts[98] < LIMIT + before[98]  # what the machine adds, Redis has not added
 
 
 async def assert_spent(gateway: Gateway, key: str, cost: int) -> None:
