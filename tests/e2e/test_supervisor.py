@@ -207,8 +207,8 @@ def test_workers_that_cannot_be_started_are_tried_for_ever_while_others_serve(
         gateway.file.write_bytes(spoil)  # the metrics of either have their descriptors from now on
         until(partial(_valid, gateway, valid), what="a look")
     before = parent.num_fds()
-    for limit in (5, before + 8):
-        # No pipe for a process; a process that cannot open its parts.
+    for limit in (5, before + 6):
+        # No pipe for a process; a process that cannot open its parts, four of which are its pipes.
         with limited(pid, resource.RLIMIT_NOFILE, limit):
             alive(gateway)[0].kill()
             until(refused_starts(gateway), what="three failures")
@@ -226,6 +226,7 @@ def test_workers_that_cannot_be_started_are_tried_for_ever_while_others_serve(
             assert shown["penstock_workers_alive", ()] == 1
             assert shown["penstock_worker_start_failures", ()] >= 2
         until(lambda: fleet(gateway, "alive") == 2, what="both again")
+        until(lambda: fleet(gateway, "failures") == 0, what="no failure counted any more")
         until(lambda: parent.num_fds() == before, what="no descriptor left behind")
         assert gateway.get("/readyz").json() == {"status": "ok"}
     assert gateway.stop() == 0
