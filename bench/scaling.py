@@ -14,23 +14,24 @@ REPLICAS = (1, 10, 100, 300, 1000)
 
 
 class Constants(NamedTuple):
-    """Measured on one virtual core of a busy machine, the minimum of five rounds. Seconds, bytes.
+    """Measured on one virtual core of a busy machine, the minimum of five rounds, unless
+    something else is said. Seconds, bytes.
 
     redis_calls: round trips of a request of a key with rates, slots, windows and credits.
         redis_seconds: of one core for it; of_team: where its team has all of them, too.
         redis_in, redis_out: bytes of it.
-    redis_polls: calls of a worker each second without any request (health of targets: 2).
-    redis_connections: of a worker.
+    redis_polls: calls of a worker each second without any request (counted in the code; health of
+        targets: 2). redis_connections: of a worker (counted in the code).
     flush_seconds, row_seconds: of all cores of PostgreSQL, for a flush of the ledger and for each
         row in it. flush_period: seconds for which a worker gathers rows.
     row_log, row_disk: bytes of the write-ahead log, and of the database, for a row.
     lock_seconds: for which a flush holds the sums that all writers share, its commit included
         (assumed: a disk that commits within a millisecond).
-    poll_seconds, polls: a question of PostgreSQL (assumed), and those of a worker each second:
-        revision of the keys 2.5, credits 1, budgets 0.5, alerts 0.5.
+    poll_seconds, polls: a question of PostgreSQL (assumed), and those of a worker each second, by
+        their periods: revision of the keys 2.5, credits 1, budgets 0.5, alerts 0.5.
     connections: of a worker to PostgreSQL, at most.
     lookup_seconds: of PostgreSQL for the first use of a key (assumed as a question).
-    series, series_of_model: of a worker, and for each model that is used on one endpoint.
+    series, series_of_model: of a worker (assumed), and for each model that is used on one endpoint.
     series_bytes: memory of Prometheus for a series (assumed).
     """
 

@@ -208,7 +208,7 @@ def test_workers_that_cannot_be_started_are_tried_for_ever_while_others_serve(
         until(partial(_valid, gateway, valid), what="a look")
     before = parent.num_fds()
     for limit in (5, before + 6):
-        # No pipe for a process; a process that cannot open its parts, four of which are its pipes.
+        # No pipe for a process; a process that has its pipes (four) and cannot open its parts.
         with limited(pid, resource.RLIMIT_NOFILE, limit):
             alive(gateway)[0].kill()
             until(refused_starts(gateway), what="three failures")
