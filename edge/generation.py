@@ -62,10 +62,19 @@ class _SharedProvider(msgspec.Struct):
 
 
 class Providers:
-    """The providers of all generations that are not closed yet."""
+    """The providers of all generations that are not closed yet.
 
-    def __init__(self, make: Callable[[Settings], Mapping[str, Provider]] = providers_of) -> None:
+    apart: whether they are built in a thread of their own, for an event loop with other work.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[Settings], Mapping[str, Provider]] = providers_of,
+        *,
+        apart: bool = True,
+    ) -> None:
         self._make = make
+        self._apart = apart
         self._entries: list[_SharedProvider] = []
 
     async def acquire(self, snapshot: ConfigSnapshot) -> dict[str, Provider]:
@@ -77,7 +86,9 @@ class Providers:
         found = [self._find(*each, repeat) for each in wanted]
         missing = [each for each, entry in zip(wanted, found, strict=True) if entry is None]
         made: Mapping[str, Provider] = {}
-        if missing:
+        if missing and not self._apart:
+            made = self._build(snapshot.settings, missing)
+        elif missing:
             # The authorities of a TLS context take 50 ms to read, which no stream should notice.
             made = await asyncio.to_thread(self._build, snapshot.settings, missing)
         taken: dict[str, Provider] = {}

@@ -251,7 +251,9 @@ def trial_faults(snapshot: ConfigSnapshot) -> list[str]:
 
     async def fault(n: int) -> str | None:
         alone = msgspec.structs.replace(snapshot.settings, upstreams=(upstreams[n],))
-        providers = Providers()
+        # Not apart: the start of a thread can hang when there is no memory, with a lock that forks
+        # take as well, and then no worker would be replaced.
+        providers = Providers(apart=False)
         try:
             made = await providers.acquire(msgspec.structs.replace(snapshot, settings=alone))
             await providers.release(made.values())

@@ -3,6 +3,7 @@
 import logging
 import os
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -66,6 +67,20 @@ def test_reload_valid_file_is_published(parent: Parent) -> None:
     assert (parent.model, parent.shared_config.serial) == ("two", 2)
     assert parent.shared_config.read().digest == done.digest
     assert parent.results == [done]
+
+
+def test_reload_without_memory_for_a_thread_is_applied(
+    parent: Parent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread that cannot start keeps a lock of `concurrent.futures`, and a fork waits for it."""
+
+    def start(_thread: Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(Thread, "start", start)
+    secure = '[[upstreams]]\nname = "far"\ndialect = "openai"\nbase_url = "https://far.test/v1"\n'
+    parent.write(GOOD.format(model="two") + secure)
+    assert parent.reload().result == "applied"
 
 
 def test_reload_file_with_faults_is_refused_with_the_sentences_of_check(
