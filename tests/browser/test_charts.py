@@ -65,10 +65,19 @@ def test_chart_pointer_reads_the_numbers_of_a_day(usage: Page) -> None:
     box = usage.locator(".u-over").bounding_box()
     assert box is not None
     usage.mouse.move(box["x"] + box["width"] * 0.99, box["y"] + box["height"] / 2)
-    today = usage.locator("#by-time ~ .scroll tbody th").first.inner_text()
+    table = usage.locator("#by-time ~ .scroll")
+    today = table.locator("tbody th").first.inner_text()
     readout = usage.locator("[data-readout]")
     until(lambda: readout.inner_text().startswith(f"{today}: "), what="the newest day")
-    assert "claude-opus-5" in readout.inner_text()
+    names = table.locator("thead th.number").all_inner_texts()[:-1]
+    cells = table.locator("tbody tr").first.locator("td.number").all()
+    used = [
+        name
+        for name, cell in zip(names, cells, strict=False)
+        if "none" not in str(cell.get_attribute("class")).split()
+    ]
+    assert used  # a single one just after midnight
+    assert all(f" {name} " in readout.inner_text() for name in used)
 
 
 def test_chart_hours_and_tokens_are_drawn_too(open_page: Open, signed_in: SignedIn) -> None:
