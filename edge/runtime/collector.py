@@ -14,11 +14,11 @@ from contextlib import contextmanager
 @contextmanager
 def paused() -> Iterator[None]:
     """Collect nothing while the block runs, or until `resume`. A forked process inherits this."""
-    gc.disable()
+    pause()
     try:
         yield
     finally:
-        gc.enable()
+        resume()
 
 
 def pause() -> None:
@@ -34,8 +34,8 @@ def resume() -> None:
 def freeze() -> None:
     """Collect now, and leave the objects that exist out of later collections.
 
-    In a parent before it forks: a collection in a child would copy the memory of all objects, since
-    it writes into each.
+    In a parent before it forks, a collection in a child would else copy the memory of all objects,
+    since it writes into each.
     """
     gc.collect()
     gc.freeze()

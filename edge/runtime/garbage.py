@@ -16,6 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
 
+from .collector import freeze
+
 YOUNG, MIDDLE = 3_000, 1
 """Objects after which the youngest are visited, and how many such visits until those that outlived
 one are visited once more: at most YOUNG * (MIDDLE + 2), about two milliseconds."""
@@ -35,8 +37,7 @@ _IDLE_CHECKS = 2
 def keep_start_objects() -> None:
     """Set up the collector of this process, once it has started: visit none of its present objects
     again, and later ones only while they are young."""
-    gc.collect()
-    gc.freeze()
+    freeze()
     gc.set_threshold(YOUNG, MIDDLE, _NEVER)
 
 
