@@ -38,8 +38,9 @@ later they do not. Vocabularies made for one language, as that of smollm2, under
 until learnt.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from math import ceil
+from operator import add
 from string import ascii_lowercase, ascii_uppercase, digits, punctuation
 
 import msgspec
@@ -56,6 +57,7 @@ from edge.dialects.conversation import (
     Tool,
     ToolCall,
     ToolResult,
+    Turn,
 )
 
 from .body_weight import BodyWeight, least_tokens
@@ -91,7 +93,8 @@ _CLASSES: tuple[tuple[bytes, float, int], ...] = (
     (bytes(range(0xF0, 0x100)), 3.9, _OTHER),  # emoji
 )
 """Bytes, tokens per byte, kind. The most frequent first: each pass is over the rest."""
-_ASCII = tuple(row for row in _CLASSES if row[0].isascii())
+_ALL = tuple((at, row[0]) for at, row in enumerate(_CLASSES))
+_ASCII = tuple(row for row in _ALL if row[1].isascii())
 _REST = 1.0  # a control character
 _WORD, _LONG_WORDS = 3, 0.45
 """Small letters beyond `_WORD` per other byte add `_LONG_WORDS` each."""
@@ -131,25 +134,33 @@ class Weight(Struct, frozen=True):
 
 def weigh_text(*texts: str) -> float:
     """Tokens of the joined `texts` at factor 1."""
-    size = lower = 0
-    kinds = [0, 0, 0]
-    weight = 0.0
+    return _worth(_counted(texts))
+
+
+def _counted(texts: Sequence[str]) -> tuple[int, ...]:
+    """The bytes of `texts` in each of `_CLASSES`, and the rest."""
+    counts = [0] * (len(_CLASSES) + 1)
     for left in _pieces(texts):
-        size += len(left)
-        first = True
-        for class_, worth, kind in _ASCII if left.isascii() else _CLASSES:
+        for at, class_ in _ASCII if left.isascii() else _ALL:
             before = len(left)
             if not before:
                 break
             left = left.translate(None, class_)
-            count = before - len(left)
-            if first:
-                lower += count
-                first = False
-            kinds[kind] += count
-            weight += count * worth
-        weight += len(left) * _REST
-    weight += max(0, lower - _WORD * (size - lower)) * _LONG_WORDS
+            counts[at] += before - len(left)
+        counts[-1] += len(left)
+    return tuple(counts)
+
+
+def _worth(counts: Sequence[int]) -> float:
+    """Tokens of texts with these counts at factor 1."""
+    kinds = [0, 0, 0]
+    weight = 0.0
+    for count, (_, worth, kind) in zip(counts, _CLASSES, strict=False):
+        kinds[kind] += count
+        weight += count * worth
+    weight += counts[-1] * _REST
+    lower = counts[0]
+    weight += max(0, lower - _WORD * (sum(counts) - lower)) * _LONG_WORDS
     return weight + max(0, kinds[_LETTER] - _RUN * kinds[_BREAK]) * _LONG_RUNS
 
 
@@ -178,26 +189,51 @@ def weigh_bytes(size: int) -> Weight:
     return Weight(size * PER_BYTE, _START + _TOOLS)
 
 
-def weigh(conversation: Conversation, unseen: int = LARGEST_IMAGE) -> Weight:
+class TurnsWeight(Struct, frozen=True):
+    """The weight of some turns, to be summed. tokens: of their form, which the factor scales.
+    counts: of the bytes of their texts, by class."""
+
+    tokens: int = 0
+    fixed: int = 0
+    counts: tuple[int, ...] = (0,) * (len(_CLASSES) + 1)
+
+    def __add__(self, other: "TurnsWeight") -> "TurnsWeight":
+        counts = tuple(map(add, self.counts, other.counts))
+        return TurnsWeight(self.tokens + other.tokens, self.fixed + other.fixed, counts)
+
+
+def weigh_turns(turns: Iterable[Turn], unseen: int = LARGEST_IMAGE) -> TurnsWeight:
+    """The weight of turns. unseen: see `weigh`."""
+    weigher = _Weigher(unseen)
+    for turn in turns:
+        weigher.tokens += _TURN
+        for block in turn.blocks:
+            weigher.block(block)
+    return weigher.weight()
+
+
+def weigh(
+    conversation: Conversation, unseen: int = LARGEST_IMAGE, turns: TurnsWeight | None = None
+) -> Weight:
     """The weight of a conversation.
 
     unseen: tokens of a document that only the vendor sees; by default those of a linked image.
+    turns: what its turns weigh, if that is known.
     """
     weigher = _Weigher(unseen)
     weigher.fixed = _START
     for text in conversation.system:
         weigher.block(text)
-    for turn in conversation.turns:
-        weigher.tokens += _TURN
-        for block in turn.blocks:
-            weigher.block(block)
     if conversation.tools:
         weigher.fixed += _TOOLS
         for tool in conversation.tools:
             weigher.tool(tool)
     if conversation.output is not None and conversation.output.schema is not None:
         weigher.json(conversation.output.schema)
-    return Weight(weigher.tokens + weigh_text(*weigher.texts), weigher.fixed)
+    if turns is None:
+        turns = weigh_turns(conversation.turns, unseen)
+    whole = weigher.weight() + turns
+    return Weight(whole.tokens + _worth(whole.counts), whole.fixed)
 
 
 class _Weigher:
@@ -210,6 +246,10 @@ class _Weigher:
         self.texts: list[str] = []
         self.tokens = 0
         self.fixed = 0
+
+    def weight(self) -> TurnsWeight:
+        """That of all that was collected."""
+        return TurnsWeight(self.tokens, self.fixed, _counted(self.texts))
 
     def block(self, block: Block) -> None:
         self.tokens += _BLOCK

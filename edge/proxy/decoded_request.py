@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
-from msgspec import Struct
+from msgspec import Raw, Struct
 
-from edge.billing.token_estimate import Weight, weigh
+from edge.billing.token_estimate import TurnsWeight, Weight, weigh, weigh_turns
 from edge.dialects.conversation import Conversation
 from edge.dialects.passthrough import Fields
 from middlewares.exchange import Exchange
@@ -26,9 +26,15 @@ class DecodedRequest(Struct, frozen=True, eq=False):
 
 
 def decoded_once(
-    exchange: Exchange, decode: Callable[[Fields], Conversation], fields: Fields
+    exchange: Exchange,
+    decode: Callable[[Fields], Conversation],
+    fields: Fields,
+    turns: str | None = None,
 ) -> DecodedRequest:
     """Decode `fields`, or return the result of an earlier attempt of `exchange`.
+
+    turns: the member of which `decode` makes a turn of each entry, but instructions of those at
+    the beginning; None if there is none.
 
     The result is kept only if another attempt may follow: it can take more memory than the body.
     Raises Problem, and RecursionError for a body that is nested too deeply.
@@ -39,7 +45,30 @@ def decoded_once(
     conversation = decode(fields)
     conversation.stream = exchange.stream
     conversation.large = exchange.large and sum(map(len, fields.values())) > _LONG
-    decoded = DecodedRequest(fields, conversation, weigh(conversation))
+    raw = None if turns is None else fields.get(turns)
+    known = _weight_of_turns(conversation, raw, exchange)
+    decoded = DecodedRequest(fields, conversation, weigh(conversation, turns=known))
     if exchange.repeatable:
         exchange.decoded = decoded
     return decoded
+
+
+def _weight_of_turns(
+    conversation: Conversation, raw: Raw | None, exchange: Exchange
+) -> TurnsWeight | None:
+    """The weight of the turns that `raw` was decoded to. Segments that were weighed with an earlier
+    request are not weighed again. None if the segments are not known."""
+    marks = exchange.turn_marks
+    if raw is None or marks is None or marks.raw is not raw:
+        return None
+    name = f"weight of {exchange.row.codec}"
+    turns, weight = conversation.turns, TurnsWeight()
+    end = len(turns) - sum(segment.facts.turns for segment in marks.segments)
+    for segment in marks.segments:
+        start, end = end, end + segment.facts.turns
+        known = segment.sums.get(name)
+        if known is None:
+            known = weigh_turns(turns[max(0, start) : max(0, end)])
+            segment.sums[name] = known
+        weight += known
+    return weight

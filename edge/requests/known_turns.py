@@ -49,11 +49,13 @@ class Segment(msgspec.Struct, Generic[F], eq=False):
     """Some turns of a body. size: bytes, with the comma before the first turn.
 
     marks: whether it has certain bytes, filled as that is asked (`TurnMarks`).
+    sums: what was counted in it, filled in the same way.
     """
 
     size: int
     facts: F
     marks: dict[bytes, bool] = {}
+    sums: dict[str, Any] = {}
 
     def __add__(self, other: "Segment[F]") -> "Segment[F]":
         """Both together."""
@@ -61,7 +63,11 @@ class Segment(msgspec.Struct, Generic[F], eq=False):
             mark: self.marks[mark] or other.marks[mark]
             for mark in self.marks.keys() & other.marks.keys()
         }
-        return Segment(self.size + other.size, self.facts + other.facts, marks)
+        sums = {
+            name: self.sums[name] + other.sums[name]
+            for name in self.sums.keys() & other.sums.keys()
+        }
+        return Segment(self.size + other.size, self.facts + other.facts, marks, sums)
 
 
 class _Chain(msgspec.Struct, Generic[F], frozen=True, eq=False):

@@ -1,17 +1,22 @@
 """A request is decoded once per exchange, and writing it for a target changes nothing in it."""
 
 import copy
-from collections.abc import Iterator
+import json
+from collections.abc import Iterable, Iterator
 from typing import Any, Never
 
 import msgspec
 import pytest
 from hypothesis import given
 
+from edge.billing.token_estimate import TurnsWeight, weigh, weigh_turns
 from edge.dialects.codec import TargetModel
 from edge.dialects.conversation import Conversation, Text, Turn
 from edge.dialects.passthrough import Fields
+from edge.endpoints import BY_NAME, Codec
+from edge.proxy import decoded_request
 from edge.proxy.decoded_request import DecodedRequest, decoded_once
+from edge.proxy.long_body import LEAST, LongBodies
 from edge.proxy.translate import CLIENTS, UPSTREAMS
 from middlewares.exchange import Dialect, Exchange
 from middlewares.problem import Problem
@@ -132,3 +137,72 @@ def test_decoded_once_last_attempt_keeps_nothing() -> None:
     exchange = Exchange(repeatable=False)
     assert isinstance(decoded_once(exchange, Decoder(), exchange.fields), DecodedRequest)
     assert exchange.decoded is None
+
+
+LEADING: dict[Codec, list[Any]] = {
+    "chat": [
+        {"role": "system", "content": "Be brief. " * 50},
+        {"role": "developer", "content": [{"type": "text", "text": "Grüße 日本"}]},
+    ],
+    "messages": [],
+}
+
+
+def conversation_of(turns: int) -> list[dict[str, Any]]:
+    """A conversation that both Chat and Messages can read."""
+    whole: list[dict[str, Any]] = [{"role": "user", "content": "Größe 1, 2, 3! " * (LEAST // 10)}]
+    for number in range(turns):
+        text = f"answer {number}: def f(x):\n    return {{x}}  # 日本 😀"
+        whole.append({"role": "assistant", "content": [{"type": "text", "text": text}]})
+        whole.append({"role": "user", "content": "and then? " * number})
+    return whole
+
+
+@pytest.mark.parametrize("codec", LEADING)
+def test_decoded_once_weighs_only_turns_that_no_earlier_request_had(
+    codec: Codec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weighed: list[int] = []
+
+    def counted(turns: Iterable[Turn], *rest: int) -> TurnsWeight:
+        held = list(turns)
+        weighed.append(len(held))
+        return weigh_turns(held, *rest)
+
+    monkeypatch.setattr(decoded_request, "weigh_turns", counted)
+    row, bodies = BY_NAME["chat.completions" if codec == "chat" else codec], LongBodies()
+
+    def decoded(messages: list[dict[str, Any]], known: LongBodies = bodies) -> DecodedRequest:
+        whole = {"model": "m", "max_tokens": 9, "messages": messages}
+        body = json.dumps(whole, ensure_ascii=False, separators=(",", ":")).encode()
+        read = known.read(row, (), body, "key ann", large=True)
+        assert read.problem is None and read.marks is not None
+        exchange = Exchange(row=row, fields=read.fields, turn_marks=read.marks, repeatable=False)
+        return decoded_once(exchange, CLIENTS[codec].read, read.fields, "messages")
+
+    turns = conversation_of(100)
+    sizes = [1, *range(3, 40), 61, 150, 201]  # by one turn each, more often than segments are kept
+    for size in sizes:
+        weighed.clear()
+        found = decoded([*LEADING[codec], *turns[:size]])
+        assert found.weight == weigh(found.conversation)
+        if 10 < size < 40:
+            assert sum(weighed) <= 8
+    changed = copy.deepcopy(turns)
+    changed[100]["content"] = "something else"
+    for messages in (changed, turns[:90], turns):
+        found = decoded([*LEADING[codec], *messages])
+        assert found.weight == weigh(found.conversation)
+        assert found.weight == decoded([*LEADING[codec], *messages], LongBodies()).weight
+
+
+def test_decoded_once_turns_of_other_bytes_are_all_weighed() -> None:
+    """As those whose foreign signatures were taken out, or whose media became text."""
+    row = BY_NAME["messages"]
+    body = json.dumps({"model": "m", "max_tokens": 9, "messages": conversation_of(20)}).encode()
+    read = LongBodies().read(row, (), body, "key ann", large=True)
+    exchange = Exchange(row=row, fields=read.fields, turn_marks=read.marks, repeatable=False)
+    short = {**read.fields, "messages": msgspec.Raw(b'[{"role":"user","content":"hello"}]')}
+    found = decoded_once(exchange, CLIENTS["messages"].read, short, "messages")
+    assert found.weight == weigh(found.conversation)
+    assert found.weight.text < 20

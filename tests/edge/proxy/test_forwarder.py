@@ -850,9 +850,9 @@ async def test_request_with_three_translated_targets_is_decoded_once(
 ) -> None:
     decoded: list[Conversation] = []
 
-    def noting(conversation: Conversation) -> Weight:
+    def noting(conversation: Conversation, **known: Any) -> Weight:
         decoded.append(conversation)
-        return weigh(conversation)
+        return weigh(conversation, **known)
 
     monkeypatch.setattr(decoded_request, "weigh", noting)
     busy = Answer([b"{}"], status=503, headers=[JSON])
