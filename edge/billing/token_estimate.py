@@ -155,7 +155,7 @@ def _worth(counts: Sequence[int]) -> float:
     """Tokens of texts with these counts at factor 1."""
     kinds = [0, 0, 0]
     weight = 0.0
-    for count, (_, worth, kind) in zip(counts, _CLASSES, strict=False):
+    for count, (_, worth, kind) in zip(counts[:-1], _CLASSES, strict=True):
         kinds[kind] += count
         weight += count * worth
     weight += counts[-1] * _REST
@@ -205,10 +205,7 @@ class TurnsWeight(Struct, frozen=True):
 def weigh_turns(turns: Iterable[Turn], unseen: int = LARGEST_IMAGE) -> TurnsWeight:
     """The weight of turns. unseen: see `weigh`."""
     weigher = _Weigher(unseen)
-    for turn in turns:
-        weigher.tokens += _TURN
-        for block in turn.blocks:
-            weigher.block(block)
+    weigher.turns(turns)
     return weigher.weight()
 
 
@@ -231,8 +228,8 @@ def weigh(
     if conversation.output is not None and conversation.output.schema is not None:
         weigher.json(conversation.output.schema)
     if turns is None:
-        turns = weigh_turns(conversation.turns, unseen)
-    whole = weigher.weight() + turns
+        weigher.turns(conversation.turns)
+    whole = weigher.weight() if turns is None else weigher.weight() + turns
     return Weight(whole.tokens + _worth(whole.counts), whole.fixed)
 
 
@@ -250,6 +247,12 @@ class _Weigher:
     def weight(self) -> TurnsWeight:
         """That of all that was collected."""
         return TurnsWeight(self.tokens, self.fixed, _counted(self.texts))
+
+    def turns(self, turns: Iterable[Turn]) -> None:
+        for turn in turns:
+            self.tokens += _TURN
+            for block in turn.blocks:
+                self.block(block)
 
     def block(self, block: Block) -> None:
         self.tokens += _BLOCK

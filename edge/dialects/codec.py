@@ -149,11 +149,14 @@ class ClientSide(Struct, frozen=True):
     read: (members of the body) -> Conversation. Raises Problem that names the field by its path.
     writer: a Writer for one request.
     ping: the bytes that keep a silent stream alive between two events.
+    turns: the member of which `read` makes a turn of each entry, but instructions of those at the
+        beginning; None if there is none.
     """
 
     read: Callable[[Fields], Conversation]
     writer: Callable[[Caller], Writer]
     ping: bytes
+    turns: str | None = None
 
 
 class UpstreamSide(Struct, frozen=True):

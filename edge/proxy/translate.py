@@ -76,8 +76,6 @@ UPSTREAMS: Mapping[Dialect, UpstreamSide] = {
 }
 """The upstream's side of each dialect, preferred ones first."""
 
-_TURN_EACH: Mapping[Codec, str] = {"chat": "messages", "messages": "messages"}
-"""The member of which the caller's side makes a turn of each entry (`decoded_once`)."""
 _WEB_SEARCH = "web_search_options"
 """The member of a chat that offers web search; answers do not count the searches."""
 _STATE_MEMBERS = ("previous_response_id", "conversation", "background", "prompt")
@@ -239,7 +237,6 @@ def translator_for(
                 estimator,
                 max_answer,
                 foreign if dialect == written else 0,
-                _TURN_EACH.get(row.codec),
             )
     return None
 

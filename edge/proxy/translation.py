@@ -83,12 +83,10 @@ class Translation:
         estimator: Estimator,
         max_answer: int,
         foreign: int,
-        turns: str | None = None,
     ) -> None:
-        """turns: see `decoded_once`."""
         fields, missing = without_foreign_signatures(fields, dialect, foreign)
         try:
-            decoded = decoded_once(exchange, read, fields, turns)
+            decoded = decoded_once(exchange, read, fields, client.turns)
             conversation, weight = decoded.conversation, decoded.weight
             sent = upstream.write(conversation, target_model)
         except RecursionError:  # reading needs less depth than writing

@@ -49,13 +49,13 @@ class Segment(msgspec.Struct, Generic[F], eq=False):
     """Some turns of a body. size: bytes, with the comma before the first turn.
 
     marks: whether it has certain bytes, filled as that is asked (`TurnMarks`).
-    sums: what was counted in it, filled in the same way.
+    sums: what was counted in it, filled in the same way, by the function that read its turns.
     """
 
     size: int
     facts: F
     marks: dict[bytes, bool] = {}
-    sums: dict[str, Any] = {}
+    sums: dict[Callable[..., Any], Any] = {}
 
     def __add__(self, other: "Segment[F]") -> "Segment[F]":
         """Both together."""
@@ -64,8 +64,8 @@ class Segment(msgspec.Struct, Generic[F], eq=False):
             for mark in self.marks.keys() & other.marks.keys()
         }
         sums = {
-            name: self.sums[name] + other.sums[name]
-            for name in self.sums.keys() & other.sums.keys()
+            read: self.sums[read] + other.sums[read]
+            for read in self.sums.keys() & other.sums.keys()
         }
         return Segment(self.size + other.size, self.facts + other.facts, marks, sums)
 

@@ -5,7 +5,7 @@ from edge.dialects.codec import ClientSide, UpstreamSide
 from . import read_answer, read_request, write_request
 from .write_answer import PING, MessagesWriter
 
-CLIENT = ClientSide(read=read_request.read, writer=MessagesWriter, ping=PING)
+CLIENT = ClientSide(read=read_request.read, writer=MessagesWriter, ping=PING, turns="messages")
 read_counted = read_request.read_counted
 
 UPSTREAM = UpstreamSide(

@@ -6,7 +6,9 @@ from middlewares import sse
 from . import read_answer, read_request, write_request
 from .write_answer import ChatWriter
 
-CLIENT = ClientSide(read=read_request.read, writer=ChatWriter, ping=sse.comment("keep-alive"))
+CLIENT = ClientSide(
+    read=read_request.read, writer=ChatWriter, ping=sse.comment("keep-alive"), turns="messages"
+)
 UPSTREAM = UpstreamSide(
     write=write_request.write,
     reader=read_answer.ChatReader,

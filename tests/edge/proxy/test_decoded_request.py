@@ -178,7 +178,8 @@ def test_decoded_once_weighs_only_turns_that_no_earlier_request_had(
         read = known.read(row, (), body, "key ann", large=True)
         assert read.problem is None and read.marks is not None
         exchange = Exchange(row=row, fields=read.fields, turn_marks=read.marks, repeatable=False)
-        return decoded_once(exchange, CLIENTS[codec].read, read.fields, "messages")
+        client = CLIENTS[codec]
+        return decoded_once(exchange, client.read, read.fields, client.turns)
 
     turns = conversation_of(100)
     sizes = [1, *range(3, 40), 61, 150, 201]  # by one turn each, more often than segments are kept
@@ -203,6 +204,7 @@ def test_decoded_once_turns_of_other_bytes_are_all_weighed() -> None:
     read = LongBodies().read(row, (), body, "key ann", large=True)
     exchange = Exchange(row=row, fields=read.fields, turn_marks=read.marks, repeatable=False)
     short = {**read.fields, "messages": msgspec.Raw(b'[{"role":"user","content":"hello"}]')}
-    found = decoded_once(exchange, CLIENTS["messages"].read, short, "messages")
+    client = CLIENTS["messages"]
+    found = decoded_once(exchange, client.read, short, client.turns)
     assert found.weight == weigh(found.conversation)
     assert found.weight.text < 20
