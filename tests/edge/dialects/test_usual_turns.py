@@ -121,16 +121,16 @@ def places(value: Any) -> list[tuple[Any, Any]]:
 
 @st.composite
 def altered(draw: st.DrawFn, turns: list[Any]) -> list[Any]:
-    """Usual turns, up to twice altered somewhere."""
+    """Usual turns, up to twice altered somewhere. What is put in is a copy: the second change may
+    fall within the first."""
     turns = copy.deepcopy(turns)
     for _ in range(draw(st.integers(0, 2))):
         holder, key = draw(st.sampled_from(places(turns)))
         if draw(st.booleans()):
-            holder[key] = draw(VALUES)
+            holder[key] = copy.deepcopy(draw(VALUES))
         elif isinstance(holder, dict) and draw(st.booleans()):
-            holder[draw(st.sampled_from(["name", "type", "status", "cache_control", "x"]))] = draw(
-                VALUES
-            )
+            name = draw(st.sampled_from(["name", "type", "status", "cache_control", "x"]))
+            holder[name] = copy.deepcopy(draw(VALUES))
         else:
             del holder[key]
         if not turns:
