@@ -115,20 +115,20 @@ class ErrorsMiddleware:
 
 
 class _WatchedSend(SendLayer):
-    """`send` that notes the progress of a response. end: the held last message of a stream; last:
-    the one before it."""
+    """`send` that notes the progress of a response. end: the held last message of a stream; whole:
+    whether the one before it has a success marker."""
 
     started: bool = False
     streaming: bool = False
     ended: bool = False
     refused: bool = False
     end: Message | None = None
-    last: Message = {}
+    whole: bool = False
 
     def send(self, message: Message) -> Awaitable[None]:
         if message["type"] == "http.response.body":
             if message.get("more_body"):
-                self.last = message
+                self.whole = self.streaming and _is_whole(message.get("body", b""))
             elif self.streaming and not message.get("body"):
                 self.end = message
                 return _sent()
@@ -148,7 +148,7 @@ async def _answer(problem: Problem, sent: _WatchedSend, scope: Scope, receive: R
     """Answer with `problem` if still possible; whether the response is finished."""
     if not sent.started:
         await problem(scope, receive, sent.send)
-    elif sent.end is not None and _is_whole(sent.last):
+    elif sent.end is not None and sent.whole:
         await sent.outer(sent.end)  # the answer was complete before the failure
     elif sent.streaming and not sent.ended:
         event = problem.event(exchange_of(scope))
@@ -161,9 +161,9 @@ async def _answer(problem: Problem, sent: _WatchedSend, scope: Scope, receive: R
     return True
 
 
-def _is_whole(last: Message) -> bool:
-    """Whether a stream whose last message is `last` has a success marker."""
-    text: bytes = b"\n" + last.get("body", b"")  # JSON has no line ends, nor bare quotes in texts
+def _is_whole(last: bytes) -> bool:
+    """Whether a stream whose last bytes are `last` has a success marker."""
+    text = b"\n" + last  # JSON has no line ends, nor bare quotes in texts
     return any(mark in text for mark in _WHOLE)
 
 

@@ -45,6 +45,8 @@ Answer = Callable[[bytes], bytes]
 _STRING, _TEXT, _NUMBER = 0, 1, 2
 """Kinds of values."""
 _NO_END = 1 << 62
+_NO_NAMES: frozenset[bytes] = frozenset()
+"""Of all streams: each `frozenset()` would be one more."""
 
 
 class _Value(NamedTuple):
@@ -184,7 +186,7 @@ class EventShapes:
         self._lessons = _LESSONS
         self._values: dict[bytes, bytes] = {}
         """Names and values of members that may change."""
-        self._changing: frozenset[bytes] = frozenset()
+        self._changing = _NO_NAMES
         """Names of those that did."""
         self._output_size = output_size
         self.current: EventShape | None = None

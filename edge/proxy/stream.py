@@ -33,6 +33,8 @@ _MAX_HELD = 1 << 20
 _MAX_BLOCK = 16 << 10
 """Bytes of a read that are handled in one turn of the event loop: in the worst case, eight
 thousand blank lines, they take 20 ms."""
+_LAST_ASKED = ("type", "http_version", "method", "path", "state")
+"""Members of the scope that the end of a request asks for."""
 _BUDGET_USED_UP = "The budget is used up; the answer ends here."
 
 
@@ -52,13 +54,12 @@ class ResponseStream:
         "_held",
         "_layers",
         "_now",
-        "_ping",
         "_relay",
         "_relay_block",
         "_scope",
         "_send",
-        "_settle",
         "_splitter",
+        "_translator",
         "_watchdog",
         "exchange",
         "started",
@@ -73,10 +74,9 @@ class ResponseStream:
         self._committed = False
         self._disconnected = False
         self._held = b""
-        self._ping = translator.ping
+        self._translator = translator
         self._relay: Relay = translator.relay()
         self._relay_block = self._relay.relay
-        self._settle = translator.settle
         exchange.failure_encoder = self._relay
         self._send = self._direct = send
         self._direct_size = 0
@@ -106,14 +106,12 @@ class ResponseStream:
         if not self.started:
             self.exchange.headers_sent_early = True
             await self._start()
-        await self._send(_body(self._ping))
+        await self._send(_body(self._translator.ping))
 
     async def run(self, response: Response, watchdog: Watchdog) -> None:
         """Hold frames until the first content, then send each read at once."""
         self._watchdog = watchdog
-        # Those of some providers are 3 KB.
-        framing = [pair for pair in response.headers if pair[0] in FRAMING]
-        response.headers = CHUNKED if framing == CHUNKED else framing
+        response.headers = _framing(response.headers)
         relay = self._relay
         try:
             await pump(response, self._on_read)
@@ -147,7 +145,7 @@ class ResponseStream:
             exchange = self.exchange
             if not self._committed and self._held:
                 exchange.failure_encoder = _HeldFailureEncoder(self._held.removeprefix(BOM), relay)
-            exchange.usage, measured = self._settle(relay)
+            exchange.usage, measured = self._translator.settle(relay)
             exchange.output_estimate = min(output_tokens(relay.output_size), exchange.max_output)
             if relay.complete and self._committed:  # however the connection ends
                 exchange.usage_reported = measured
@@ -196,7 +194,7 @@ class ResponseStream:
         exchange = self.exchange
         release_request(exchange)
         if exchange.row.answer == "json" and not exchange.trace_id:  # else links or spans need them
-            self._scope["headers"] = []
+            _forget_request(self._scope)
         exchange.first_content = now = perf_counter()
         exchange.upstream_seconds = now - exchange.attempts[0].started
         self._watchdog.content_started()
@@ -231,7 +229,7 @@ class ResponseStream:
 
     def _cost_comment(self) -> bytes:
         """The cost of the answer as an SSE comment, which readers ignore."""
-        usage, measured = self._settle(self._relay)
+        usage, measured = self._translator.settle(self._relay)
         if usage is None or not measured:
             return b""
         cost = cost_of(self.exchange, usage)
@@ -272,6 +270,19 @@ def release_request(exchange: Exchange) -> None:
     exchange.decoded = None
     if exchange.upload is not None:
         exchange.upload.close()
+
+
+def _forget_request(scope: Scope) -> None:
+    """Free what nothing asks for once a stream has begun: its headers, and a kilobyte more."""
+    kept = {name: scope[name] for name in _LAST_ASKED if name in scope}
+    scope.clear()  # a dictionary gives back no room before
+    scope.update(kept, headers=())
+
+
+def _framing(headers: list[Header]) -> list[Header]:
+    """What `headers` say of the form of the body; all headers of some providers are 3 KB."""
+    framing = [pair for pair in headers if pair[0] in FRAMING]
+    return CHUNKED if framing == CHUNKED else framing
 
 
 class _HeldFailureEncoder:

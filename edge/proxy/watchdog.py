@@ -84,7 +84,7 @@ class Watchdog:
         self._receive = receive
         self._drain = drain
         self._draining = False
-        self._on_disconnect = on_disconnect
+        self._on_disconnect = on_disconnect if drain else _nothing
         self._ping = ping
         self._silence = silence if ping is not None else _NEVER
         self._loop = loop = asyncio.get_running_loop()

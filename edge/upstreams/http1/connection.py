@@ -24,6 +24,7 @@ import asyncio
 import select
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from contextvars import Context
 from math import inf
 from typing import Any, Protocol
 
@@ -47,6 +48,10 @@ from .wire import RequestHead, SizedBody
 _LARGEST_READ = 1024
 """Bytes of the largest read that may reach a sink without the parser."""
 _SPECIAL_HEADERS = frozenset((b"keep-alive", b"transfer-encoding"))
+
+
+_ALONE = Context()
+"""Of the timers of all connections: a copy of a request's context for each would only be kept."""
 
 
 def _chunk_heads() -> tuple[bytes, ...]:
@@ -476,7 +481,7 @@ class Connection(asyncio.Protocol):
             self._timer = None
             return
         delay = max(deadline - self._pool.clock(), 0.001)
-        self._timer = self.loop.call_later(delay, self._on_timer)
+        self._timer = self.loop.call_later(delay, self._on_timer, context=_ALONE)
 
     def _on_timer(self) -> None:
         self._timer = None
