@@ -16,6 +16,7 @@ from middlewares.stores.errors import StoreUnavailable
 
 from .engine import FAILURES, connect, file_of, is_missing, make, reading, unavailable
 from .identity import OLD_TABLES, DatabaseState, Identity, WrongStore
+from .new_sqlite import make_tables
 from .sqlite_file import NotUsable, SqliteFile
 from .tables_version import SchemaMismatch, TablesVersion, read_version
 
@@ -90,8 +91,7 @@ class Database(Shared):
                         "The tables are missing or older than this program needs. "
                         "Run `penstock migrate`."
                     )
-                # Alembic takes longer to load than all the rest; most starts need none of it.
-                database.tables = await import_module(f"{__package__}.migrations").migrate(url)
+                database.tables = await _newest_tables(url)
             async with database.using(checked=True):
                 pass
         except BaseException:
@@ -255,6 +255,19 @@ class Database(Shared):
         await self._engine.dispose()
         if self._file is not None:
             await asyncio.to_thread(self._file.release)
+
+
+async def _newest_tables(url: str) -> TablesVersion:
+    """Make or migrate the tables of a SQLite file. Raises StoreUnavailable."""
+    path = file_of(url)
+    try:
+        if path is not None and await asyncio.to_thread(make_tables, path):
+            return await read_version(url)
+    except FAILURES as raised:
+        raise unavailable(raised) from raised
+    # Alembic takes longer to load than all the rest; most starts need none of it.
+    tables: TablesVersion = await import_module(f"{__package__}.migrations").migrate(url)
+    return tables
 
 
 def found_of(row: Sequence[Any]) -> DatabaseState:

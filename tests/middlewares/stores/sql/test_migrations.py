@@ -1,8 +1,10 @@
 """Migrations: from an empty database to the current tables, once, also in a race."""
 
 import logging
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,14 +16,16 @@ from sqlalchemy.engine import Connection
 
 from middlewares.stores import StoreUnavailable
 from middlewares.stores.keys.sql import Database, SchemaMismatch, SqlKeyStore, needs_migration
-from middlewares.stores.sql import migrations
+from middlewares.stores.sql import migrations, new_sqlite
 from middlewares.stores.sql.engine import connect
 from middlewares.stores.sql.migrations import migrate, upgrade
+from middlewares.stores.sql.new_sqlite import make_tables
 from middlewares.stores.sql.tables import compatibility, metadata
 from middlewares.stores.sql.tables_version import SCHEMA, read_version
 from tests.middlewares.stores.future import NEXT, migrate_further
 from tests.middlewares.stores.postgres_server import Postgres
 from tests.middlewares.stores.samples import new_key
+from tests.middlewares.stores.sql.new_tables import dump, migrated
 
 ROOT = Path(__file__).parents[4]
 
@@ -92,25 +96,35 @@ def test_upgrade_needs_no_event_loop(tmp_path: Path) -> None:
 
 
 RACER = """
-import sys
+import asyncio, sys
+from middlewares.stores.sql.database import Database
 from middlewares.stores.sql.migrations import upgrade
+
+async def open_and_close(url):
+    await (await Database.open(url)).aclose()
+
 print("ready", flush=True)
 sys.stdin.readline()
-upgrade(sys.argv[1])
+if sys.argv[2] == "opens":
+    asyncio.run(open_and_close(sys.argv[1]))
+else:
+    upgrade(sys.argv[1])
 """
 
 
 async def test_processes_may_race(empty_url: str) -> None:
+    """Some open the database, as gateways do, which makes the tables of SQLite."""
+    others = ["opens" if empty_url.startswith("sqlite") else "migrates"] * 4
     racers = [
         subprocess.Popen(
-            [sys.executable, "-W", "error", "-c", RACER, empty_url],
+            [sys.executable, "-W", "error", "-c", RACER, empty_url, how],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
-        for _ in range(5)
+        for how in ("migrates", *others)
     ]
     for racer in racers:
         assert racer.stdout is not None
@@ -144,6 +158,45 @@ async def test_sqlite_is_migrated_when_opened(tmp_path: Path) -> None:
         assert (await connection.exec_driver_sql("PRAGMA busy_timeout")).scalar_one() == 5000
         assert (await connection.exec_driver_sql("PRAGMA foreign_keys")).scalar_one() == 1
     await database.aclose()
+
+
+def test_new_sqlite_file_has_the_tables_that_all_migrations_make(tmp_path: Path) -> None:
+    """If they differ: `python -m tests.middlewares.stores.sql.new_tables`."""
+    path = tmp_path / "new.db"
+    path.touch()
+    assert make_tables(path)
+    wanted = migrated(tmp_path)
+    assert dump(path) == wanted
+    assert not make_tables(path)
+    assert dump(path) == wanted
+    with closing(sqlite3.connect(path)) as file:
+        ((identity,),) = file.execute("SELECT id FROM identity").fetchall()
+    assert len(bytes.fromhex(identity)) == 8
+
+
+async def test_sqlite_file_with_other_tables_is_migrated_and_keeps_them(tmp_path: Path) -> None:
+    path = tmp_path / "keys.db"
+    with closing(sqlite3.connect(path)) as file, file:
+        file.execute("CREATE TABLE other (id INTEGER)")
+    database = await Database.open(f"sqlite:///{path}")
+    assert database.tables.version == SCHEMA
+    async with database.read() as connection:
+        assert (await connection.exec_driver_sql("SELECT * FROM other")).all() == []
+    await database.aclose()
+
+
+async def test_script_that_fails_leaves_an_empty_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "broken.sql"
+    script.write_text(f"{new_sqlite.SCRIPT.read_text()}CREATE TABLE teams (id INTEGER);\n")
+    monkeypatch.setattr(new_sqlite, "SCRIPT", script)
+    url = f"sqlite:///{tmp_path}/keys.db"
+    with pytest.raises(StoreUnavailable, match="table teams already exists"):
+        await Database.open(url)
+    assert (await read_version(url)).version is None
+    monkeypatch.undo()
+    await (await Database.open(url)).aclose()
 
 
 async def test_postgresql_is_not_and_the_error_says_what_to_do(postgres: Postgres) -> None:
