@@ -33,9 +33,10 @@ logger = logging.getLogger(__name__)
 
 Part = bytes | str | int | float
 Future = asyncio.Future[Any]
-PendingCalls = tuple[Future | None, tuple[Part, ...]]
-"""A call: who waits for it, if anybody does, and its parts."""
-Waiting = tuple[Future | None, tuple[Part, ...], float]
+PendingCalls = tuple[Future | None, Part | None, bytes]
+"""A call: who waits for it, if anybody does, the script or source that it runs, if any, and its
+command as it is written."""
+Waiting = tuple[Future | None, Part | None, bytes, float]
 """The same, and when it was asked, by the loop's clock."""
 
 _FIRST_PAUSE = 0.05
@@ -48,6 +49,25 @@ _AT_FAULT = re.compile(
     r"|malformed number|bad argument|CROSSSLOT"
 )
 """What Redis says when a value or a key of a command or a script is at fault, not the server."""
+
+
+_BY_NAME, _BY_SOURCE = b"EVALSHA", b"EVAL"
+
+
+def bulk(value: bytes) -> bytes:
+    """A part of a command as it is written (RESP, bulk strings)."""
+    return b"$%d\r\n%b\r\n" % (len(value), value)
+
+
+def script_call(script: bytes) -> bytes:
+    """The first two parts of a command that runs a script, as they are written."""
+    return bulk(_BY_NAME) + bulk(script)
+
+
+def _packed(parts: tuple[Part, ...]) -> tuple[Part | None, bytes]:
+    """A call of these parts, without who waits for it."""
+    script = parts[1] if parts[0] in (_BY_NAME, _BY_SOURCE) else None
+    return script, pack_command(parts)  # type: ignore[arg-type]  # its stub allows one part
 
 
 _RUN = re.compile(rb"^run_id:([0-9A-Za-z]+)", re.MULTILINE)
@@ -72,21 +92,21 @@ class _Wire(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
 
-    def ask(self, parts: tuple[Part, ...], future: Future | None) -> None:
+    def ask(self, future: Future | None, script: Part | None, packed: bytes) -> None:
         out = self._out
         if not out:
             self._loop.call_soon(self._write)
-        out.append(pack_command(parts))  # type: ignore[arg-type]  # its stub allows one part
+        out.append(packed)
         now = self._loop.time()
-        self.waiting.append((future, parts, now))
+        self.waiting.append((future, script, packed, now))
         if self._timer is None:
             self._watch(now + self._patience)
 
     def repeat(self, calls: Iterable[PendingCalls]) -> None:
         """Ask, before anything else, what was asked on a connection before."""
-        for future, parts in calls:
+        for future, script, packed in calls:
             if future is None or not future.done():
-                self.ask(parts, future)
+                self.ask(future, script, packed)
                 self._repeated = self.waiting[-1]
 
     def ready(self, patience: float) -> None:
@@ -110,7 +130,7 @@ class _Wire(asyncio.Protocol):
         if not self.waiting:
             return
         now = self._loop.time()
-        due = self.waiting[0][2] + self._patience
+        due = self.waiting[0][3] + self._patience
         if now < due:
             self._watch(due)
         elif now - self._due > self._patience / 4:
@@ -125,7 +145,7 @@ class _Wire(asyncio.Protocol):
         try:
             reader.feed(data)
             while (reply := reader.gets()) is not False:
-                future, _, _ = call = waiting.popleft()
+                future, _, _, _ = call = waiting.popleft()
                 if isinstance(reply, ReplyError):
                     self._refused(call, str(reply))
                 elif future is not None and not future.done():
@@ -134,10 +154,12 @@ class _Wire(asyncio.Protocol):
             self.end(f"an answer that cannot be understood: {error!r}")
 
     def _refused(self, call: Waiting, reason: str) -> None:
-        future, parts, _ = call
-        source = self._link.scripts.get(parts[1]) if parts[0] == b"EVALSHA" else None
+        future, script, packed, _ = call
+        source = None if script is None else self._link.scripts.get(script)
         if source is not None and reason.startswith("NOSCRIPT"):
-            self.ask((b"EVAL", source, *parts[2:]), future)
+            by_name = script_call(cast(bytes, script))
+            by_source = bulk(_BY_SOURCE) + bulk(source)
+            self.ask(future, source, packed.replace(by_name, by_source, 1))
             return
         if "READONLY" in reason:  # also in the midst of what a script's error says
             # Its name may lead to the new primary. Nothing was done.
@@ -163,7 +185,7 @@ class _Wire(asyncio.Protocol):
             self._timer.cancel()
             self._timer = None
         waiting, self.waiting = self.waiting, deque()
-        calls = [(future, parts) for future, parts, _ in waiting]
+        calls = [call[:3] for call in waiting]
         if self._link.gone(self, reason) and broken:
             times = [call is self._repeated for call in waiting]
             first = times.index(True) + 1 if True in times else 0
@@ -176,7 +198,7 @@ class _Wire(asyncio.Protocol):
 
 def fail(calls: Iterable[PendingCalls], kind: type[CountersUnavailable], reason: str) -> None:
     """Tell those who wait."""
-    for future, _ in calls:
+    for future, _, _ in calls:
         if future is not None and not future.done():
             future.set_exception(kind(reason))
 
@@ -247,7 +269,7 @@ class RedisLink(Shared):
         wire = self._wire
         if wire is not None and wire.waiting and not at_once:
             last: Future = asyncio.get_running_loop().create_future()
-            wire.ask((b"PING",), last)
+            wire.ask(last, *_packed((b"PING",)))
             with suppress(CountersUnavailable):
                 await last
         keeping.cancel()
@@ -256,26 +278,34 @@ class RedisLink(Shared):
 
     def call(self, *parts: Part) -> Future:
         """Ask. Raises CountersUnavailable, now or when it is awaited."""
-        wire = self._wire
-        if wire is None:
-            return self._park(parts)
-        if len(wire.waiting) >= self._most:
-            raise CountersUnavailable("too many calls wait for Redis")
-        future: Future = wire._loop.create_future()
-        wire.ask(parts, future)
-        return future
+        return self.call_packed(*_packed(parts))
 
     def send(self, *parts: Part) -> bool:
         """Ask, and want no answer. False when there is no connection, and nothing was sent."""
+        return self.send_packed(*_packed(parts))
+
+    def call_packed(self, script: Part | None, packed: bytes) -> Future:
+        """As `call`, with a command as it is written. script: the one it runs (`script_call`)."""
+        wire = self._wire
+        if wire is None:
+            return self._park(script, packed)
+        if len(wire.waiting) >= self._most:
+            raise CountersUnavailable("too many calls wait for Redis")
+        future: Future = wire._loop.create_future()
+        wire.ask(future, script, packed)
+        return future
+
+    def send_packed(self, script: Part | None, packed: bytes) -> bool:
+        """As `send`, with a command as it is written. script: the one it runs (`script_call`)."""
         wire = self._wire
         if wire is None:
             if self._parked is None or len(self._parked) >= self._most:
                 return False
-            self._parked.append((None, parts))
+            self._parked.append((None, script, packed))
             return True
         if len(wire.waiting) >= self._most:
             return False
-        wire.ask(parts, None)
+        wire.ask(None, script, packed)
         return True
 
     def complain(self, reason: str) -> None:
@@ -301,19 +331,18 @@ class RedisLink(Shared):
         parked: list[PendingCalls] = []
         lost: list[PendingCalls] = []
         for call in calls:
-            parts = call[1]
-            (lost if len(parts) > 1 and parts[1] in self._once else parked).append(call)
+            (lost if call[1] is not None and call[1] in self._once else parked).append(call)
         fail(lost, AnswerLost, f"the connection to Redis was lost: {self.reason}")
         self._parked = parked
         loop = asyncio.get_running_loop()
         self._patience = loop.call_later(self._timeout, self._give_up)
 
-    def _park(self, parts: tuple[Part, ...]) -> Future:
+    def _park(self, script: Part | None, packed: bytes) -> Future:
         """A call that finds no connection. Raises CountersUnavailable where none is expected."""
         if self._parked is None or len(self._parked) >= self._most:
             raise CountersUnavailable(f"Redis does not answer: {self.reason}")
         future: Future = asyncio.get_running_loop().create_future()
-        self._parked.append((future, parts))
+        self._parked.append((future, script, packed))
         return future
 
     def _unparked(self) -> list[PendingCalls]:
@@ -394,7 +423,7 @@ class RedisLink(Shared):
             loading = [(b"SCRIPT", b"LOAD", source) for source in self.scripts.values()]
             for command in (*where.greeting(), *loading, (b"PING",)):
                 asked.append(loop.create_future())
-                wire.ask(command, asked[-1])
+                wire.ask(asked[-1], *_packed(command))
             await asyncio.gather(*asked)
             run = await self._run_of(wire) if self._identified else b""
         except BaseException:
@@ -406,7 +435,7 @@ class RedisLink(Shared):
     async def _run_of(self, wire: _Wire) -> bytes:
         """Empty if not answered: there are proxies, and users without permission."""
         reply: Future = asyncio.get_running_loop().create_future()
-        wire.ask((b"INFO", b"server"), reply)
+        wire.ask(reply, *_packed((b"INFO", b"server")))
         try:
             found = _RUN.search(await reply)
         except CountersUnavailable:

@@ -15,7 +15,6 @@ import logging
 from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
-from functools import lru_cache
 from time import time
 from typing import Any, TypeVar
 
@@ -62,11 +61,16 @@ from .redis_form import (
     HEAD,
     START,
     StoredAccount,
+    admit_command,
+    charge_command,
+    ended_command,
     levels_of,
-    limits,
-    numbers,
+    money_key,
     read,
     records,
+    release_command,
+    reserve_command,
+    slots_key,
     verdict_of,
 )
 from .redis_workers import PATIENCE, QUARANTINE, Workers
@@ -173,7 +177,7 @@ class RedisCounters(Shared):
             leases[who].append(lease)
         for who, names in leases.items():
             for some in _some(names):
-                self._send(RENEW, _slots(who), self._time, LIFETIME, *some)
+                self._send(RENEW, slots_key(who), self._time, LIFETIME, *some)
         holds: defaultdict[str, list[Hold]] = defaultdict(list)
         for hold in self._holds.values():
             holds[hold.account].append(hold)
@@ -184,7 +188,7 @@ class RedisCounters(Shared):
 
     def _renew_holds(self, account: str, holds: Sequence[Hold]) -> None:
         for some in _some(holds):
-            self._send(PUT_HOLDS, _money(account), self._time, LIFETIME, 0, *records(some))
+            self._send(PUT_HOLDS, money_key(account), self._time, LIFETIME, 0, *records(some))
 
     async def _report(self, accounts: Collection[str]) -> None:
         """Renew what is held of these accounts, and wait until Redis has it."""
@@ -205,20 +209,27 @@ class RedisCounters(Shared):
     def _take_back(self, who: str, name: str, money: bool) -> None:
         """Reverse what may have been done, now or once there is a connection."""
         if money:
-            if (who, name) not in self._holds and not self._send(DROP_HOLD, _money(who), name):
+            if (who, name) not in self._holds and not self._send(DROP_HOLD, money_key(who), name):
                 self._doubtful.append((who, name, money))
-        elif (who, name) not in self._leases and not self._link.send(b"ZREM", _slots(who), name):
+        elif (who, name) not in self._leases and not self._link.send_packed(
+            None, release_command(who, name)
+        ):
             self._doubtful.append((who, name, money))
 
     @property
+    def _clocked(self) -> float | None:
+        """Unix seconds, or None: Redis takes its own."""
+        return None if self._clock is None else self._clock()
+
+    @property
     def _time(self) -> Part:
-        """Unix seconds, or what makes Redis take its own."""
+        """The same as a part of a command."""
         return b"" if self._clock is None else self._clock()
 
     async def _call(self, script: bytes, account: str, *arguments: Part) -> Any:
         """Run a script over an account. Raises CountersUnavailable, and CountersRefused when it
         cannot work with what it finds there: then that is gone, to be restored."""
-        asked = (b"EVALSHA", script, 1, _money(account), *arguments)
+        asked = (b"EVALSHA", script, 1, money_key(account), *arguments)
         try:
             try:
                 return await self._link.call(*asked)
@@ -233,7 +244,7 @@ class RedisCounters(Shared):
     def _forget(self, account: str, refused: CountersRefused) -> None:
         """Counters are a cache: what no script can read any more is made again from the ledger."""
         logger.error("rebuilding the counters of account %s: %s", account, refused)
-        self._link.send(b"DEL", _money(account))
+        self._link.send(b"DEL", money_key(account))
 
     def _send(self, script: bytes, key: bytes, *arguments: Part) -> bool:
         return self._link.send(b"EVALSHA", script, 1, key, *arguments)
@@ -276,35 +287,17 @@ class RedisCounters(Shared):
         now: float | None,
         team: TeamClaim | None = None,
     ) -> asyncio.Future[Any]:
-        arguments: list[Part] = [b"EVALSHA", ADMIT, b"2", _rates(who), _slots(who)]
-        if team is not None:
-            arguments[2:] = b"4", _rates(who), _slots(who), _rates(team.who), _slots(team.who)
-        arguments += (
-            self._time if now is None else now,
-            LIFETIME,
-            lease,
-            b"1" if take else b"0",
-            slots,
-            len(checks),
-        )
-        for check in checks:
-            arguments.append(check.name)
-            arguments.append(numbers(check))
-        if team is not None:
-            arguments += team.slots, len(team.checks)
-            for check in team.checks:
-                arguments.append(check.name)
-                arguments.append(numbers(check))
-        return self._link.call(*arguments)
+        time = self._clocked if now is None else now
+        packed = admit_command(who, checks, slots, lease, time, team, take=take)
+        return self._link.call_packed(ADMIT, packed)
 
     def release(self, who: str, lease: str) -> None:
         self._leases.discard((who, lease))
         self._take_back(who, lease, False)
 
     def charge(self, who: str, check: Check, now: float | None = None) -> None:
-        self._send(
-            CHARGE, _rates(who), self._time if now is None else now, check.name, numbers(check)
-        )
+        time = self._clocked if now is None else now
+        self._link.send_packed(CHARGE, charge_command(who, check, time))
 
     async def levels(
         self, who: str, checks: Sequence[Check], *, now: float | None = None
@@ -330,24 +323,19 @@ class RedisCounters(Shared):
         if amount <= 0:
             return Hold(account, hold, 0, "windows", now)
         accounts = (account,) if team is None else (account, team.account)
-        arguments: list[Part] = [
-            b"EVALSHA",
-            RESERVE,
-            len(accounts),
-            *map(_money, accounts),
-            self._time,
-            LIFETIME,
-            now,
+        packed = reserve_command(
+            account,
             hold,
             amount,
             least,
-            self.workers.epoch,
-            *limits(budget, now),
-        ]
-        if team is not None:
-            arguments += limits(team.budget, now)
+            budget,
+            now,
+            team,
+            time=self._clocked,
+            epoch=self.workers.epoch,
+        )
         try:
-            answer = await self._link.call(*arguments)
+            answer = await self._link.call_packed(RESERVE, packed)
         except AnswerLost:
             return Unknown(account)  # it is another Redis, which knows no account yet
         except CountersRefused as refused:
@@ -390,7 +378,7 @@ class RedisCounters(Shared):
         key = hold.account, hold.id
         if amount or key in self._holds:
             self._holds[key] = hold
-            self._send(PUT_HOLDS, _money(hold.account), self._time, LIFETIME, 1, *records((hold,)))
+            self._link.send_packed(PUT_HOLDS, ended_command(hold, self._clocked))
 
     def drop(self, hold: Hold) -> None:
         hold.amount = 0
@@ -497,21 +485,6 @@ class RedisCounters(Shared):
     async def invalidate(self, account: str) -> None:
         with suppress(CountersRefused):  # it is forgotten, which is as good
             await self._call(INVALIDATE, account)
-
-
-@lru_cache(4096)
-def _rates(who: str) -> bytes:
-    return b"penstock:{%b}:rates" % who.encode()
-
-
-@lru_cache(4096)
-def _slots(who: str) -> bytes:
-    return b"penstock:{%b}:slots" % who.encode()
-
-
-@lru_cache(4096)
-def _money(account: str) -> bytes:
-    return b"penstock:{%b}:money" % account.encode()
 
 
 def _some(everything: Sequence[_T]) -> Iterable[Sequence[_T]]:

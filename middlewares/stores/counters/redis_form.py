@@ -5,10 +5,11 @@ from functools import lru_cache
 from struct import Struct
 
 from middlewares.limits import Budget, Level, tightest
-from middlewares.stores.redis_client import Part
+from middlewares.stores.redis_client import Part, bulk, script_call
+from middlewares.stores.redis_scripts import ADMIT, CHARGE, PUT_HOLDS, RESERVE
 
 from .balance import Balance
-from .base import Check, Hold, Source, TeamClaim, Verdict, Whose
+from .base import LIFETIME, Check, Hold, Source, TeamAccount, TeamClaim, Verdict, Whose
 from .memory_rates import level_of
 
 _CHECK = Struct(">dddd")
@@ -21,10 +22,194 @@ _HOLD = Struct(">dddBB")
 START = Struct(">d")
 
 
-def numbers(check: Check) -> bytes:
-    """A check as the scripts take it, after its name."""
+# Keys
+
+
+@lru_cache(4096)
+def rates_key(who: str) -> bytes:
+    return b"penstock:{%b}:rates" % who.encode()
+
+
+@lru_cache(4096)
+def slots_key(who: str) -> bytes:
+    return b"penstock:{%b}:slots" % who.encode()
+
+
+@lru_cache(4096)
+def money_key(account: str) -> bytes:
+    return b"penstock:{%b}:money" % account.encode()
+
+
+# What each request asks, as it is written: a third of what packing the parts takes.
+
+_LIFETIME = bulk(str(LIFETIME).encode())
+_ONE, _TWO = bulk(b"1"), bulk(b"2")
+_EMPTY = bulk(b"")
+
+
+@lru_cache(4096)
+def _admit_head(who: str) -> bytes:
+    return script_call(ADMIT) + _TWO + bulk(rates_key(who)) + bulk(slots_key(who))
+
+
+@lru_cache(4096)
+def _admit_head_of_both(who: str, team: str) -> bytes:
+    keys = rates_key(who), slots_key(who), rates_key(team), slots_key(team)
+    return script_call(ADMIT) + bulk(b"4") + b"".join(map(bulk, keys))
+
+
+@lru_cache(4096)
+def _charge_head(who: str) -> bytes:
+    return script_call(CHARGE) + _ONE + bulk(rates_key(who))
+
+
+@lru_cache(4096)
+def _put_head(account: str) -> bytes:
+    return script_call(PUT_HOLDS) + _ONE + bulk(money_key(account))
+
+
+@lru_cache(4096)
+def _reserve_head(account: str) -> bytes:
+    return script_call(RESERVE) + _ONE + bulk(money_key(account))
+
+
+@lru_cache(4096)
+def _reserve_head_of_both(account: str, team: str) -> bytes:
+    return script_call(RESERVE) + _TWO + bulk(money_key(account)) + bulk(money_key(team))
+
+
+@lru_cache(4096)
+def _release_head(who: str) -> bytes:
+    return bulk(b"ZREM") + bulk(slots_key(who))
+
+
+@lru_cache(4096, typed=True)
+def _text(value: Part) -> bytes:
+    """For values of which there are few: names, limits."""
+    return bulk(value if isinstance(value, bytes) else str(value).encode())
+
+
+@lru_cache(4096, typed=True)
+def _texts(*values: Part) -> bytes:
+    return b"".join(map(_text, values))
+
+
+def _moment(time: float | None) -> bytes:
+    """Unix seconds, or what makes Redis take its own."""
+    return _EMPTY if time is None else bulk(str(time).encode())
+
+
+def admit_command(
+    who: str,
+    checks: Sequence[Check],
+    slots: int,
+    lease: str,
+    time: float | None,
+    team: TeamClaim | None,
+    *,
+    take: bool,
+) -> bytes:
+    """A call of `lua/admit.lua`."""
+    count = 11 + 2 * len(checks)
+    head, theirs = b"", b""
+    if team is None:
+        head = _admit_head(who)
+    else:
+        head = _admit_head_of_both(who, team.who)
+        theirs = _claim(team.slots, team.checks)
+        count += 4 + 2 * len(team.checks)
+    return b"*%d\r\n%b%b%b%b%b%b%b" % (
+        count,
+        head,
+        _moment(time),
+        _LIFETIME,
+        bulk(lease.encode()),
+        _ONE if take else bulk(b"0"),
+        _claim(slots, checks),
+        theirs,
+    )
+
+
+def _claim(slots: int, checks: Sequence[Check]) -> bytes:
+    packed = _texts(slots, len(checks))
+    for check in checks:
+        packed += _check(check)
+    return packed
+
+
+def _check(check: Check) -> bytes:
     rate = check.rate
-    return _CHECK.pack(rate.count, rate.seconds, rate.burst, check.cost)
+    numbers = _CHECK.pack(rate.count, rate.seconds, rate.burst, check.cost)
+    return b"%b$32\r\n%b\r\n" % (_text(check.name), numbers)
+
+
+def charge_command(who: str, check: Check, time: float | None) -> bytes:
+    """A call of `lua/charge.lua`."""
+    return b"*7\r\n%b%b%b" % (_charge_head(who), _moment(time), _check(check))
+
+
+def release_command(who: str, lease: str) -> bytes:
+    """Gives a slot back."""
+    return b"*3\r\n%b%b" % (_release_head(who), bulk(lease.encode()))
+
+
+def reserve_command(
+    account: str,
+    hold: str,
+    amount: int,
+    least: int,
+    budget: Budget,
+    now: float,
+    team: TeamAccount | None,
+    *,
+    time: float | None,
+    epoch: bytes,
+) -> bytes:
+    """A call of `lua/reserve.lua`."""
+    count = 13 + 4 * len(budget.windows)
+    if team is None:
+        head, theirs = _reserve_head(account), b""
+    else:
+        head, theirs = _reserve_head_of_both(account, team.account), _limits(team.budget, now)
+        count += 3 + 4 * len(team.budget.windows)
+    return b"*%d\r\n%b%b%b%b%b%b%b%b%b%b" % (
+        count,
+        head,
+        _moment(time),
+        _LIFETIME,
+        bulk(str(now).encode()),
+        bulk(hold.encode()),
+        bulk(str(amount).encode()),
+        bulk(str(least).encode()),
+        bulk(epoch),
+        _limits(budget, now),
+        theirs,
+    )
+
+
+def _limits(budget: Budget, now: float) -> bytes:
+    """A budget as `lua/reserve.lua` takes it."""
+    packed = _texts(1 if budget.credits else 0, len(budget.windows))
+    for window in budget.windows:
+        begins = window.boundary(now)
+        start = b"" if begins is None else begins
+        packed += _texts(window.name, window.cap, start, window.seconds or 0)
+    return packed
+
+
+def ended_command(hold: Hold, time: float | None) -> bytes:
+    """A call of `lua/put_holds.lua` for a request that has ended."""
+    return b"*9\r\n%b%b%b%b%b%b" % (
+        _put_head(hold.account),
+        _moment(time),
+        _LIFETIME,
+        _ONE,
+        bulk(hold.id.encode()),
+        bulk(record(hold)),
+    )
+
+
+# Answers and accounts
 
 
 def verdict_of(checks: Sequence[Check], team: TeamClaim | None, answer: bytes) -> Verdict:
@@ -78,20 +263,6 @@ class StoredAccount(Balance):
             if field.startswith(b"s:"):
                 spent = int(fields.get(b"w:" + field[2:], 0))
                 self.windows[field[2:].decode()] = (START.unpack(value)[0], spent)
-
-
-def limits(budget: Budget, now: float) -> list[Part]:
-    """A budget as `lua/reserve.lua` takes it."""
-    parts: list[Part] = [b"1" if budget.credits else b"0", len(budget.windows)]
-    for window in budget.windows:
-        begins = window.boundary(now)
-        parts += (
-            window.name,
-            window.cap,
-            b"" if begins is None else begins,
-            window.seconds or 0,
-        )
-    return parts
 
 
 def record(hold: Hold) -> bytes:

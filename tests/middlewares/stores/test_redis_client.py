@@ -7,6 +7,7 @@ import ssl
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from hashlib import sha1
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 import trustme
 
 from middlewares.stores.errors import AnswerLost, CountersUnavailable
-from middlewares.stores.redis_client import RedisLink
+from middlewares.stores.redis_client import RedisLink, bulk, script_call
 from tests.waiting import DEADLINE, until
 
 from .cutting import Cutting, tcp
@@ -385,3 +386,18 @@ async def test_no_line_is_logged_for_a_connection(
         await until(lambda: not link.up)
     assert [record for record in caplog.records if record.levelno >= logging.INFO] == []
     server.start()
+
+
+async def test_a_script_that_redis_forgot_runs_from_its_source(redis_url: str) -> None:
+    source = b"return {KEYS[1], ARGV[1]}"
+    digest = sha1(source).hexdigest().encode()
+    async with linked(redis_url, scripts={digest: source}) as link:
+        for _ in range(2):
+            await link.call("SCRIPT", "FLUSH")
+            first = link.call(b"EVALSHA", digest, 1, "EVALSHA", b"\r\n$40\r\n" + digest)
+            second = link.call("GET", "no key")
+            assert await first == [b"EVALSHA", b"\r\n$40\r\n" + digest]
+            assert await second is None
+        packed = b"*4\r\n%b$1\r\n0\r\n%b" % (script_call(b"0" * 40), bulk(b"x"))
+        with pytest.raises(CountersUnavailable, match="NOSCRIPT"):
+            await link.call_packed(b"0" * 40, packed)
