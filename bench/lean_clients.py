@@ -21,7 +21,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 _WRITTEN = re.compile(rb"T(\d{20}) ")
-_PER_CONNECTION = 100
+PER_CONNECTION = 100
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _DATA, _HEADERS, _RESET, _SETTINGS, _PING, _GOAWAY, _WINDOW = 0, 1, 3, 4, 6, 7, 8
 _WIDE = (1 << 31) - 1
@@ -209,11 +209,11 @@ class SharedStreams(Streams):
         )
 
     def open_one(self, n: int) -> None:
-        if n % _PER_CONNECTION == 0:
+        if n % PER_CONNECTION == 0:
             self._connect()
         one = self._latest
         assert one is not None
-        number = 1 + 2 * (n % _PER_CONNECTION)
+        number = 1 + 2 * (n % PER_CONNECTION)
         self.asked[one.fileno(), number] = monotonic_ns()
         one.setblocking(True)
         one.sendall(_frame(_HEADERS, 4, number, self._head) + _frame(_DATA, 1, number, self.body))

@@ -1,11 +1,12 @@
 """Many open streams on one worker: memory, processor time, delays, time to the first event.
 
     .venv/bin/python -P -m bench.many_streams --streams 9000
-    .venv/bin/python -P -m bench.many_streams --streams 19000 --h2 --objects --than ../before
+    .venv/bin/python -P -m bench.many_streams --streams 19500 --h2
+    .venv/bin/python -P -m bench.many_streams --streams 9000 --objects --than ../before
 
 A real `penstock serve` with one worker between a lean upstream (`bench.paced_upstream`, an event a
 second) and lean clients (`bench.lean_clients`). `--straight` puts the clients on the upstream
-itself.
+itself. With `--h2` the clients need few descriptors, and a limit of 20,000 carries 19,584 streams.
 """
 
 import argparse
@@ -18,11 +19,12 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from .figures import Row
+from .lean_clients import PER_CONNECTION
 from .merging import write_table
 from .processes import allow_many_files, tree
 from .worker_probe import ask, probed
@@ -32,6 +34,8 @@ _KEPT = 20
 """Types and coroutines that are shown."""
 _UPSTREAM_SHARE = 9000
 """Streams of one process of the upstream; each takes a descriptor."""
+_SPARE = 50
+"""Connections of clients beyond those of the streams."""
 
 _CONFIG = """
 [server]
@@ -137,9 +141,9 @@ def rss_kib(pid: int) -> int:
     )
 
 
-def cpu_seconds(pid: int) -> float:
-    """CPU time of all threads of one process."""
-    return time.clock_gettime_ns((~pid << 3) | 2) / 1e9
+def cpu_seconds(*pids: int) -> float:
+    """CPU time of all threads of these processes."""
+    return sum(time.clock_gettime_ns((~pid << 3) | 2) for pid in pids) / 1e9
 
 
 class Run:
@@ -155,8 +159,11 @@ class Run:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             first = stack.enter_context(running(_python("paced_upstream", "0")))
             port = line(first).split()[1]
+            upstreams = [first.pid]
             for _ in range(options.streams // _UPSTREAM_SHARE):
-                line(stack.enter_context(running(_python("paced_upstream", port))))
+                more = stack.enter_context(running(_python("paced_upstream", port)))
+                line(more)
+                upstreams.append(more.pid)
             if options.straight:
                 url, key, worker = f"http://127.0.0.1:{port}/v1/chat/completions", "none", 0
             else:
@@ -174,11 +181,16 @@ class Run:
             time.sleep(options.settle)
             asked(clients)
             began = cpu_seconds(worker) if worker else 0.0
+            beside = cpu_seconds(clients.pid), cpu_seconds(*upstreams)
             wall = time.monotonic()
             time.sleep(options.seconds)
             flowing = asked(clients)
             wall = time.monotonic() - wall
             found["flowing"] = flowing
+            if worker and opening["failed"]:
+                found["reasons"] = _reasons(folder / "log")
+            found["core of the clients"] = round((cpu_seconds(clients.pid) - beside[0]) / wall, 3)
+            found["cores of the upstream"] = round((cpu_seconds(*upstreams) - beside[1]) / wall, 3)
             if worker:
                 used = cpu_seconds(worker) - began
                 found["kB per stream"] = round(
@@ -198,7 +210,9 @@ class Run:
 
     def _gateway(self, stack: ExitStack, folder: Path, upstream: str) -> tuple[str, str, int]:
         options = self._options
-        server = "http2 = true" if options.h2 else ""
+        server = ""
+        if options.h2:
+            server = f"http2 = true\nmax_connections = {options.streams // PER_CONNECTION + _SPARE}"
         text = _CONFIG.format(folder=folder, upstream=upstream, server=server)
         text += _PLAN if options.limited else ""
         config = folder / "penstock.toml"
@@ -223,6 +237,15 @@ class Run:
 
 def _python(module: str, *words: str) -> list[str]:
     return [sys.executable, "-P", "-m", f"bench.{module}", *words]
+
+
+def _reasons(log: Path) -> dict[str, int]:
+    """Why requests were refused, as the gateway's log has it: the most frequent."""
+    said: Counter[str] = Counter()
+    for text in log.read_text().splitlines():
+        with suppress(ValueError, KeyError):
+            said[json.loads(text)["reason"]] += 1
+    return dict(said.most_common(_KEPT))
 
 
 def _pauses(answer: dict[str, Any]) -> dict[str, Any]:
@@ -272,6 +295,8 @@ def report_rows(found: Mapping[str, Any], streams: int) -> Iterator[Row]:
     yield Row("first token while they are opened p50, ms", opening["first"]["p50"])
     yield Row("first token while they are opened p99, ms", first, "< 500", first < 500)
     yield Row("of a core, with an event a second each", core)
+    yield Row("of a core, the clients", found["core of the clients"])
+    yield Row("of a core, the upstream", found["cores of the upstream"])
 
 
 def main() -> None:

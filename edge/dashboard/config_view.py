@@ -17,7 +17,7 @@ PUBLIC: Mapping[str, frozenset[str]] = {
     "server": frozenset(
         (
             *("host", "port", "workers", "max_body", "drain", "drain_delay", "http2"),
-            *("public_url", "cors_origins", "first_token_hold", "ping_interval"),
+            *("max_connections", "public_url", "cors_origins", "first_token_hold", "ping_interval"),
             *("disconnect_drain", "upload_idle_timeout", "upload_timeout"),
         )
     ),

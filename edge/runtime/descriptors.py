@@ -1,14 +1,17 @@
 """The file descriptor budget of a worker.
 
-Each open request needs two: the connection of its client and that of its upstream. The limit of a
-process is divided at the start, so that neither takes what the program needs for files and stores:
+Each open request needs two: the connection of its client and that of its upstream; over HTTP/2 a
+hundred requests share that of their client. The limit of a process is divided at the start, so that
+neither takes what the program needs for files and stores:
 
     RESERVE            stores, journal, log, name lookups
     room.upstreams     connections to upstreams, also those kept for the next request
     room.connections   connections of clients, more than `room.streams`: requests beyond those are
                        refused with 503, but operators' paths are always served
 
-Granian accepts no more connections than this; others wait in the kernel.
+Granian accepts no more connections than this; others wait in the kernel. The division is fixed
+because Granian counts on its descriptors: an `accept` that gets none fails.
+`server.max_connections` moves it.
 """
 
 import resource
@@ -53,12 +56,18 @@ class DescriptorBudget(msgspec.Struct, frozen=True):
                 f"{limit} file descriptors are too few: at least {reserve + FEWEST_SPARE + 2} are "
                 "needed (ulimit -n, LimitNOFILE)"
             )
-        upstreams = streams + spare // 4
-        return cls(limit, streams, left - upstreams, upstreams)
+        idle = spare // 4  # connections to upstreams beyond those of all requests
+        connections = left - streams - idle
+        most = settings.server.max_connections
+        if most is not None and most < connections:
+            connections = most
+            streams = left - most - idle if settings.server.http2 else min(streams, most)
+        return cls(limit, streams, connections, left - connections)
 
     def __str__(self) -> str:
         return (
             f"{self.limit} file descriptors are enough for {self.streams} open requests per worker"
+            f", on {self.connections} connections of clients"
         )
 
 

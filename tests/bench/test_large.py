@@ -108,6 +108,8 @@ def test_figures_of_many_streams_are_written_with_their_targets(tmp_path: Path) 
         "flowing": {"failed": 1, "widened": delays},
         "kB per stream": 28.0,
         "core": 0.6,
+        "core of the clients": 0.4,
+        "cores of the upstream": 0.5,
     }
     file = tmp_path / "many.json"
     write_table(file, "Many streams", list(report_rows(found, 20_000)))

@@ -64,6 +64,30 @@ def test_many_streams_are_open_at_once_in_little_memory_and_each_is_settled(
         served(tmp_path / "http2", MANY, LOOSE, figures, http2=True)
 
 
+def test_streams_that_share_connections_use_the_descriptors_of_others(tmp_path: Path) -> None:
+    """Twice as many as with a connection each; those beyond are refused, and operators served."""
+    with ExitStack() as stack:
+        upstream = stack.enter_context(helper("paced_upstream", "0"))
+        document: dict[str, Any] = over_http(f"http://127.0.0.1:{said(upstream).split()[1]}")
+        document["server"] = {"workers": 1, "http2": True, "max_connections": 16}
+        limited = ("prlimit", "--nofile=128:256")
+        gateway = Gateway(tmp_path, document, env=SECRETS, wrapper=limited)
+        stack.callback(gateway.kill)
+        words = [f"{gateway.url}/v1/chat/completions", gateway.key, "chat", "170", "500", "h2"]
+        with helper("lean_clients", *words) as clients:
+            begun = json.loads(said(clients))
+            assert (begun["open"], begun["failed"]) == (140, 30)
+            assert gateway.get("/livez").status_code == 200
+            metrics = gateway.metrics()
+            assert metrics["penstock_refused_at_door_total", ()] == 30
+            assert metrics["penstock_descriptors_left", ()] > 20
+        until(lambda: streams_open(gateway) == 0, what="that all have ended")
+        assert len(asyncio.run(rows_when(gateway, 140))) == 140
+        begun_with = "256 file descriptors are enough for 140 open requests per worker, on 16"
+        assert any(line["event"].startswith(begun_with) for line in gateway.log)
+        assert gateway.stop() == 0, gateway.stderr
+
+
 def served(folder: Path, number: int, limit: int, figures: Figures, *, http2: bool = False) -> None:
     """Open `number` streams and disconnect them. limit: bytes of each."""
     with ExitStack() as stack:

@@ -89,6 +89,16 @@ class ServerConfig(Struct, frozen=True, kw_only=True):
             extra={"reloadable": False},
         ),
     ] = False
+    max_connections: Annotated[
+        Annotated[int, Meta(ge=16, le=10**9)] | None,
+        Meta(
+            description="Connections of clients that a worker accepts; about half of its file "
+            "descriptors unless given. Fewer, where many requests share a connection (`http2`), "
+            "leave the others for connections to upstreams. Further clients wait, those of /livez "
+            "too.",
+            extra={"reloadable": False},
+        ),
+    ] = None
     trusted_proxies: Annotated[
         tuple[Network, ...],
         Meta(

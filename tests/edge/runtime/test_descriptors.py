@@ -38,6 +38,23 @@ def test_budget_gives_each_request_two_descriptors(limit: int, streams: int) -> 
     assert DescriptorBudget.of(limit, PLAIN).streams == streams
 
 
+@pytest.mark.parametrize(
+    ("http2", "most", "streams", "connections"),
+    [(True, 256, 19_584, 256), (False, 256, 256, 256), (True, 15_000, 9824, 10_016)],
+)
+def test_budget_of_few_connections_leaves_the_others_to_upstreams(
+    http2: bool, most: int, streams: int, connections: int
+) -> None:
+    settings = parse({"server": {"http2": http2, "max_connections": most}})
+    room = DescriptorBudget.of(20_000, settings)
+    assert (room.streams, room.connections) == (streams, connections)
+    assert room.connections + room.upstreams + RESERVE == 20_000
+    assert room.streams < room.upstreams
+    assert str(room).endswith(
+        f"enough for {streams} open requests per worker, on {connections} connections of clients"
+    )
+
+
 def test_budget_keeps_pipes_of_the_claude_program() -> None:
     settings = parse({"upstreams": [{"name": "c", "dialect": "claude-cli", "max_processes": 10}]})
     fewer = (
