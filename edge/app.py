@@ -25,8 +25,8 @@ from edge.billing.plans import Plans
 from edge.billing.usage_report import UsageReport
 from edge.config.load import Settings
 from edge.config.snapshot import ConfigSnapshot, SharedConfig
-from edge.dashboard.app import DashboardApp
 from edge.dashboard.oidc.provider import provider_of
+from edge.dashboard.on_demand import DashboardOnDemand
 from edge.dashboard.parts import DashboardParts
 from edge.management.http import AdminApp
 from edge.media.fetch.rules import FetchRules
@@ -560,7 +560,7 @@ class Gateway:
         )
         shared.vendor_sweeper.providers = providers
         inner = compose(bottom, parts, INNER_LAYERS)
-        dashboard = DashboardApp(
+        dashboard = DashboardOnDemand(
             DashboardParts(
                 settings=settings,
                 catalog=catalog,

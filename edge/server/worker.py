@@ -37,6 +37,7 @@ def load_application() -> None:
     one worker would only become larger.
     """
     import_module("edge.app")
+    import_module("edge.dashboard.app")
     collector.freeze()
 
 

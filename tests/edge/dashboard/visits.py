@@ -71,7 +71,7 @@ class Clock:
         return self.now
 
 
-def _around(app: ASGIApp, settings: Settings) -> ASGIApp:
+def around(app: ASGIApp, settings: Settings) -> ASGIApp:
     """The outer layers that the dashboard needs."""
     trusted = settings.server.trusted_proxies
     router = RouterMiddleware(app, paths=Paths.of(settings), trusted_proxies=trusted)
@@ -135,13 +135,13 @@ class Site:
             clock=clock,
             identity_provider=provider_of(settings.dashboard.oidc, clock),
         )
-        app = _around(DashboardApp(parts), settings)
+        app = around(DashboardApp(parts), settings)
         return cls(app, parts, keys, directory, sessions, ledger, clock, key, secret)
 
     def serve(self, pages: Sequence[Page], **parts: Any) -> None:
         """Serve these pages, with other parts."""
         self.parts = msgspec.structs.replace(self.parts, **parts)
-        self.app = _around(DashboardApp(self.parts, pages=pages), self.parts.settings)
+        self.app = around(DashboardApp(self.parts, pages=pages), self.parts.settings)
 
     async def aclose(self) -> None:
         await self.directory.aclose()
