@@ -1,11 +1,12 @@
 """Alerts in SQLite or PostgreSQL. All values are bound parameters."""
 
 from collections.abc import Collection, Sequence
+from functools import cache
+from importlib import import_module
 from typing import Any
 
 import msgspec
 from sqlalchemy import bindparam, delete, select, text, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from middlewares.shared import Shared
 from middlewares.stores.counters.base import AHEAD
@@ -17,10 +18,6 @@ from .base import Alert, LowBalance, SpentPeriod
 
 _c = alerts.c
 _COLUMNS = tuple(_c[name] for name in Alert.__struct_fields__)
-_ADD = {
-    "sqlite": sqlite.insert(alerts).on_conflict_do_nothing().returning(_c.id),
-    "postgresql": postgresql.insert(alerts).on_conflict_do_nothing().returning(_c.id),
-}
 _due = select(_c.id).where(_c.due <= bindparam("now")).order_by(_c.due).limit(bindparam("most"))
 _TAKE = (
     update(alerts)
@@ -64,6 +61,13 @@ _RECENT = text(
 )
 
 
+@cache
+def _add(dialect: str) -> Any:
+    """Adds an alert that is not there. Only the dialect that is used is loaded."""
+    insert = import_module(f"sqlalchemy.dialects.{dialect}").insert
+    return insert(alerts).on_conflict_do_nothing().returning(_c.id)
+
+
 def _text(pairs: Sequence[tuple[str, str]]) -> str:
     return msgspec.json.encode(pairs).decode()
 
@@ -78,7 +82,7 @@ class SqlAlertStore(Shared):
         added: set[str] = set()
         async with self._database.write(checked=True) as connection:
             await self._database.confirm(connection)
-            statement = _ADD[connection.dialect.name]
+            statement = _add(connection.dialect.name)
             # In one order, so that no two transactions wait for each other.
             for one in sorted(alerts, key=lambda alert: (alert.account, alert.name, alert.share)):
                 row = await connection.execute(statement, msgspec.structs.asdict(one))

@@ -22,6 +22,13 @@ from sqlalchemy import (
 
 metadata = MetaData()
 
+
+def _partial(name: str, *columns: str, where: str) -> Index:
+    """An index of the rows for which `where` holds, in PostgreSQL too. `postgresql_where` would
+    load what SQLAlchemy has for PostgreSQL into processes that use SQLite."""
+    return Index(name, *columns, sqlite_where=text(where))
+
+
 revisions = Table(
     "revisions",
     metadata,
@@ -145,12 +152,7 @@ files = Table(
     Column("lease_until", Double, nullable=False),
     Index("files_owner", "owner", "created_at", "id"),
     Index("files_expires_at", "expires_at"),
-    Index(
-        "files_lease",
-        "lease_until",
-        sqlite_where=text("state <> 'ready'"),
-        postgresql_where=text("state <> 'ready'"),
-    ),
+    _partial("files_lease", "lease_until", where="state <> 'ready'"),
 )
 """Columns are fields of `files.FileRecord`; `state` is pending, ready or deleting."""
 
@@ -205,12 +207,7 @@ upload_parts = Table(
     Column("created_at", Double, nullable=False),
     Column("lease_until", Double, nullable=False),
     Index("upload_parts_upload", "upload"),
-    Index(
-        "upload_parts_lease",
-        "lease_until",
-        sqlite_where=text("state <> 'ready'"),
-        postgresql_where=text("state <> 'ready'"),
-    ),
+    _partial("upload_parts_lease", "lease_until", where="state <> 'ready'"),
 )
 """Parts of uploads, each an object of its own."""
 
@@ -227,12 +224,6 @@ vendor_files = Table(
 """Columns are fields of `vendor_files.VendorFile`."""
 
 FAILURES = "(ended <> 'completed' OR status >= 400)"
-
-
-def _partial(name: str, *columns: str, where: str) -> Index:
-    """An index of the rows for which `where` holds."""
-    condition = text(where)
-    return Index(name, *columns, sqlite_where=condition, postgresql_where=condition)
 
 
 ledger = Table(
@@ -288,25 +279,9 @@ ledger = Table(
     _partial("ledger_credits", "account", "at", "id", where="kind = 'credit'"),
     _partial("ledger_failures", "at", "id", where=FAILURES),
     Index("ledger_at", "at", "id"),
-    Index(
-        "ledger_parent",
-        "parent",
-        sqlite_where=text("parent <> ''"),
-        postgresql_where=text("parent <> ''"),
-    ),
-    Index(
-        "ledger_revision",
-        "revision",
-        sqlite_where=text("revision IS NOT NULL"),
-        postgresql_where=text("revision IS NOT NULL"),
-    ),
-    Index(
-        "ledger_grants",
-        "account",
-        "revision",
-        sqlite_where=text("revision IS NOT NULL"),
-        postgresql_where=text("revision IS NOT NULL"),
-    ),
+    _partial("ledger_parent", "parent", where="parent <> ''"),
+    _partial("ledger_revision", "revision", where="revision IS NOT NULL"),
+    _partial("ledger_grants", "account", "revision", where="revision IS NOT NULL"),
     sqlite_with_rowid=False,
 )
 """Columns are the fields of `ledger.Entry` in their order, `starts`, `team_starts` and
@@ -341,12 +316,7 @@ alerts = Table(
     Column("tries", BigInteger, nullable=False),
     Index("alerts_id", "id", unique=True),
     Index("alerts_ends_at", "ends_at"),
-    Index(
-        "alerts_due",
-        "due",
-        sqlite_where=text("due IS NOT NULL"),
-        postgresql_where=text("due IS NOT NULL"),
-    ),
+    _partial("alerts_due", "due", where="due IS NOT NULL"),
 )
 """Columns are fields of `alerts.Alert`."""
 
@@ -450,12 +420,7 @@ jobs = Table(
     Index("jobs_entry", "entry_id", unique=True),
     Index("jobs_owner", "owner", "kind", "created_at", "id"),
     Index("jobs_upstream_id", "upstream_id"),
-    Index(
-        "jobs_due",
-        "due",
-        sqlite_where=text("due IS NOT NULL"),
-        postgresql_where=text("due IS NOT NULL"),
-    ),
+    _partial("jobs_due", "due", where="due IS NOT NULL"),
 )
 """Columns are the fields of `jobs.Job`; `entry_id` is of the ledger row that a job ends with, and
 of the hold that it begins with."""
