@@ -7,8 +7,8 @@ kept.
 
 What an owner has is asked of the store and remembered. Other processes add to it unseen, so it is
 asked again as soon as this one has added a sixteenth of what was left: up to sixteen workers
-together do not pass the quota, and one owner costs no more than some seventy questions until it is
-reached.
+together do not pass the quota, and one owner costs no more than some seventy questions, each of one
+row, until it is reached.
 """
 
 from collections.abc import Callable, Collection

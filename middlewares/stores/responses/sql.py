@@ -24,7 +24,7 @@ from middlewares.shared import Shared
 from middlewares.stores.counters.base import AHEAD
 from middlewares.stores.secret import SECRET_BYTES
 from middlewares.stores.sql.database import Database
-from middlewares.stores.sql.tables import response_items, responses, secrets
+from middlewares.stores.sql.tables import response_items, response_totals, responses, secrets
 
 from .base import Kept, KeptTurn, Load
 
@@ -108,8 +108,8 @@ _REDATE = (
     .values(created_at=bindparam("now"), expires_at=bindparam("until"))
 )
 _SIZE = func.length(_c.input) + func.length(_c.output) + func.coalesce(func.length(_c.answer), 0)
-_LOAD = select(func.count(), func.coalesce(func.sum(_SIZE), 0)).where(
-    _c.owner == bindparam("whose")
+_LOAD = select(response_totals.c.responses, response_totals.c.size).where(
+    response_totals.c.owner == bindparam("whose")
 )
 _CHILDREN = select(func.count()).where(_later.c.owner == _c.owner, _later.c.previous == _c.id)
 _ENDS = (
@@ -243,18 +243,20 @@ class SqlResponseStore(Shared):
     ) -> list[tuple[str, str | None]]:
         """Remove those of `rows` that nothing continues, strip the others of what no turn needs.
 
-        Returns owner and predecessor of each that is gone. One short transaction.
+        Returns owner and predecessor of each that is gone. Two short transactions: in one, two
+        processes could wait for each other's totals.
         """
         values = {"rows": sorted(rows), "before": before}
         async with self._database.write() as connection:
             gone = [tuple(row) for row in await connection.execute(_REMOVE, values)]
+        async with self._database.write() as connection:
             await connection.execute(_STRIP, values)
         return gone
 
     async def load(self, owner: str) -> Load:
         async with self._database.read() as connection:
-            count, size = (await connection.execute(_LOAD, {"whose": owner})).one()
-        return Load(int(count), int(size))
+            row = (await connection.execute(_LOAD, {"whose": owner})).one_or_none()
+        return Load(0, 0) if row is None else Load(*row)
 
     async def forget(
         self, owner: str, *, responses: int, size: int, continued: str | None = None

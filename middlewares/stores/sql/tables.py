@@ -113,6 +113,15 @@ responses = Table(
 )
 """Columns are fields of `responses.Kept`. Without `answer` it is a turn that later ones need."""
 
+response_totals = Table(
+    "response_totals",
+    metadata,
+    Column("owner", String, primary_key=True),
+    Column("responses", BigInteger, nullable=False),
+    Column("size", BigInteger, nullable=False),
+)
+"""Sums over `responses`, written by triggers that migration 0016 makes."""
+
 response_items = Table(
     "response_items",
     metadata,

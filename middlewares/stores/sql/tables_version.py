@@ -19,7 +19,7 @@ from .tables import compatibility
 
 State = Literal["old", "current", "newer"]
 
-SCHEMA = "0015"
+SCHEMA = "0016"
 """The newest migration, which this code needs."""
 
 
