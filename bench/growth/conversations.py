@@ -29,8 +29,15 @@ async def measure() -> list[Table]:
     by_turns = [Row(turns, await _costs(turns, _FIXED)) for turns in TURNS]
     columns = ("passed on, µs", "translated to Messages, µs")
     return [
-        Table("Bytes of a conversation", "bytes", columns, by_bytes, ("Linear in its bytes.",)),
-        Table("Turns of 200 kB", "turns", columns, by_turns),
+        Table(
+            "Bytes of a conversation",
+            "bytes",
+            columns,
+            by_bytes,
+            ("Linear in its bytes.",),
+            columns,
+        ),
+        Table("Turns of 200 kB", "turns", columns, by_turns, (), columns),
     ]
 
 

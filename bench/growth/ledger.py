@@ -1,26 +1,35 @@
 """Cost of writing and reading by the number of rows in the ledger."""
 
-import tempfile
-from pathlib import Path
+import time
+from functools import partial
 
 from middlewares.stores.ledger.base import Wanted
 from middlewares.stores.ledger.sql import SqlLedgerStore
-from middlewares.stores.sql.database import Database
 
-from .table import Row, Table, least
+from .ledger_rows import fill
+from .places import KINDS, UNINDEXED, Places, opened, unindexed
+from .table import Row, Table, least, least_wall
 
 SIZES = (10_000, 100_000, 1_000_000)
 KEYS = 10_000
 _FLUSH = 100
 
 
-async def measure(sizes: tuple[int, ...] = SIZES, folder: Path | None = None) -> Table:
-    """folder: where databases are kept, and used again."""
-    with tempfile.TemporaryDirectory(prefix="bench-growth-") as name:
-        place = folder or Path(name)
-        rows = [Row(size, await _costs(place / f"ledger-{size}.db", size)) for size in sizes]
+async def measure(sizes: tuple[int, ...], places: Places) -> list[Table]:
+    """One table for each kind of database."""
+    tables = []
+    for kind in KINDS:
+        rows = []
+        for size in sizes:
+            url = await places.url(kind, f"ledger_{size}", partial(fill, keys=KEYS, rows=size))
+            rows.append(Row(size, await _costs(url)))
+        tables.append(_table(kind, rows))
+    return tables
+
+
+def _table(kind: str, rows: list[Row]) -> Table:
     return Table(
-        "Rows of the ledger",
+        f"Rows of the ledger, {kind}",
         "rows",
         (
             "write a row, 100 at once, µs",
@@ -30,31 +39,31 @@ async def measure(sizes: tuple[int, ...] = SIZES, folder: Path | None = None) ->
             "a day by model, µs",
             "30 days by model, ms",
             "30 days by key, a page, ms",
+            UNINDEXED,
         ),
         rows,
         (
-            f"{KEYS:,} keys in teams, with tags, over 30 days; SQLite.",
+            f"{KEYS:,} keys in teams, with tags, over 30 days. By the clock in PostgreSQL, "
+            "processor time in SQLite.",
             "Groups of whole days come from sums, whose number grows with keys, models and days "
             "until each combination has been used.",
         ),
+        ("30 days by model, ms", "30 days by key, a page, ms"),
     )
 
 
-async def _costs(file: Path, size: int) -> list[float]:
+async def _costs(url: str) -> list[float | None]:
     from tests.middlewares.stores.entries import use
-    from tests.middlewares.stores.many_rows import DAY, DAYS, FIRST, fill, key_id
+    from tests.middlewares.stores.many_rows import DAY, DAYS, FIRST, key_id
 
-    url = f"sqlite:///{file}"
-    if not file.exists():
-        await fill(url, keys=KEYS, rows=size)
-    database = await Database.open(url, patience=60)
+    scanned = await unindexed(url, "ledger")
+    database = await opened(url)
     ledger = SqlLedgerStore(database)
     end = FIRST + DAYS * DAY
-    made = 0
+    cost = least if url.startswith("sqlite") else least_wall
 
     async def write(number: int) -> None:
-        nonlocal made
-        made += 1
+        made = time.time_ns()
         await ledger.append(
             [
                 use(id=f"new-{made}-{n}", account=key_id(n * 97 % KEYS), at=float(end - n))
@@ -80,14 +89,18 @@ async def _costs(file: Path, size: int) -> list[float]:
     async def by_key(number: int) -> None:
         await ledger.grouped(("key",), since=FIRST, until=end)
 
-    costs = [
-        await least(write, 3) / _FLUSH,
-        await least(account, 50),
-        await least(newest, 20),
-        await least(failed, 20),
-        await least(day, 5),
-        await least(month, 1) / 1000,
-        await least(by_key, 1) / 1000,
+    costs: list[float | None] = [
+        await cost(write, 3) / _FLUSH,
+        await cost(account, 50),
+        await cost(newest, 20),
+        await cost(failed, 20),
+        await cost(day, 5),
+        await cost(month, 1) / 1000,
+        await cost(by_key, 1) / 1000,
     ]
     await database.aclose()
+    if scanned is not None:
+        costs.append((await unindexed(url, "ledger") or 0.0) - scanned)
+    else:
+        costs.append(None)
     return costs

@@ -20,13 +20,15 @@ class Row(NamedTuple):
 
 
 class Table(NamedTuple):
-    """Costs of one thing that grows. columns: what is measured, with its unit."""
+    """Costs of one thing that grows. columns: what is measured, with its unit. linear: those that
+    grow by their nature, as `docs/scaling.md` says."""
 
     title: str
     grows: str
     columns: Sequence[str]
     rows: Sequence[Row]
     notes: Sequence[str] = ()
+    linear: Sequence[str] = ()
 
     def text(self) -> str:
         """Markdown."""

