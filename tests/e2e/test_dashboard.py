@@ -111,11 +111,15 @@ def test_sign_in_is_counted_and_logged_without_secrets(gateway: Gateway) -> None
     counted = gateway.metrics()
     assert counted["penstock_sign_ins_total", (("how", "key"), ("result", "ok"))] >= 1
     assert counted["penstock_sign_ins_total", (("how", "key"), ("result", "wrong"))] >= 1
-    requests = {labels for name, labels in counted if name == "penstock_requests_total"}
-    assert any(("endpoint", "dashboard") in labels for labels in requests)
     request_id = wrong.headers["x-request-id"]
-    until(lambda: _lines(gateway, request_id).get("request"), what="the line of the request")
-    lines = _lines(gateway, request_id)
+
+    def both_lines() -> dict[str, dict[str, Any]] | None:
+        lines = _lines(gateway, request_id)
+        return lines if lines.keys() >= {"request", "sign-in"} else None
+
+    lines = until(both_lines, what="the lines of the request")
+    requests = {labels for name, labels in gateway.metrics() if name == "penstock_requests_total"}
+    assert any(("endpoint", "dashboard") in labels for labels in requests)
     assert lines["request"]["path"] == "/app/sign-in"
     assert (lines["sign-in"]["how"], lines["sign-in"]["result"]) == ("key", "wrong")
     for word in (*session.values(), gateway.key, "typed-wrongly-canary", "typed-into-the-query"):

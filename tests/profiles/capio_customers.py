@@ -1,7 +1,8 @@
 """Customers of Capio, and what they ask."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import httpx
@@ -61,14 +62,19 @@ def ask(
     )
 
 
-def asked(gateway: Gateway, name: str, count: int) -> Sequence[tuple[str, str, str]]:
-    """Path, model as written and model that served, of the `count` requests of a key's name."""
+def asked(
+    gateway: Gateway, name: str, wanted: Iterable[tuple[str, str, str]]
+) -> Sequence[tuple[str, str, str]]:
+    """Path, model as written and model that served, of all requests of a key's name, once those
+    that are wanted have their lines: these come some time after the answer."""
 
-    def lines() -> list[dict[str, Any]]:
-        return [line for line in gateway.log if line.get("key_name") == name]
+    def lines() -> list[tuple[str, str, str]]:
+        found = [line for line in gateway.log if line.get("key_name") == name]
+        return [(line["path"], line.get("model", ""), line.get("served", "")) for line in found]
 
-    until(lambda: len(lines()) >= count, what=f"{count} requests of {name}")
-    return [(line["path"], line.get("model", ""), line.get("served", "")) for line in lines()]
+    all_of_them = Counter(wanted)
+    until(lambda: Counter(lines()) >= all_of_them, what=f"{all_of_them} of {name}")
+    return lines()
 
 
 def made_at_the_dashboard(gateway: Gateway, secret: str, name: str) -> httpx.Response:
