@@ -41,7 +41,9 @@ demo: $(RUNS)  ## a gateway with a simulated model, one streamed call shown, the
 demo-local: $(READY)  ## the same with real models on this machine: text, speech, transcription, pictures, a film
 	$(BIN)/penstock demo --local $(PROFILE:%=--profile %)
 
-test: check $(CLIENTS) $(PROMETHEUS)  ## everything that has to hold: check, then all tests, none skipped
+# What the tests run is fetched while the checks compute: npm waits for the network and mypy for one core.
+test: $(READY)  ## everything that has to hold: check, then all tests, none skipped
+	@$(MAKE) --no-print-directory --jobs=3 check $(CLIENTS) $(PROMETHEUS)
 	$(BIN)/python -m pytest $(SPREAD) --no-skips $(TESTS)
 
 # The pinned environment lends its uv and its Node clients. Overrides replace the upper bounds of
