@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
-from .conversation import Conversation
+from .conversation import Conversation, Text, Turn
 from .events import Event, Reply
 from .passthrough import Fields
 
@@ -67,6 +67,34 @@ class WrittenRequest(Struct, kw_only=True):
     fenced: bool = False
     stops: tuple[str, ...] = ()
     dropped: list[str] = []
+
+
+class WrittenTurns(Struct, frozen=True):
+    """Turns at the beginning of a conversation, as an upstream gets them.
+
+    messages: entries of the upstream's array as JSON, with commas between them, in some pieces.
+    calls: ids of the calls in them. dropped: as in `WrittenRequest`.
+    system: instructions that stood before the first turn in the caller's array of turns.
+    """
+
+    messages: tuple[bytes, ...] = ()
+    calls: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
+    system: tuple[Text, ...] = ()
+
+    def __add__(self, other: "WrittenTurns") -> "WrittenTurns":
+        new = tuple(note for note in other.dropped if note not in self.dropped)
+        return WrittenTurns(
+            self.messages + other.messages,
+            self.calls + other.calls,
+            self.dropped + new,
+            self.system + other.system,
+        )
+
+
+WriteTurns = Callable[[Conversation, TargetModel, Sequence[Turn]], WrittenTurns | None]
+"""Writes turns at the beginning of a conversation that need no repair; None if what they are
+written as depends on turns behind them. Of the conversation only tools and settings are read."""
 
 
 class WrittenTool(Struct, frozen=True):
@@ -166,8 +194,13 @@ class UpstreamSide(Struct, frozen=True):
         what the dialect cannot express. Deterministic: a conversation always gives the same bytes.
     reader: an AnswerDecoder for one streamed answer.
     read: a whole unstreamed answer as events.
+    write_turns, write_after: write the first turns of a conversation, and a request whose other
+        turns come after those, with the bytes that `write` gives. The first of these is the
+        assistant's, with a text or a call. None if the dialect writes all turns together.
     """
 
     write: Callable[[Conversation, TargetModel], WrittenRequest]
     reader: Callable[[], AnswerDecoder]
     read: Callable[[bytes], list[Event]]
+    write_turns: WriteTurns | None = None
+    write_after: Callable[[Conversation, TargetModel, WrittenTurns], WrittenRequest] | None = None

@@ -44,10 +44,13 @@ def empty_conversation() -> Problem:
     )
 
 
-def repair_turns(turns: Sequence[Turn]) -> list[Turn]:
-    """`turns` with every call answered in the user's turn after it. The input is not changed."""
+def repair_turns(turns: Sequence[Turn], before: Iterable[str] = ()) -> list[Turn]:
+    """`turns` with every call answered in the user's turn after it. The input is not changed.
+
+    before: ids of the calls in turns before them.
+    """
     merged = _merged(turns)
-    known: set[str] = set()
+    known = set(before)
     at = count_regular(merged, known)
     if at == len(merged):
         return merged
@@ -67,6 +70,21 @@ def repair_turns(turns: Sequence[Turn]) -> list[Turn]:
         out += _answered(calls, merged[at:behind])
         at = behind
     return _merged(out)
+
+
+def regular_turns(turns: Sequence[Turn], before: Iterable[str]) -> list[Turn] | None:
+    """`repair_turns` of turns that need no repair, whatever follows; None of others."""
+    merged = _merged(turns)
+    return merged if count_regular(merged, set(before)) == len(merged) else None
+
+
+def says_something_as(role: str, turn: Turn) -> bool:
+    """Whether a turn is that role's and has text, a call or a result, so that no dialect leaves it
+    out."""
+    return turn.role == role and any(
+        isinstance(block, Text | ToolCall | ToolResult) and _says_something(block)
+        for block in turn.blocks
+    )
 
 
 def count_regular(merged: list[Turn], known: set[str]) -> int:

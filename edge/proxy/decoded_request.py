@@ -1,6 +1,6 @@
 """Requests in the neutral form: decoded once per exchange, written once per target."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from msgspec import Struct
 
@@ -19,12 +19,20 @@ class DecodedRequest(Struct, frozen=True, eq=False):
     """One decoded request. Nothing changes it: it is written for every target.
 
     fields: the members that it was decoded from.
-    weight: the basis of its token estimate.
+    weight: the basis of its token estimate, of all turns.
+    calls_before: ids of calls in turns that were written before and are not in `conversation`.
     """
 
     fields: Fields
     conversation: Conversation
     weight: Weight
+    calls_before: tuple[str, ...] = ()
+
+    def calls(self) -> Iterator[str]:
+        """The id of each call of the history."""
+        yield from self.calls_before
+        for call in self.conversation.calls():
+            yield call.id
 
 
 def decoded_once(
@@ -41,24 +49,41 @@ def decoded_once(
     if isinstance(kept, DecodedRequest) and kept.fields is fields:
         return kept
     conversation = decode(fields)
-    conversation.stream = exchange.stream
-    conversation.large = exchange.large and sum(map(len, fields.values())) > _LONG
+    set_up(conversation, exchange, fields)
     known = None
     marks = exchange.turn_marks
     if turns is not None and marks is not None and fields.get(turns) is marks.raw:
-        known = _weight_of_turns(conversation.turns, marks, decode)
+        known = weight_of_turns(conversation.turns, marks, decode)
     decoded = DecodedRequest(fields, conversation, weigh(conversation, turns=known))
     if exchange.repeatable:
         exchange.decoded = decoded
     return decoded
 
 
-def _weight_of_turns(turns: Sequence[Turn], marks: TurnMarks, decode: Decode) -> TurnsWeight:
-    """The weight of `turns`, which `decode` made of what `marks` is of. Segments that were weighed
-    with an earlier request are not weighed again."""
+def set_up(conversation: Conversation, exchange: Exchange, fields: Fields) -> None:
+    """Set what a conversation has of its exchange."""
+    conversation.stream = exchange.stream
+    conversation.large = exchange.large and sum(map(len, fields.values())) > _LONG
+
+
+def weight_of_turns(
+    turns: Sequence[Turn], marks: TurnMarks, decode: Decode, before: int = 0
+) -> TurnsWeight | None:
+    """The weight of all turns that `marks` is of. Segments that were weighed with an earlier
+    request are not weighed again.
+
+    turns: those that `decode` made of the segments behind the first `before`. None if one before
+    was not weighed.
+    """
     weight = TurnsWeight()
-    end = len(turns) - sum(segment.facts.turns for segment in marks.segments)
-    for segment in marks.segments:
+    for segment in marks.segments[:before]:
+        known = segment.sums.get(decode)
+        if known is None:
+            return None
+        weight += known
+    segments = marks.segments[before:]
+    end = len(turns) - sum(segment.facts.turns for segment in segments)
+    for segment in segments:
         start, end = end, end + segment.facts.turns
         known = segment.sums.get(decode)
         if known is None:  # instructions at the beginning are no turns: they stand before 0

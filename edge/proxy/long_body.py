@@ -7,7 +7,9 @@ with the rest is found again in the whole body, so that errors name the right pl
 """
 
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
@@ -27,6 +29,7 @@ from edge.requests.body_limits import (
 from edge.requests.common_turns import check_turns
 from edge.requests.dialect_signs import row_of
 from edge.requests.json_body import members_of
+from edge.requests.kept_values import KeptValues
 from edge.requests.known_turns import KnownTurns, Match, Segment, TurnMarks
 from edge.requests.member_names import check_names
 from middlewares.asgi import Header
@@ -36,8 +39,13 @@ Fields = dict[str, msgspec.Raw]
 
 LEAST = 16 << 10
 """Bytes of turns from which they are kept."""
-_CHANGING = 4
-"""Turns at the end that clients change in the next request."""
+MOST_WRITTEN = 32 << 20
+"""Bytes of translated turns that a worker keeps, see `edge.proxy.written_turns`."""
+_CHANGING, _MOST_CHANGING = 4, 20
+"""Turns at the end that clients change in the next request; with those before them, up to one of
+the assistant."""
+_BY_ASSISTANT = re.compile(rb'"role": ?"assistant"')
+_ROLE_WITHIN = 64
 _STAND_IN = str(10**15 + int.from_bytes(os.urandom(6)) % 10**15).encode()
 """A number that stands for the turns that are known."""
 _OPENED = 1 << 20
@@ -114,12 +122,16 @@ class _Turns(msgspec.Struct, frozen=True):
 
 
 class LongBodies:
-    """Reads long bodies, and keeps what they show of their turns."""
+    """Reads long bodies, and keeps what they show of their turns.
 
-    __slots__ = ("_known",)
+    written: what turns were translated to, see `edge.proxy.written_turns`.
+    """
+
+    __slots__ = ("_known", "written")
 
     def __init__(self) -> None:
         self._known: KnownTurns[TurnFacts] = KnownTurns()
+        self.written: KeptValues[Any] = KeptValues(MOST_WRITTEN)
 
     def read(
         self, row: Endpoint, headers: Iterable[Header], body: bytes, caller: str, *, large: bool
@@ -155,7 +167,8 @@ class LongBodies:
         if match.size:
             whole = memoryview(body)[turns.at - 1 : turns.at + size + 1]
             read.fields[name] = msgspec.Raw(whole)
-        read.marks = marks = TurnMarks(read.fields[name], segments)
+        known = len(match.segments)
+        read.marks = marks = TurnMarks(read.fields[name], segments, known, self.written)
         outside = body_weight(body[: turns.at] + body[turns.at + size :])
         weight = sum((segment.facts.weight for segment in segments), outside)
         read.weight = weight if weight.measured else None
@@ -264,9 +277,10 @@ def _segments(array: msgspec.Raw, read: LongBody, turns: _Turns) -> list[Segment
     start = turns.rest
     end = start + len(array) - 2 + (text[start] == _COMMA)
     parts = [(start, end, len(items))]
-    if len(items) > _CHANGING and (last := _last(items[-_CHANGING:], array)):
+    count = _changing(items)
+    if len(items) > count and (last := _last(items[-count:], array)):
         middle = end - last
-        parts = [(start, middle, len(items) - _CHANGING), (middle, end, _CHANGING)]
+        parts = [(start, middle, len(items) - count), (middle, end, count)]
     segments: list[Segment[TurnFacts]] = []
     counts = read.counts
     brackets, commas = counts.of.get(turns.name, (-1, -1))
@@ -290,6 +304,15 @@ def _segments(array: msgspec.Raw, read: LongBody, turns: _Turns) -> list[Segment
         )
         segments.insert(0, Segment(len(piece), facts))
     return segments
+
+
+def _changing(items: Sequence[msgspec.Raw]) -> int:
+    """How many of the last items are a segment of their own. It begins with a turn of the assistant
+    if there is one: then no call is cut off from its results."""
+    for count in range(_CHANGING, min(_MOST_CHANGING, len(items) - 1) + 1):
+        if _BY_ASSISTANT.search(bytes(memoryview(items[-count])[:_ROLE_WITHIN])):
+            return count
+    return _CHANGING
 
 
 def _last(items: Sequence[msgspec.Raw], array: msgspec.Raw) -> int:

@@ -44,7 +44,7 @@ from edge.endpoints import CONVERSATIONS
 from middlewares.exchange import Dialect, Exchange, Usage
 from middlewares.problem import Problem
 
-from .decoded_request import decoded_once
+from .written_turns import written_once
 
 _EQUIVALENT_MEMBERS = (
     ("messages", "input", "prompt"),
@@ -86,9 +86,8 @@ class Translation:
     ) -> None:
         fields, missing = without_foreign_signatures(fields, dialect, foreign)
         try:
-            decoded = decoded_once(exchange, read, fields, client.turns)
+            decoded, sent = written_once(exchange, fields, read, client, upstream, target_model)
             conversation, weight = decoded.conversation, decoded.weight
-            sent = upstream.write(conversation, target_model)
         except RecursionError:  # reading needs less depth than writing
             raise Problem("invalid_request", message="The body is nested too deeply.") from None
         principal = exchange.principal
@@ -111,7 +110,7 @@ class Translation:
             sent,
             caller=exchange.dialect,
             seed=id_,
-            taken=[call.id for call in conversation.calls()],
+            taken=decoded.calls(),
             origin=Origin(dialect, target_model.origin),
         )
 

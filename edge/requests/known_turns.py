@@ -9,19 +9,22 @@ bytes up to its end. A body whose bytes have the same tags begins with the same 
      └────── segment ───────┘└─ segment ─┘└ new ┘
 
 The tag is AES-GMAC (NIST SP 800-38D) under a random key of this object; no tag leaves it, so no
-caller can make two texts of one tag. Bytes of a body are not kept. The segments of one caller are
-never compared with a body of another. Clients change the last turns (cache marks, reminders), so
-these are a segment of their own.
+caller can make two texts of one tag. Bytes of a body are not kept, only what they were translated
+to (`edge.proxy.written_turns`). The segments of one caller are never compared with a body of
+another. Clients change the last turns (cache marks, reminders), so these are a segment of their
+own.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 import msgspec
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from middlewares.bounded_map import BoundedMap
+
+from .kept_values import KeptValues
 
 MOST_BEGINNINGS = 2048
 """Callers and beginnings of turns of which segments are kept; each has 2 kB, or 30 kB at most."""
@@ -49,13 +52,13 @@ class Segment(msgspec.Struct, Generic[F], eq=False):
     """Some turns of a body. size: bytes, with the comma before the first turn.
 
     marks: whether it has certain bytes, filled as that is asked (`TurnMarks`).
-    sums: what was counted in it, filled in the same way, by the function that read its turns.
+    sums: what its turns were read as, filled in the same way; each value can be added to another.
     """
 
     size: int
     facts: F
     marks: dict[bytes, bool] = {}
-    sums: dict[Callable[..., Any], Any] = {}
+    sums: dict[Hashable, Any] = {}
 
     def __add__(self, other: "Segment[F]") -> "Segment[F]":
         """Both together."""
@@ -167,11 +170,14 @@ def _continues(chain: _Chain[F], match: Match[F]) -> bool:
 class TurnMarks(msgspec.Struct, frozen=True, eq=False):
     """Which bytes stand in the turns of a body. Segments that were searched before are not again.
 
-    raw: the array of turns. segments: of its first turns.
+    raw: the array of turns. segments: of its first turns. known: how many of them an earlier body
+    had. written: keeps the bytes that turns were written as.
     """
 
     raw: msgspec.Raw
     segments: Sequence[Segment[Any]] = ()
+    known: int = 0
+    written: KeptValues[Any] | None = None
 
     def found(self, mark: bytes, search: Callable[[bytes], bool] | None = None) -> bool:
         """Whether the turns have `mark`, which has no comma.

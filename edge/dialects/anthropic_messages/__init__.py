@@ -12,4 +12,6 @@ UPSTREAM = UpstreamSide(
     write=write_request.write,
     reader=read_answer.MessagesReader,
     read=read_answer.read,
+    write_turns=write_request.write_turns,
+    write_after=write_request.write,
 )

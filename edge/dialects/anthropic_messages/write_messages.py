@@ -7,6 +7,7 @@ is fixed, so that a growing conversation keeps its beginning.
 
 from typing import Any
 
+from edge.dialects.codec import WrittenTurns
 from edge.dialects.conversation import (
     Audio,
     Block,
@@ -38,13 +39,22 @@ _NOT_BY: dict[str, tuple[type[Block], ...]] = {
 
 
 class MessageList:
-    """The system and messages members of one request. Call `finish` before reading them."""
+    """The system and messages members of one request. Call `finish` before reading them.
 
-    def __init__(self, conversation: Conversation, model: Claude, blocks: BlockWriter) -> None:
+    head: see `UpstreamSide`; `messages` has those after it.
+    """
+
+    def __init__(
+        self,
+        conversation: Conversation,
+        model: Claude,
+        blocks: BlockWriter,
+        head: WrittenTurns | None = None,
+    ) -> None:
         self._model = model
         self._blocks = blocks
         instructions = [text for text in conversation.system if text.text.strip()]
-        turns = repair_turns(conversation.turns)
+        turns = repair_turns(conversation.turns, () if head is None else head.calls)
         if not turns and instructions:
             turns = [Turn("user", [instructions.pop()])]
         self.system = self._written("user", [*instructions])
@@ -56,7 +66,7 @@ class MessageList:
         self._place_instructions()
         if not self.messages:
             raise empty_conversation()
-        if self.messages[0]["role"] != "user":
+        if head is None and self.messages[0]["role"] != "user":
             self.messages.insert(0, _user(CONTINUE))
 
     def _add(self, turn: Turn, before: str, behind: str) -> None:
@@ -130,6 +140,11 @@ def limit_marks(body: dict[str, Any]) -> None:
     most = _MOST_MARKS - ("cache_control" in body)
     for block in marked[: max(0, len(marked) - most)]:
         del block["cache_control"]
+
+
+def has_marks(messages: list[Message]) -> bool:
+    """Whether any block has a cache mark."""
+    return any("cache_control" in block for block in _blocks_of({"messages": messages}))
 
 
 def _blocks_of(body: dict[str, Any]) -> list[Written]:

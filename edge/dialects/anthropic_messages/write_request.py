@@ -4,14 +4,15 @@ Each generation of Claude refuses settings that another requires (`edge.vendors.
 nothing is sent that the model is known to refuse. What is left out is noted.
 """
 
+from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
-from edge.dialects.codec import TargetModel, WrittenRequest
-from edge.dialects.conversation import Conversation, Text
+from edge.dialects.codec import TargetModel, WrittenRequest, WrittenTurns
+from edge.dialects.conversation import Conversation, Text, ToolCall, Turn
 from edge.dialects.json_schema import SchemaTooLarge, for_anthropic
 from edge.dialects.metadata import user_of
 from edge.requests.body_limits import encoded
@@ -20,7 +21,7 @@ from middlewares.problem import expected
 
 from .thinking import plan, sampling
 from .write_blocks import BlockWriter
-from .write_messages import MessageList, limit_marks
+from .write_messages import MessageList, has_marks, limit_marks
 from .write_tools import MessagesTools
 
 _AS_JSON = "Reply with a single JSON object and nothing else."
@@ -30,8 +31,13 @@ _LONGEST_ID = 256
 _encode = msgspec.json.Encoder().encode
 
 
-def write(conversation: Conversation, target: TargetModel) -> WrittenRequest:
-    """The request for `target.model`. Raises Problem for what Messages cannot express."""
+def write(
+    conversation: Conversation, target: TargetModel, head: WrittenTurns | None = None
+) -> WrittenRequest:
+    """The request for `target.model`. Raises Problem for what Messages cannot express.
+
+    head: the turns before those of `conversation`, see `UpstreamSide`.
+    """
     model = claude(target.family)
     dropped: list[str] = []
     tools = MessagesTools(conversation, model, dropped)
@@ -40,7 +46,9 @@ def write(conversation: Conversation, target: TargetModel) -> WrittenRequest:
     if fenced:
         system = [*conversation.system, Text(text=_AS_JSON)]
         conversation = replace(conversation, system=system)
-    messages = MessageList(conversation, model, BlockWriter(target, model, tools, dropped))
+    if head is not None:
+        dropped += [note for note in head.dropped if note not in dropped]
+    messages = MessageList(conversation, model, BlockWriter(target, model, tools, dropped), head)
     planned = plan(
         conversation,
         model,
@@ -66,6 +74,8 @@ def write(conversation: Conversation, target: TargetModel) -> WrittenRequest:
         body["output_config"] = config
     _surroundings(conversation, model, body, dropped)
     limit_marks(body)
+    if head is not None:
+        body["messages"] = [*map(msgspec.Raw, head.messages), *messages.messages]
     if conversation.stream:
         body["stream"] = True
     return WrittenRequest(
@@ -78,6 +88,27 @@ def write(conversation: Conversation, target: TargetModel) -> WrittenRequest:
         stops=tuple(stop for stop in conversation.stop if stop and not stop.strip()),
         dropped=dropped,
     )
+
+
+def write_turns(
+    conversation: Conversation, target: TargetModel, turns: Sequence[Turn]
+) -> WrittenTurns | None:
+    """See `WriteTurns`. Which marks stay depends on later ones, and the tools of a history without
+    any offered on all calls."""
+    model = claude(target.family)
+    dropped: list[str] = []
+    tools = MessagesTools(conversation, model, [])
+    if not tools.offered and any(
+        isinstance(block, ToolCall) for turn in turns for block in turn.blocks
+    ):
+        return None
+    conversation = replace(conversation, system=[], turns=list(turns))
+    blocks = BlockWriter(target, model, tools, dropped)
+    messages = MessageList(conversation, model, blocks, head=WrittenTurns()).messages
+    if has_marks(messages):
+        return None
+    body = encoded(messages) if conversation.large else _encode(messages)
+    return WrittenTurns(messages=(body[1:-1],), dropped=tuple(dropped))
 
 
 def _structured(

@@ -38,6 +38,7 @@ class MessagesTools:
 
     sent: the changed tools, for `restore`. wrapped: names of tools with a wrapped schema.
     answer_tool, answer_wrapped: see `codec.WrittenRequest`.
+    offered: whether the request has tools for this model; else those of its history are defined.
     """
 
     def __init__(self, conversation: Conversation, model: Claude, dropped: list[str]) -> None:
@@ -58,7 +59,8 @@ class MessagesTools:
             if tool.kind != "hosted":
                 self._define(tool)
         self._only_allowed()
-        if not self._definitions:
+        self.offered = bool(self._definitions)
+        if not self.offered:
             if self._choice is not None and self._choice.mode == "any" and conversation.tools:
                 raise no_tool("none of the tools is available with this model")
             self._stub(conversation)

@@ -28,6 +28,8 @@ from .tool_calls import text_of
 
 _ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 _INSTRUCTING = ("system", "developer")
+NUMBERED = "call_function_"
+"""What the ids begin with that calls of the older functions get, in the order of the calls."""
 
 
 def read_messages(members: Members) -> tuple[list[Text], list[Turn]]:
@@ -68,7 +70,7 @@ class _LegacyIds:
     def call(self, name: str) -> str:
         """The id of a call of `name`."""
         self._count += 1
-        self._open[name] = f"call_function_{self._count}"
+        self._open[name] = f"{NUMBERED}{self._count}"
         return self._open[name]
 
     def result(self, name: str) -> str:

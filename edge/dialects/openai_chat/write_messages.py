@@ -5,11 +5,12 @@ and follow in one user message after all results, since nothing may come between
 """
 
 from base64 import b64decode
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
-from edge.dialects.codec import TargetModel
+from edge.dialects.codec import TargetModel, WrittenTurns
 from edge.dialects.conversation import (
     Audio,
     Block,
@@ -46,29 +47,49 @@ Message = dict[str, Any]
 
 
 def write_messages(
-    conversation: Conversation, target: TargetModel, tools: ChatTools, dropped: list[str]
-) -> list[Message]:
+    conversation: Conversation,
+    target: TargetModel,
+    tools: ChatTools,
+    dropped: list[str],
+    head: WrittenTurns | None = None,
+) -> list[Message | msgspec.Raw]:
     """All messages, instructions first. Raises Problem for a block that cannot be expressed.
 
-    dropped: notes of what is left out are added to it.
+    dropped: notes of what is left out are added to it. head: see `UpstreamSide`.
     """
-    out: list[Message] = []
+    out: list[Message | msgspec.Raw] = []
     role = "developer" if reasons(target.family) else "system"
     instructions = _joined(without_attribution(conversation.system))
     if instructions:
         out.append({"role": role, "content": instructions})
-    for turn in repair_turns(conversation.turns):
+    if head is not None:
+        dropped += [note for note in head.dropped if note not in dropped]
+        out += map(msgspec.Raw, head.messages)
+    for turn in repair_turns(conversation.turns, () if head is None else head.calls):
         if turn.role == "system":
             content = _joined([block for block in turn.blocks if isinstance(block, Text)])
             if content:
                 out.append({"role": role, "content": content})
-        elif turn.role == "user":
-            out += _user(turn, target)
         else:
-            out += _assistant(turn, target, tools, dropped)
+            out += _of_turn(turn, target, tools, dropped)
     if not out:
         raise empty_conversation()
     return out
+
+
+def write_turns(
+    turns: Sequence[Turn], target: TargetModel, tools: ChatTools, dropped: list[str]
+) -> list[Message]:
+    """The messages of turns of the user and the assistant that need no repair."""
+    return [message for turn in turns for message in _of_turn(turn, target, tools, dropped)]
+
+
+def _of_turn(
+    turn: Turn, target: TargetModel, tools: ChatTools, dropped: list[str]
+) -> list[Message]:
+    if turn.role == "user":
+        return _user(turn, target)
+    return _assistant(turn, target, tools, dropped)
 
 
 def _joined(texts: list[Text]) -> str:

@@ -6,14 +6,15 @@ only members that the simplest of them know: some refuse unknown members, more r
 reasoning level. What is left out is noted.
 """
 
+from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any
 
 import msgspec
 
 from edge.dialects import tool_names
-from edge.dialects.codec import TargetModel, WrittenRequest
-from edge.dialects.conversation import Conversation, OutputFormat
+from edge.dialects.codec import TargetModel, WrittenRequest, WrittenTurns
+from edge.dialects.conversation import Conversation, OutputFormat, Turn
 from edge.dialects.json_schema import input_schema, is_strict
 from edge.dialects.metadata import openai_metadata
 from edge.dialects.reasoning_effort import level_of
@@ -22,6 +23,7 @@ from edge.vendors.openai_models import is_openai, nearest_effort, reasons, takes
 
 from .model_families import refuses_unknown
 from .write_messages import write_messages
+from .write_messages import write_turns as written_turns
 from .write_tools import ChatTools
 
 _MOST_STOPS = 4
@@ -30,15 +32,20 @@ _LONGEST_ID = 64
 _encode = msgspec.json.Encoder().encode
 
 
-def write(conversation: Conversation, target: TargetModel) -> WrittenRequest:
-    """The request for `target.model`. Raises Problem for what Chat cannot express."""
+def write(
+    conversation: Conversation, target: TargetModel, head: WrittenTurns | None = None
+) -> WrittenRequest:
+    """The request for `target.model`. Raises Problem for what Chat cannot express.
+
+    head: the turns before those of `conversation`, see `UpstreamSide`.
+    """
     family = target.family
     openai = is_openai(family)
     dropped: list[str] = []
     tools = ChatTools(conversation, family, dropped)
     body: dict[str, Any] = {
         "model": target.model,
-        "messages": write_messages(conversation, target, tools, dropped),
+        "messages": write_messages(conversation, target, tools, dropped, head),
         **tools.members(),
     }
     stops = _stops(conversation, family, body)
@@ -82,6 +89,17 @@ def write(conversation: Conversation, target: TargetModel) -> WrittenRequest:
         stops=stops,
         dropped=dropped,
     )
+
+
+def write_turns(
+    conversation: Conversation, target: TargetModel, turns: Sequence[Turn]
+) -> WrittenTurns | None:
+    """See `WriteTurns`. A turn is written by itself."""
+    dropped: list[str] = []
+    tools = ChatTools(conversation, target.family, [])
+    messages = written_turns(turns, target, tools, dropped)
+    body = encoded(messages) if conversation.large else _encode(messages)
+    return WrittenTurns(messages=(body[1:-1],), dropped=tuple(dropped))
 
 
 def _stops(conversation: Conversation, model: str, body: dict[str, Any]) -> tuple[str, ...]:
