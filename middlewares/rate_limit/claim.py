@@ -1,6 +1,6 @@
 """What one request takes of the limits of its principal and of its team."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from math import ceil
 
 from middlewares.limits import Level, Limits, Rate, TeamLimits
@@ -71,17 +71,23 @@ class Claim:
         """See the function."""
         return others_wait(self._queue, self.subject, self._limits, self._team)
 
-    async def ask(self) -> Verdict:
-        """Ask the counters for all of it. Raises CountersUnavailable."""
+    def ask(self) -> Awaitable[Verdict]:
+        """Ask the counters for all of it. Raises CountersUnavailable, when it is awaited."""
+        asked = self._counters.admit(
+            self.subject,
+            self.checks,
+            slots=self._slots,
+            lease=self.lease,
+            now=None if self._clock is None else self._clock(),
+            team=self.team,
+        )
+        if self._slots or (self.team is not None and self.team.slots):
+            return self._or_release(asked)
+        return asked  # without a frame of its own: most are asked so
+
+    async def _or_release(self, asked: Awaitable[Verdict]) -> Verdict:
         try:
-            return await self._counters.admit(
-                self.subject,
-                self.checks,
-                slots=self._slots,
-                lease=self.lease,
-                now=self._now(),
-                team=self.team,
-            )
+            return await asked
         except BaseException:
             self.release()  # the slot may have been taken although no answer came
             raise

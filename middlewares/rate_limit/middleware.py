@@ -20,7 +20,7 @@ from middlewares.exchange import Exchange, client_of, exchange_of
 from middlewares.limits import Limits, TeamLimits
 from middlewares.problem import Problem
 from middlewares.read_ahead import BOUND, ReadAhead
-from middlewares.stores.counters.base import Check, RateCounters
+from middlewares.stores.counters.base import Check, RateCounters, Verdict
 from middlewares.stores.counters.memory_rates import MemoryRates
 from middlewares.stores.errors import CountersUnavailable
 
@@ -177,7 +177,14 @@ class RateLimitMiddleware(Entered):
             claim = self._claim(exchange, subject, limits, None, tokens, lease)
             if claim.empty:
                 return await self.app(scope, receive, send)
-            admitted_receive = await self._admitted(claim, exchange, scope, receive)
+            admitted_receive: Receive | Problem | None
+            if claim.waits:
+                admitted_receive = await self._in_turn(claim, exchange, scope, receive)
+            else:
+                try:  # `_at_once`, without its frame
+                    admitted_receive = self._answered(claim, exchange, receive, await claim.ask())
+                except CountersUnavailable as raised:
+                    admitted_receive = _unavailable(raised)
             if admitted_receive is None:
                 return
             if isinstance(admitted_receive, Problem):
@@ -272,6 +279,14 @@ class RateLimitMiddleware(Entered):
             exchange.levels,
         )
 
+    def _answered(
+        self, claim: Claim, exchange: Exchange, receive: Receive, verdict: Verdict
+    ) -> Receive | Problem:
+        """`receive`, or the refusal."""
+        if self._report:
+            exchange.levels = claim.before + verdict.levels
+        return receive if verdict.admitted else claim.refusal(verdict, verdict.wait)
+
     def _admitted(
         self, claim: Claim, exchange: Exchange, scope: Scope, receive: Receive
     ) -> Awaitable[Receive | Problem | None]:
@@ -311,9 +326,7 @@ class RateLimitMiddleware(Entered):
             verdict = await claim.ask()
         except CountersUnavailable as raised:
             return _unavailable(raised)
-        if self._report:
-            exchange.levels = claim.before + verdict.levels
-        return receive if verdict.admitted else claim.refusal(verdict, verdict.wait)
+        return self._answered(claim, exchange, receive, verdict)
 
     async def _in_turn(
         self, claim: Claim, exchange: Exchange, scope: Scope, receive: Receive
