@@ -17,11 +17,11 @@ def low_network_limits(settings: Settings, root: Path = Path("/")) -> Iterator[s
     ports = _local_ports(root)
     for upstream in settings.upstreams:
         wanted = settings.server.workers * upstream.max_connections
-        if upstream.base_url and ports and wanted > ports:
+        if upstream.base_url and ports and wanted > ports // 2:
             yield (
                 f"upstreams.{upstream.name}: max_connections of all workers are {wanted}, and the "
-                f"system has {ports} local ports for connections to one address; widen "
-                "net.ipv4.ip_local_port_range, or lower max_connections"
+                f"system has {ports} local ports for connections to one address, of which it finds "
+                "only half quickly; widen net.ipv4.ip_local_port_range, or lower max_connections"
             )
     waiting = _number(root, "core/somaxconn")
     if 0 < waiting < BACKLOG:
