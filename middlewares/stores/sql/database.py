@@ -262,7 +262,9 @@ async def _newest_tables(url: str) -> TablesVersion:
     path = file_of(url)
     try:
         if path is not None and await asyncio.to_thread(make_tables, path):
-            return await read_version(url)
+            made = await read_version(url)
+            if made.state != "old":  # the script is as new as the migrations
+                return made
     except FAILURES as raised:
         raise unavailable(raised) from raised
     # Alembic takes longer to load than all the rest; most starts need none of it.

@@ -25,7 +25,7 @@ def make_tables(path: Path) -> bool:
         file.execute("BEGIN IMMEDIATE")
         if file.execute("SELECT 1 FROM sqlite_master").fetchone() is not None:
             return False
-        for statement in SCRIPT.read_text(encoding="utf-8").split(";\n"):
+        for statement in SCRIPT.read_text(encoding="utf-8").split(";\n\n"):
             file.execute(statement)
         file.execute("INSERT INTO identity (id) VALUES (?)", (token_hex(8),))
         file.execute("COMMIT")

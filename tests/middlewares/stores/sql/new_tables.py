@@ -22,7 +22,8 @@ def dump(path: Path) -> str:
         objects = file.execute(named).fetchall()
         lines = [re.sub(r"\s+\n", "\n", sql.strip()) for _, sql in objects]
         lines += [line.rstrip(";") for line in file.iterdump() if line.startswith("INSERT INTO")]
-    return "".join(f"{line};\n" for line in lines if not line.startswith('INSERT INTO "identity"'))
+    kept = [line for line in lines if not line.startswith('INSERT INTO "identity"')]
+    return ";\n\n".join(kept) + ";\n"  # a trigger has statements in it, but no empty line
 
 
 def migrated(folder: Path) -> str:

@@ -189,7 +189,7 @@ async def test_script_that_fails_leaves_an_empty_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script = tmp_path / "broken.sql"
-    script.write_text(f"{new_sqlite.SCRIPT.read_text()}CREATE TABLE teams (id INTEGER);\n")
+    script.write_text(f"{new_sqlite.SCRIPT.read_text()}\nCREATE TABLE teams (id INTEGER);\n")
     monkeypatch.setattr(new_sqlite, "SCRIPT", script)
     url = f"sqlite:///{tmp_path}/keys.db"
     with pytest.raises(StoreUnavailable, match="table teams already exists"):
