@@ -209,12 +209,12 @@ class EventShapes:
 
         out: gets the client's bytes. escaped: `block` has a backslash. It has no carriage return.
         """
-        while at < len(block):
+        whole, known, size = len(block), self._known, self._output_size
+        while at < whole:
             end = block.find(b"\n\n", at) + 2
             event = block[at:end]
-            for shape in self._known:
-                answer = shape.answer(event, escaped, self._output_size)
-                if answer:
+            for shape in known:
+                if answer := shape.answer(event, escaped, size):
                     break
             else:
                 break
