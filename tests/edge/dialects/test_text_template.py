@@ -49,6 +49,26 @@ def test_ordinary_text_of_another_event_is_none() -> None:
 
 
 @pytest.mark.parametrize(
+    ("behind", "text"),
+    [
+        (b'"},"usage":null,"obfuscation" : "Zy9"}\n\n', "two"),
+        (b'"},"usage":null,"obfuscation" : "aB3dE5"}\n\n', "two"),
+        (b'"},"usage":null,"obfuscation" : ""}\n\n', ""),
+        (b'"},"usage":null,"obfuscation" : "a\\n"}\n\n', ""),
+        (b'"},"usage":null,"obfuscation" : "a","error":"b"}\n\n', ""),
+        (b'"},"usage":{},"obfuscation" : "a"}\n\n', ""),
+        (b'"},"obfuscation" : "a"}\n\n', ""),
+    ],
+)
+def test_ordinary_text_before_a_padding_is_read_whatever_the_padding(
+    behind: bytes, text: str
+) -> None:
+    ordinary = TextTemplate(b'"content"')
+    ordinary.learn(HEAD + b'one"},"usage":null,"obfuscation" : "a1"}\n\n', "one")
+    assert ordinary.text(HEAD + b"two" + behind) == text
+
+
+@pytest.mark.parametrize(
     "event",
     [
         b'data: {"content":"one","delta":{"content":"one"}}\n\n',  # in which of them?
@@ -76,6 +96,7 @@ CHUNKS = [
     chunk({"content": "f", "annotations": [{"url_citation": {"url": "https://a"}}]}),
     chunk({"tool_calls": [CALL]}),
     *(chunk({"content": word}) for word in ("g", "h")),
+    *(chunk({"content": pad}, obfuscation=pad) for pad in ("p1", "q12", "r", 'q"', "s")),
     chunk({"content": "i"}, error={"message": ""}),
     chunk({"content": "j"}, reason="stop"),
     b"data: [DONE]\n\n",
