@@ -156,7 +156,7 @@ class ResponseStream:
         if len(chunk) > _MAX_BLOCK:
             return self._read_in_pieces(chunk)
         splitter = self._splitter
-        if splitter.tail or not chunk.endswith(b"\n\n"):
+        if splitter.tail or chunk[-2:] != b"\n\n":
             chunk = splitter.split(chunk)
             if not chunk:
                 return None

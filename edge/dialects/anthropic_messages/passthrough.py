@@ -142,13 +142,13 @@ class MessagesRelay:
     """Passes one Messages stream through. disclose: the answer may name its vendor."""
 
     __slots__ = (
+        "_around",
         "_called",
         "_disclose",
         "_editor",
         "_ended",
         "_head",
         "_joiner",
-        "_least",
         "_output_size",
         "_renamer",
         "_shapes",
@@ -175,8 +175,8 @@ class MessagesRelay:
         """Whether a stop reason has arrived."""
         self._joiner = CharacterJoiner()
         self._head = self._tail = b""
-        self._least = _NEVER
-        """Bytes of the shortest event that may match the template."""
+        self._around = _NEVER
+        """Bytes of an event of the template around its text."""
         self._output_size = OutputSize()
         self._shapes = EventShapes(self._output_size)
         self._renamer = Renamer(requested_model)
@@ -199,12 +199,8 @@ class MessagesRelay:
 
     def relay(self, block: bytes) -> bytes:
         """Pass a block of whole events on."""
-        if (
-            len(block) >= self._least
-            and block.startswith(self._head)
-            and block.endswith(self._tail)
-        ):
-            text = block[len(self._head) : -len(self._tail)]
+        text = block.removeprefix(self._head).removesuffix(self._tail)
+        if len(block) - len(text) == self._around:
             if QUOTE not in text and BACKSLASH not in text and sse.LF not in text:
                 self._output_size.bytes += len(text)
                 return block
@@ -270,7 +266,7 @@ class MessagesRelay:
     def _be_sure(self, sure: bool) -> None:
         self._sure = sure
         if not sure:
-            self._least = _NEVER
+            self._around = _NEVER
 
     def _learn(self, block: bytes) -> None:
         """Learn a template from `block`, an event that passed without decoding."""
@@ -278,7 +274,7 @@ class MessagesRelay:
         ends = shape.ends() if shape is not None else None
         if ends is not None:
             self._head, self._tail, _, _ = ends
-            self._least = len(self._head) + len(self._tail)
+            self._around = len(self._head) + len(self._tail)
 
     def _event(self, event: bytes) -> bytes:
         parsed = sse.parse(event)

@@ -94,13 +94,13 @@ class ChatRelay:
     """Passes one Chat stream through. disclose: the answer may name its vendor."""
 
     __slots__ = (
+        "_around",
         "_counts",
         "_disclose",
         "_editor",
         "_finished",
         "_head",
         "_joiner",
-        "_least",
         "_odd",
         "_ordinary",
         "_our_head",
@@ -125,7 +125,8 @@ class ChatRelay:
         self, fields: Fields, requested_model: str, echo: Echo = NO_ECHO, *, disclose: bool = False
     ) -> None:
         self._head = self._tail = self._our_head = self._our_tail = b""
-        self._least = _NEVER  # no block is long enough before the first text chunk
+        self._around = _NEVER
+        """Bytes of a text chunk around its text."""
         self._ordinary = False
         """Whether others like the event that was decoded last need no decoding."""
         self._counts = False
@@ -172,12 +173,8 @@ class ChatRelay:
 
     def relay(self, block: bytes) -> bytes:
         """Pass a block of whole events on."""
-        if (
-            len(block) >= self._least
-            and block.startswith(self._head)
-            and block.endswith(self._tail)
-        ):
-            text = block[len(self._head) : -len(self._tail)]
+        text = block.removeprefix(self._head).removesuffix(self._tail)
+        if len(block) - len(text) == self._around:
             if (
                 QUOTE not in text
                 and BACKSLASH not in text
@@ -282,10 +279,10 @@ class ChatRelay:
         """Let events of `shape` take the quickest path, if it is for them."""
         ends = shape.ends() if shape is not None else None
         if ends is None:
-            self._least = _NEVER
+            self._around = _NEVER
             return
         self._head, self._tail, self._our_head, self._our_tail = ends
-        self._least = len(self._head) + len(self._tail)
+        self._around = len(self._head) + len(self._tail)
 
     def _forget(self) -> None:
         self._shapes.forget()

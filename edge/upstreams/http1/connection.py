@@ -283,9 +283,8 @@ class Connection(asyncio.Protocol):
         sink = exchange._pushed_to
         if sink is not None and self._between_chunks and len(data) <= _LARGEST_READ:
             head = _CHUNK_HEADS[len(data)]
-            if data.endswith(b"\r\n") and (
-                data.startswith(head) or data[: len(head)].lower() == head
-            ):
+            given = data[: len(head)]
+            if (given == head or given.lower() == head) and data[-2:] == b"\r\n":
                 self._deadline = self._pool.clock() + self._pool.limits.idle
                 try:
                     rest = sink(data[len(head) : -2])
