@@ -126,9 +126,9 @@ def test_default_file_commented_values_are_the_defaults() -> None:
     )
     for name in set(tables) - {"auth"}:
         shown = getattr(settings, name)
-        if name == "server":  # which has no value that could be shown
-            assert shown.public_url == "https://llm.example.com"
-            shown = msgspec.structs.replace(shown, public_url=None)
+        if name == "server":  # two without a value that could be shown
+            assert shown.public_url == "https://llm.example.com" and shown.max_connections
+            shown = msgspec.structs.replace(shown, public_url=None, max_connections=None)
         if name == "store":  # whose value depends on `auth.mode`
             assert shown.responses_ttl == plain.keep_responses
             shown = msgspec.structs.replace(shown, responses_ttl=None)
