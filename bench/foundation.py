@@ -15,12 +15,14 @@ TAKEN_OUT = frozenset(("address_limit", "rate_limit", "idempotency", "budget"))
 
 def take_out() -> None:
     """Shorten the chain of this process. Raises LookupError when it has no such layers."""
-    from edge import chain  # prometheus_client must see the environment that `serve` makes
+    from edge import app, chain  # prometheus_client must see the environment that `serve` makes
 
     missing = TAKEN_OUT - {layer.name for layer in chain.LAYERS}
     if missing:
         raise LookupError(f"the chain has no layers {', '.join(sorted(missing))}")
-    chain.LAYERS = tuple(layer for layer in chain.LAYERS if layer.name not in TAKEN_OUT)
+    for part in ("OUTER_LAYERS", "INNER_LAYERS", "SUBREQUEST_LAYERS"):
+        left = tuple(layer for layer in getattr(chain, part) if layer.name not in TAKEN_OUT)
+        setattr(app, part, left)  # where the application takes them from
 
 
 if __name__ == "__main__":

@@ -234,21 +234,31 @@ def counted(checkout: Path, mode: str, *, limited: bool, traced: float | None = 
     """Instructions per request of `mode` in a checkout, as valgrind counts them."""
     many = MANY if mode.startswith("stream") else 5 * MANY
     few = FEW if mode.startswith("stream") else 5 * FEW
+    counting = (
+        "valgrind",
+        "--tool=cachegrind",
+        "--cache-sim=no",
+        "--cachegrind-out-file=/dev/null",
+    )
+    environment = {**os.environ, "PYTHONHASHSEED": "0"}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     totals = []
-    for count in (few, many):
+    for count in (0, few, many):  # the first compiles the modules that no run compiled before
         run = subprocess.run(
             [
-                *("valgrind", "--tool=cachegrind", "--cache-sim=no"),
-                *("--cachegrind-out-file=/dev/null", str(checkout / ".venv/bin/python"), "-P"),
+                *(counting if count else ()),
+                *(str(checkout / ".venv/bin/python"), "-P"),
                 *(str(checkout / "bench/instructions.py"), "--run", str(count), mode),
                 *(["--limited"] if limited else []),
                 *([f"--traced={traced}"] if traced is not None else []),
             ],
             cwd=checkout,
-            env={**os.environ, "PYTHONHASHSEED": "0"},
+            env=environment,
             capture_output=True,
             text=True,
         )
+        if not count and not run.returncode:
+            continue
         found = _COUNTED.search(run.stderr)
         if run.returncode or found is None:
             raise SystemExit(f"{checkout}: {mode}:\n{run.stderr[-2000:]}")

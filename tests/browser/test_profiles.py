@@ -16,10 +16,15 @@ from .tab import shot, violations, wider_than_the_window
 
 Scheme = Literal["light", "dark"]
 NARROW, WIDE = 360, 1280
+EVERY_RUN = {"claudin", "multimodal"}
+"""A profile of plans and one of all kinds of models; the others have the same pages."""
 CLIPBOARD = ["clipboard-read", "clipboard-write"]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name",
+    [name if name in EVERY_RUN else pytest.param(name, marks=pytest.mark.full) for name in NAMES],
+)
 def test_pages_for_strangers_are_accessible_and_fit(
     open_page: Open, name: str, simulator: Program, tmp_path: Path, full: bool
 ) -> None:

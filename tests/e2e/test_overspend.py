@@ -89,7 +89,7 @@ class Payer(msgspec.Struct):
     is_team: bool
 
 
-@pytest.fixture(params=["key", "team"])
+@pytest.fixture
 async def payer(request: pytest.FixtureRequest, deployment: Gateway) -> Payer:
     """One key under the cap, or five keys of a team under it, each with room enough itself."""
 
@@ -237,6 +237,9 @@ def clients(full: bool, make: Callable[[int, random.Random], Client]) -> list[Cl
     return [make(number, dice) for number in range(WORKERS * (200 if full else 40))]
 
 
+@pytest.mark.parametrize(
+    "payer", ["team", pytest.param("key", marks=pytest.mark.full)], indirect=True
+)
 async def test_cap_holds_against_concurrent_requests(
     deployment: Gateway, payer: Payer, full: bool, figures: Figures
 ) -> None:
@@ -269,6 +272,9 @@ def _unlucky(number: int, dice: random.Random) -> Client:
     return Client(number, tries=6)
 
 
+@pytest.mark.parametrize(
+    "payer", ["key", pytest.param("team", marks=pytest.mark.full)], indirect=True
+)
 async def test_a_cap_holds_through_disconnects_faults_and_a_killed_worker(
     deployment: Gateway, payer: Payer, redis_server: RedisServer, full: bool, figures: Figures
 ) -> None:

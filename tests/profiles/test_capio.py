@@ -453,9 +453,8 @@ def test_opencode_has_the_models_of_its_file(embedded: Gateway, desk: Desk) -> N
     assert set(asked(embedded, "opencode", wanted)) == wanted
 
 
-def test_opencode_reads_the_key_from_its_own_file(
-    embedded: Gateway, desk: Desk, full: bool
-) -> None:
+@pytest.mark.full
+def test_opencode_reads_the_key_from_its_own_file(embedded: Gateway, desk: Desk) -> None:
     """No variable is set, and `opencode auth list` has the provider.
 
     OpenCode prefers `apiKey` of opencode.json, also where its variable is not set: with that line
@@ -465,9 +464,8 @@ def test_opencode_reads_the_key_from_its_own_file(
     write(desk, OPENCODE_AUTH, pasted(embedded, capio_snippets.OPENCODE_KEY, secret))
     content = json.loads(pasted(embedded, capio_snippets.OPENCODE))
     start = "opencode run -m capio/kimi-k2.6 Hello"
-    if full:
-        write(desk, "opencode.json", json.dumps(content))
-        assert "No API key was given" in desk.shell(f"{start} 2>&1 || true")
+    write(desk, "opencode.json", json.dumps(content))
+    assert "No API key was given" in desk.shell(f"{start} 2>&1 || true")
     del content["provider"]["capio"]["options"]["apiKey"]
     write(desk, "opencode.json", json.dumps(content))
     printed = desk.shell("opencode auth list 2>&1", start)
