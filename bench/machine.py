@@ -30,18 +30,19 @@ def describe() -> dict[str, Any]:
     }
 
 
-def commit() -> tuple[str, bool]:
+def commit(checkout: Path = _ROOT) -> tuple[str, bool]:
     """The commit and whether code that is measured differs from it; "unknown" without git."""
     try:
-        found = _git("rev-parse", "--short=10", "HEAD")
-        dirty = bool(_git("status", "--porcelain", "--", "edge", "middlewares", "bench/*.py"))
+        found = _git(checkout, "rev-parse", "--short=10", "HEAD")
+        code = ("edge", "middlewares", "bench/*.py")
+        dirty = bool(_git(checkout, "status", "--porcelain", "--", *code))
     except (OSError, subprocess.CalledProcessError):
         return "unknown", True
     return found, dirty
 
 
-def _git(*words: str) -> str:
-    done = subprocess.run(["git", *words], cwd=_ROOT, capture_output=True, text=True, check=True)
+def _git(checkout: Path, *words: str) -> str:
+    done = subprocess.run(["git", *words], cwd=checkout, capture_output=True, text=True, check=True)
     return done.stdout.strip()
 
 

@@ -63,9 +63,9 @@ def tables(files: Sequence[Path], commit: str) -> list[Table]:
 def write_table(file: Path, title: str, rows: Sequence[Row], note: str = "") -> None:
     """Write a result of this process's bench for `bench.compare --read`."""
     module = getattr(sys.modules["__main__"].__spec__, "name", sys.argv[0])
-    words = [each for each in sys.argv[1:] if each != str(file)]
-    command = " ".join(["python -P -m", module.removesuffix(".__main__"), *words])
+    command = " ".join(["python -P -m", module.removesuffix(".__main__"), *sys.argv[1:]])
+    command = command.replace(f" --json {file}", "")
     found, dirty = machine.commit()
     note = f"{note} With changes that are not committed." if dirty else note
-    table = Table(title, command.removesuffix(" --json"), found, list(rows), note.strip())
+    table = Table(title, command, found, list(rows), note.strip())
     file.write_bytes(msgspec.json.format(msgspec.json.encode(table), indent=1))

@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 import httpx
 import msgspec
 
+from . import machine
 from .client import Target
 from .environments import Unavailable, python_environment
 from .figures import FOUNDATION, PASSED
@@ -540,10 +541,15 @@ ENVOY = _proxy("envoy", "a reverse proxy in C++", _envoy)
 def earlier(checkout: Path) -> tuple[Subject, ...]:
     """The gateway of another checkout with its own `.venv`, for large bodies and gaps."""
     program = checkout / ".venv" / "bin" / "penstock"
+    commit, _ = machine.commit(checkout)
 
     def of(way: str, path: str, dialect: str) -> Subject:
         name = f"before-{way}"
-        prepare = partial(_penstock, path=path, dialect=dialect, program=program)
+
+        def prepare(workspace: Workspace) -> Ready:
+            ready = _penstock(workspace, path=path, dialect=dialect, program=program)
+            return msgspec.structs.replace(ready, version=f"commit {commit}")
+
         rows = frozenset(("bodies", "gaps"))
         what = f"this gateway before, {way}"
         return Subject(name, what, prepare, rows=rows, product="before", way=way, peer=True)
