@@ -31,7 +31,7 @@ def _both(first: Run, second: Run) -> Run:
     subjects = dict(first.subjects)
     for name, theirs in second.subjects.items():
         ours = subjects.get(name)
-        if ours is None:
+        if ours is None or not any(ours.rounds):  # it could not be run then
             subjects[name] = theirs
             continue
         pairs = zip_longest(ours.rounds, theirs.rounds, fillvalue={})

@@ -102,11 +102,14 @@ def test_benchmark_figures_are_those_of_the_results(row: list[str]) -> None:
     ]
     plain, event, memory = row[1:]
     wanted = {plain, "-" if event == "not measured" else event}
-    size = int(memory.removesuffix(" KiB"))
-    assert any(
-        wanted <= set(column) and any(round(number) == size for number in _numbers(column))
-        for column in columns
-    ), f"{row[0]}: no column of the results has these figures"
+    if memory != "not measured":
+        size = int(memory.removesuffix(" KiB"))
+        columns = [
+            column for column in columns if any(round(each) == size for each in _numbers(column))
+        ]
+    assert any(wanted <= set(column) for column in columns), (
+        f"{row[0]}: no column of the results has these figures"
+    )
 
 
 def _first_table(text: str) -> list[str]:

@@ -88,6 +88,14 @@ def test_runs_of_one_commit_become_one() -> None:
         merged([small, large])
 
 
+def test_what_could_not_be_run_is_taken_from_the_run_that_has_it() -> None:
+    without = run_of(penstock=[{"saturated_us": 10.0}], before=[{}])
+    without.subjects["before"].failed.append("not installed")
+    both = merged([without, run_of(before=[with_large(4.0, 15.0)])])
+    assert both.subjects["before"].rounds == [with_large(4.0, 15.0)]
+    assert both.subjects["before"].failed == []
+
+
 def test_result_of_another_bench_stands_in_table_and_targets(tmp_path: Path) -> None:
     rows = [Row("kB / stream, 20,000 open", 28.4, 30, True), Row("opened / s", 1000)]
     table = Table("Many streams", "python -m bench.many_streams", "abcdef0123", rows)
