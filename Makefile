@@ -13,8 +13,8 @@ PROMETHEUS := $(VENV)/prometheus/ready
 TESTS ?=
 # A profile for the demos: claudin, claude-code-proxy, claudexia, multimodal, capio.
 PROFILE ?=
-# Tests wait for processes and for time as often as they compute: three workers keep two cores busy.
-WORKERS ?= 3
+# Tests wait for processes and for time as often as they compute: four workers keep two cores busy.
+WORKERS ?= 4
 SPREAD = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
