@@ -60,8 +60,8 @@ from .write_answer import PING, STOP
 
 T = TypeVar("T")
 
-_DELTA_EVENT = b"event: content_block_delta\n"
-_NEXT_DELTA = b"}\n\nevent: content_block_delta\n"
+_DELTA_EVENT = b"event: content_block_delta\ndata:"
+_NEXT_DELTA = b"}\n\n" + _DELTA_EVENT
 _MODEL = b'"model"'
 _MOST_DECODED = 8
 """Events of a block that are decoded one by one between others of a known shape."""

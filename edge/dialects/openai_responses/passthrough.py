@@ -59,6 +59,8 @@ from .standard_answer import finish_standard
 from .wire import NULL, hosted_in, usage_in
 
 _ENCRYPTED = "reasoning.encrypted_content"
+_EVENT = b"event: response."
+_NEXT = b"\n\n" + _EVENT
 _DELTA = b".delta\ndata: "
 _RUNNING = frozenset(("response.created", "response.in_progress", "response.queued"))
 _ENDED = frozenset(("response.completed", "response.incomplete"))
@@ -222,10 +224,11 @@ class ResponsesRelay:
             self._sure = self._sure and not self._joiner.held
         if (
             self._sure
-            and block.startswith(b"event: response.")
+            and block.startswith(_EVENT)
             and block.endswith(b"}\n\n")
             and (events := block.count(_DELTA)) == block.count(b"}\n\n")
             and block.count(b"\n") == 3 * events  # so each line is one of these
+            and (events == 1 or block.count(_NEXT) == events - 1)  # and begins as they do
         ):
             self._last = block
             self._output_size.add(block, events, bare)
