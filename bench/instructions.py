@@ -48,6 +48,7 @@ _PLAN = {
 _TEXT = "Hello there, how are you today? " * 8
 _QUESTION = {"role": "user", "content": "Hello, who are you? " * 4}
 _MODEL = "upstream-model-x"
+_VALGRIND = ("valgrind", "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null")
 _COUNTED = re.compile(r"I +refs: +([\d,]+)")
 
 
@@ -234,20 +235,13 @@ def counted(checkout: Path, mode: str, *, limited: bool, traced: float | None = 
     """Instructions per request of `mode` in a checkout, as valgrind counts them."""
     many = MANY if mode.startswith("stream") else 5 * MANY
     few = FEW if mode.startswith("stream") else 5 * FEW
-    counting = (
-        "valgrind",
-        "--tool=cachegrind",
-        "--cache-sim=no",
-        "--cachegrind-out-file=/dev/null",
-    )
     environment = {**os.environ, "PYTHONHASHSEED": "0"}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
-    totals = []
-    for count in (0, few, many):  # the first compiles the modules that no run compiled before
-        run = subprocess.run(
+
+    def run(count: int, *under: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
             [
-                *(counting if count else ()),
-                *(str(checkout / ".venv/bin/python"), "-P"),
+                *(*under, str(checkout / ".venv/bin/python"), "-P"),
                 *(str(checkout / "bench/instructions.py"), "--run", str(count), mode),
                 *(["--limited"] if limited else []),
                 *([f"--traced={traced}"] if traced is not None else []),
@@ -257,11 +251,14 @@ def counted(checkout: Path, mode: str, *, limited: bool, traced: float | None = 
             capture_output=True,
             text=True,
         )
-        if not count and not run.returncode:
-            continue
-        found = _COUNTED.search(run.stderr)
-        if run.returncode or found is None:
-            raise SystemExit(f"{checkout}: {mode}:\n{run.stderr[-2000:]}")
+
+    run(0)  # compiles the modules that no run compiled before
+    totals = []
+    for count in (few, many):
+        done = run(count, *_VALGRIND)
+        found = _COUNTED.search(done.stderr)
+        if done.returncode or found is None:
+            raise SystemExit(f"{checkout}: {mode}:\n{done.stderr[-2000:]}")
         totals.append(int(found[1].replace(",", "")))
     return (totals[1] - totals[0]) / (many - few)
 

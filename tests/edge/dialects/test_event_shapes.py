@@ -165,17 +165,28 @@ def mutated(stream: list[bytes], changes: Iterable[tuple[str, float, float, byte
     return stream
 
 
+MESSAGES_DELTA = "content_block_delta"
+
+
+def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object. Raises UnicodeEncodeError (a ValueError) for half of a character in a name."""
+    for name, _ in pairs:
+        name.encode()
+    return dict(pairs)
+
+
 def is_sound(event: bytes) -> bool:
-    """Whether the data of `event`, if it has any, is valid, and of the type that its line names."""
+    """Whether the data of `event`, if it has any, is valid, with whole characters in its names, and
+    that of a delta where its line says so."""
     parsed = parse(event)
     try:
         if parsed is None or is_done(parsed.data):
             return True
-        data = json.loads(parsed.data)
+        data = json.loads(parsed.data, object_pairs_hook=members)
     except (ValueError, RecursionError):
         return False
     named = data.get("type") if isinstance(data, dict) else None
-    return data is not None and (not parsed.name or named in (None, parsed.name))
+    return data is not None and (parsed.name != MESSAGES_DELTA or named == MESSAGES_DELTA)
 
 
 def places_in(event: bytes) -> tuple[bytes, ...]:
@@ -204,8 +215,7 @@ def test_relay_mutated_stream_passes_as_decoded(
 ) -> None:
     shape = SHAPES[name]
     events = list(split(b"".join(mutated(shape.events(words), changes))))
-    odd = not all(map(is_sound, events)) or any(b"\r" in event for event in events)
-    if odd or len(set(map(places_in, events)) - {()}) > 1:
+    if not all(map(is_sound, events)) or len(set(map(places_in, events)) - {()}) > 1:
         together = 1  # an ordinary one is passed on alone, and decoded among others
     reads = [b"".join(events[at : at + together]) for at in range(0, len(events), together)]
     expected = decoded(shape.dialect, events, usage=usage)
